@@ -1,0 +1,2 @@
+//! The `consilium` command.
+fn main() {}

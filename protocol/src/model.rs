@@ -1,0 +1,96 @@
+//! A network with weights: what an owner trains, imports and shares.
+
+use crate::graph::{Layer, Network};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Weights and bias of one linear layer, in the layout that [`Layer`] states.
+#[derive(Clone, PartialEq, Zeroize, ZeroizeOnDrop)]
+pub struct Weights {
+    /// The matrix or kernels, row-major.
+    pub weight: Vec<f32>,
+    /// One value per output (channel).
+    pub bias: Vec<f32>,
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Weights({} + {})", self.weight.len(), self.bias.len())
+    }
+}
+
+/// Why weights do not make a model of a network.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// Not one entry per linear layer.
+    #[error("the network has {expected} linear layers, weights are given for {found}")]
+    Layers {
+        /// Linear layers of the network.
+        expected: usize,
+        /// Entries given.
+        found: usize,
+    },
+    /// Weights of the wrong length.
+    #[error("layer {layer} needs {expected} {what}, found {found}")]
+    Length {
+        /// Position of the layer in the network, from 0, and its name.
+        layer: String,
+        /// `weights` or `biases`.
+        what: &'static str,
+        /// Length needed.
+        expected: usize,
+        /// Length found.
+        found: usize,
+    },
+    /// NaN or infinity.
+    #[error("layer {layer} has a weight or bias that is not a finite number; retrain or repair the model")]
+    NotFinite {
+        /// Position of the layer in the network, from 0, and its name.
+        layer: String,
+    },
+}
+
+/// A network and finite weights that fit it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    network: Network,
+    weights: Vec<Weights>,
+}
+
+impl Model {
+    /// Checks lengths and finiteness. `weights` has one entry per linear layer, in order.
+    ///
+    /// # Errors
+    /// [`ModelError`] names the layer at fault.
+    pub fn new(network: Network, weights: Vec<Weights>) -> Result<Self, ModelError> {
+        let linear: Vec<(usize, &Layer)> =
+            network.layers().iter().enumerate().filter(|(_, layer)| layer.is_linear()).collect();
+        if linear.len() != weights.len() {
+            return Err(ModelError::Layers { expected: linear.len(), found: weights.len() });
+        }
+        for ((index, layer), entry) in linear.iter().zip(&weights) {
+            let name = || format!("{index} ({layer})");
+            let (weight, bias) = layer.parameters(network.shape_before(*index));
+            for (what, expected, found) in
+                [("weights", weight, entry.weight.len()), ("biases", bias, entry.bias.len())]
+            {
+                if expected != found {
+                    return Err(ModelError::Length { layer: name(), what, expected, found });
+                }
+            }
+            if !entry.weight.iter().chain(&entry.bias).all(|value| value.is_finite()) {
+                return Err(ModelError::NotFinite { layer: name() });
+            }
+        }
+        Ok(Self { network, weights })
+    }
+
+    /// The public part.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// One entry per linear layer, in order.
+    pub fn weights(&self) -> &[Weights] {
+        &self.weights
+    }
+}
