@@ -1,0 +1,107 @@
+//! The choice of a source, and the name of it that a result carries.
+
+use crate::fallback::{NoiseError, NoisePolicy, SoftwareNoise, bounded};
+use crate::share::NoiseShare;
+use consilium_protocol::privacy::Mechanism;
+use rand::CryptoRng;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// What this compute party takes its noise from, fixed for the life of a task.
+#[derive(Debug)]
+pub enum NoiseSource {
+    /// The task's contract is an exact release: shares are zeros, and results say so.
+    Exact,
+    /// Full noise drawn here, in ordinary software.
+    Software(SoftwareNoise),
+}
+
+impl NoiseSource {
+    /// The source for a task's mechanism under its policy. Only an exact mechanism yields no noise.
+    ///
+    /// # Errors
+    /// [`NoiseError::Refused`] when the policy allows no source that exists.
+    pub fn choose(mechanism: &Mechanism, policy: NoisePolicy) -> Result<Self, NoiseError> {
+        match mechanism {
+            Mechanism::Exact => Ok(Self::Exact),
+            _ => SoftwareNoise::new(mechanism, policy).map(Self::Software),
+        }
+    }
+
+    /// This party's share of noise for one release: full noise, or zeros for an exact release.
+    ///
+    /// # Errors
+    /// [`NoiseError::Classes`] for no class or more than [`CLASSES_MAX`](crate::CLASSES_MAX).
+    pub fn draw(
+        &mut self,
+        classes: usize,
+        rng: &mut (impl CryptoRng + ?Sized),
+    ) -> Result<NoiseShare, NoiseError> {
+        match self {
+            Self::Exact => bounded(classes).map(|()| NoiseShare::new(Zeroizing::new(vec![0; classes]))),
+            Self::Software(software) => software.draw(classes, rng),
+        }
+    }
+
+    /// What a result must say about its noise.
+    pub const fn provenance(&self) -> Provenance {
+        match self {
+            Self::Exact => Provenance::Exact,
+            Self::Software(_) => Provenance::Software,
+        }
+    }
+}
+
+/// Where the noise of a released label came from. Part of every result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// The task's contract is an exact release.
+    Exact,
+    /// Both compute parties added full noise of their own.
+    Software,
+}
+
+impl fmt::Display for Provenance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exact => "none (exact release)",
+            Self::Software => "software, full noise from each compute party",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    const REFUSING: NoisePolicy = NoisePolicy { allow_software: false };
+    const ALLOWING: NoisePolicy = NoisePolicy { allow_software: true };
+
+    #[test]
+    fn only_an_exact_contract_goes_without_noise() {
+        let laplace = Mechanism::Laplace { epsilon: "1/2".parse().unwrap() };
+        assert!(matches!(NoiseSource::choose(&laplace, REFUSING), Err(NoiseError::Refused { .. })));
+        assert!(matches!(NoiseSource::choose(&laplace, ALLOWING), Ok(NoiseSource::Software(_))));
+        for policy in [REFUSING, ALLOWING] {
+            let mut source = NoiseSource::choose(&Mechanism::Exact, policy).unwrap();
+            let share = source.draw(3, &mut StdRng::seed_from_u64(1)).unwrap();
+            assert_eq!((source.provenance(), share.into_values().to_vec()), (Provenance::Exact, vec![0; 3]));
+            assert!(source.draw(0, &mut StdRng::seed_from_u64(1)).is_err());
+        }
+        assert_eq!(SoftwareNoise::new(&Mechanism::Exact, ALLOWING).unwrap_err(), NoiseError::Exact);
+    }
+
+    #[test]
+    fn results_name_their_source() {
+        let laplace = Mechanism::Laplace { epsilon: "1/2".parse().unwrap() };
+        let provenance = NoiseSource::choose(&laplace, ALLOWING).unwrap().provenance();
+        assert_eq!(provenance.to_string(), "software, full noise from each compute party");
+        assert_eq!(serde_json::to_string(&provenance).unwrap(), "\"software\"");
+        assert_eq!(Provenance::Exact.to_string(), "none (exact release)");
+        assert!(serde_json::from_str::<Provenance>("\"enclave\"").is_err());
+    }
+}
