@@ -1,1 +1,20 @@
 //! Arithmetic of the ring Z_2^64, fixed point, packed bits and the kernels over them.
+//!
+//! Words are `u64` and every sum and product wraps. Activations lie in memory as
+//! `[channel][row][column][batch]`, so that each layer is one matrix product whatever the batch.
+
+pub mod bits;
+pub mod conv;
+pub mod fixed;
+mod lanes;
+pub mod linear;
+pub mod matmul;
+pub mod prg;
+pub mod z64;
+
+pub use bits::Packed;
+pub use conv::{ConvShape, PoolShape};
+pub use fixed::Fixed;
+pub use linear::LinearShape;
+pub use matmul::MatmulShape;
+pub use prg::{Prg, Seed};

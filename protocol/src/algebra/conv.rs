@@ -1,0 +1,419 @@
+//! Convolutions and pooling windows over `[channel][row][column][batch]`, batch innermost.
+//!
+//! A convolution is its weights (`outputs` rows of `channels * kernel rows * kernel columns`)
+//! times the matrix of windows. That matrix is as many times larger than the input as a kernel
+//! has positions, so [`convolve_add`] builds it a few output rows at a time.
+
+use super::matmul::{self, MatmulShape};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use zeroize::Zeroize;
+
+/// Words of the part of the window matrix that is held at once.
+const PANEL_WORDS: usize = 1 << 16;
+
+/// A cross-correlation of one group over a batch of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvShape {
+    /// Input channels.
+    pub channels: usize,
+    /// Rows of a channel, without padding.
+    pub height: usize,
+    /// Columns of a channel, without padding.
+    pub width: usize,
+    /// Output channels.
+    pub outputs: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
+    /// Steps between windows, down and across.
+    pub stride: [usize; 2],
+    /// Zeros added at the top, left, bottom and right.
+    pub padding: [usize; 4],
+    /// Images side by side.
+    pub batch: usize,
+}
+
+impl ConvShape {
+    /// Rows and columns of an output channel; zeros if the kernel does not fit or a stride is 0.
+    pub fn output_dims(&self) -> [usize; 2] {
+        let [top, left, bottom, right] = self.padding;
+        let high = self.height.saturating_add(top).saturating_add(bottom);
+        let wide = self.width.saturating_add(left).saturating_add(right);
+        [positions(high, self.kernel[0], self.stride[0]), positions(wide, self.kernel[1], self.stride[1])]
+    }
+
+    /// Weights of one output channel: the inner dimension of the matrix product.
+    pub fn patch_len(&self) -> usize {
+        product(&[self.channels, self.kernel[0], self.kernel[1]])
+    }
+
+    /// Words of the input.
+    pub fn input_len(&self) -> usize {
+        product(&[self.channels, self.height, self.width, self.batch])
+    }
+
+    /// Words of the output.
+    pub fn output_len(&self) -> usize {
+        product(&[self.outputs, self.columns()])
+    }
+
+    /// Words of the weights.
+    pub fn weight_len(&self) -> usize {
+        product(&[self.outputs, self.patch_len()])
+    }
+
+    /// Columns of the window matrix: output positions times batch.
+    pub fn columns(&self) -> usize {
+        let [high, wide] = self.output_dims();
+        product(&[high, wide, self.batch])
+    }
+}
+
+/// Windows without padding over each channel by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolShape {
+    /// Channels.
+    pub channels: usize,
+    /// Rows of a channel.
+    pub height: usize,
+    /// Columns of a channel.
+    pub width: usize,
+    /// Rows and columns of a window.
+    pub kernel: [usize; 2],
+    /// Steps between windows, down and across.
+    pub stride: [usize; 2],
+    /// Images side by side.
+    pub batch: usize,
+}
+
+impl PoolShape {
+    /// Rows and columns of an output channel; zeros if the window does not fit or a stride is 0.
+    pub fn output_dims(&self) -> [usize; 2] {
+        [
+            positions(self.height, self.kernel[0], self.stride[0]),
+            positions(self.width, self.kernel[1], self.stride[1]),
+        ]
+    }
+
+    /// Words of the input.
+    pub fn input_len(&self) -> usize {
+        product(&[self.channels, self.height, self.width, self.batch])
+    }
+
+    /// Words of the output.
+    pub fn output_len(&self) -> usize {
+        let [high, wide] = self.output_dims();
+        product(&[self.channels, high, wide, self.batch])
+    }
+}
+
+/// The window matrix, `patch_len x columns`, row-major; its columns run over
+/// `[output row][output column][batch]`.
+///
+/// # Panics
+/// If `x` is not `shape.input_len()` words.
+pub fn im2col(x: &[u64], shape: &ConvShape) -> Vec<u64> {
+    assert_eq!(x.len(), shape.input_len(), "input against {shape:?}");
+    let mut matrix = vec![0; product(&[shape.patch_len(), shape.columns()])];
+    fill_windows(&mut matrix, x, shape, 0..shape.output_dims()[0]);
+    matrix
+}
+
+/// Adds the convolution of `x` with the weights `w` to `out`, wrapping.
+///
+/// # Panics
+/// If a slice is not as long as the shape says.
+pub fn convolve_add(out: &mut [u64], w: &[u64], x: &[u64], shape: &ConvShape) {
+    assert_eq!(out.len(), shape.output_len(), "output against {shape:?}");
+    assert_eq!(w.len(), shape.weight_len(), "weights against {shape:?}");
+    assert_eq!(x.len(), shape.input_len(), "input against {shape:?}");
+    let [high, wide] = shape.output_dims();
+    let (inner, columns) = (shape.patch_len(), shape.columns());
+    if out.is_empty() || inner == 0 {
+        return;
+    }
+    let row_words = wide * shape.batch;
+    let rows_once = (PANEL_WORDS / (inner * row_words)).clamp(1, high);
+    let mut panel = vec![0; inner * row_words * rows_once];
+    for first in (0..high).step_by(rows_once) {
+        let rows = first..(first + rows_once).min(high);
+        let width = rows.len() * row_words;
+        let part = &mut panel[..inner * width];
+        part.fill(0);
+        fill_windows(part, x, shape, rows);
+        let shape = MatmulShape { rows: shape.outputs, inner, columns: width };
+        let end = out.len() - (columns - first * row_words - width);
+        matmul::multiply_add_into(&mut out[first * row_words..end], columns, w, part, shape);
+    }
+    panel.zeroize();
+}
+
+/// Sum of the words under each window, wrapping, as `[channel][row][column][batch]`.
+///
+/// # Panics
+/// If `x` is not `shape.input_len()` words.
+pub fn sum_pool(x: &[u64], shape: &PoolShape) -> Vec<u64> {
+    let mut sums = vec![0_u64; shape.output_len()];
+    each_window_run(x, shape, |_, place, words| {
+        for (sum, word) in sums[place..].iter_mut().zip(words) {
+            *sum = sum.wrapping_add(*word);
+        }
+    });
+    sums
+}
+
+/// One vector per position inside the window (row by row): the word at that position of each
+/// window, as `[channel][row][column][batch]`. The maximum over the vectors is a max-pool.
+///
+/// # Panics
+/// If `x` is not `shape.input_len()` words.
+pub fn gather_windows(x: &[u64], shape: &PoolShape) -> Vec<Vec<u64>> {
+    let mut vectors = vec![vec![0; shape.output_len()]; product(&shape.kernel)];
+    each_window_run(x, shape, |position, place, words| {
+        vectors[position][place..][..words.len()].copy_from_slice(words);
+    });
+    vectors
+}
+
+fn positions(size: usize, kernel: usize, stride: usize) -> usize {
+    let room = if kernel == 0 { None } else { size.checked_sub(kernel) };
+    room.and_then(|room| room.checked_div(stride)).map_or(0, |steps| steps.saturating_add(1))
+}
+
+pub(super) fn product(factors: &[usize]) -> usize {
+    factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
+}
+
+/// Calls `each(position in the window, place in the output, words)` for runs that are contiguous
+/// in both.
+fn each_window_run(x: &[u64], shape: &PoolShape, mut each: impl FnMut(usize, usize, &[u64])) {
+    assert_eq!(x.len(), shape.input_len(), "input against {shape:?}");
+    if shape.output_len() == 0 {
+        return;
+    }
+    let [high, wide] = shape.output_dims();
+    let line_words = shape.width * shape.batch;
+    let (run_words, runs, hop) = if shape.stride[1] == 1 {
+        (wide * shape.batch, 1, 0)
+    } else {
+        (shape.batch, wide, shape.stride[1] * shape.batch)
+    };
+    let mut place = 0;
+    for channel in x.chunks_exact(shape.height * line_words) {
+        for row in 0..high {
+            for position in 0..product(&shape.kernel) {
+                let (down, across) = (position / shape.kernel[1], position % shape.kernel[1]);
+                let start = (row * shape.stride[0] + down) * line_words + across * shape.batch;
+                for run in 0..runs {
+                    each(position, place + run * run_words, &channel[start + run * hop..][..run_words]);
+                }
+            }
+            place += wide * shape.batch;
+        }
+    }
+}
+
+/// Writes the window matrix of the given output rows into a zeroed `matrix`. The lengths are right
+/// and not zero.
+fn fill_windows(matrix: &mut [u64], x: &[u64], shape: &ConvShape, rows: Range<usize>) {
+    let ConvShape { height, width, batch, stride, .. } = *shape;
+    let [top, left, ..] = shape.padding;
+    let [kernel_rows, kernel_columns] = shape.kernel;
+    let wide = shape.output_dims()[1];
+    let columns = rows.len() * wide * batch;
+    if matrix.is_empty() {
+        return;
+    }
+    let channels = x.chunks_exact(height * width * batch);
+    for (channel, windows) in channels.zip(matrix.chunks_exact_mut(kernel_rows * kernel_columns * columns)) {
+        for (position, line) in windows.chunks_exact_mut(columns).enumerate() {
+            let (down, across) = (position / kernel_columns, position % kernel_columns);
+            let inside = inside(wide, width, across, left, stride[1]);
+            if inside.is_empty() {
+                continue;
+            }
+            let from = (inside.start * stride[1] + across - left) * batch;
+            for (row, target) in rows.clone().zip(line.chunks_exact_mut(wide * batch)) {
+                let Some(source_row) = (row * stride[0] + down).checked_sub(top).filter(|row| *row < height)
+                else {
+                    continue;
+                };
+                let source = &channel[source_row * width * batch..][..width * batch][from..];
+                let target = &mut target[inside.start * batch..inside.end * batch];
+                copy_spread(target, source, stride[1], batch);
+            }
+        }
+    }
+}
+
+/// Output columns whose window has its column `across` inside the image.
+fn inside(wide: usize, width: usize, across: usize, left: usize, stride: usize) -> Range<usize> {
+    let first = left.saturating_sub(across).div_ceil(stride);
+    let end = (width + left).saturating_sub(across).div_ceil(stride).min(wide);
+    first.min(end)..end
+}
+
+/// Copies each `stride`-th group of `batch` words.
+fn copy_spread(target: &mut [u64], source: &[u64], stride: usize, batch: usize) {
+    if stride == 1 {
+        target.copy_from_slice(&source[..target.len()]);
+    } else if batch == 1 {
+        for (word, from) in target.iter_mut().zip(source.iter().step_by(stride)) {
+            *word = *from;
+        }
+    } else {
+        for (group, from) in target.chunks_exact_mut(batch).zip(source.chunks(stride * batch)) {
+            group.copy_from_slice(&from[..batch]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn words(count: usize, salt: u64) -> Vec<u64> {
+        (0..count as u64)
+            .map(|index| (index ^ salt).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29))
+            .collect()
+    }
+
+    /// The input at a padded place; zero outside the image.
+    fn pixel(x: &[u64], s: &ConvShape, channel: usize, row: usize, column: usize, image: usize) -> u64 {
+        let Some(row) = row.checked_sub(s.padding[0]).filter(|row| *row < s.height) else { return 0 };
+        let Some(column) = column.checked_sub(s.padding[1]).filter(|column| *column < s.width) else {
+            return 0;
+        };
+        x[((channel * s.height + row) * s.width + column) * s.batch + image]
+    }
+
+    fn naive(out: &mut [u64], w: &[u64], x: &[u64], s: &ConvShape) {
+        let [high, wide] = s.output_dims();
+        for (place, sum) in out.iter_mut().enumerate() {
+            let image = place % s.batch;
+            let column = place / s.batch % wide;
+            let row = place / s.batch / wide % high;
+            let output = place / s.batch / wide / high;
+            for channel in 0..s.channels {
+                for down in 0..s.kernel[0] {
+                    for across in 0..s.kernel[1] {
+                        let weight =
+                            ((output * s.channels + channel) * s.kernel[0] + down) * s.kernel[1] + across;
+                        let (at_row, at_column) = (row * s.stride[0] + down, column * s.stride[1] + across);
+                        let value = pixel(x, s, channel, at_row, at_column, image);
+                        *sum = sum.wrapping_add(w[weight].wrapping_mul(value));
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(shape: &ConvShape) {
+        let (w, x) = (words(shape.weight_len(), 1), words(shape.input_len(), 2));
+        let mut expected = words(shape.output_len(), 3);
+        let mut found = expected.clone();
+        naive(&mut expected, &w, &x, shape);
+        convolve_add(&mut found, &w, &x, shape);
+        assert_eq!(found, expected, "{shape:?}");
+        let mut product = words(shape.output_len(), 3);
+        let matrix = im2col(&x, shape);
+        let columns = shape.columns();
+        let matmul = MatmulShape { rows: shape.outputs, inner: shape.patch_len(), columns };
+        matmul::multiply_add(&mut product, &w, &matrix, matmul);
+        assert_eq!(product, expected, "{shape:?} through im2col");
+    }
+
+    #[test]
+    fn a_panel_holds_only_part_of_the_rows() {
+        let shape = ConvShape {
+            channels: 4,
+            height: 30,
+            width: 29,
+            outputs: 3,
+            kernel: [5, 5],
+            stride: [1, 1],
+            padding: [2; 4],
+            batch: 3,
+        };
+        assert!(shape.patch_len() * shape.columns() > 3 * PANEL_WORDS);
+        check(&shape);
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_have_no_output() {
+        let shape = PoolShape { channels: 2, height: 3, width: 3, kernel: [4, 1], stride: [1, 1], batch: 1 };
+        assert_eq!(shape.output_dims(), [0, 3]);
+        assert!(sum_pool(&words(18, 1), &shape).is_empty());
+        assert_eq!(PoolShape { kernel: [1, 1], stride: [0, 1], ..shape }.output_dims(), [0, 3]);
+        assert_eq!(PoolShape { kernel: [0, 1], ..shape }.output_dims(), [0, 3]);
+    }
+
+    #[test]
+    fn huge_shapes_saturate() {
+        let shape = ConvShape {
+            channels: usize::MAX,
+            height: usize::MAX,
+            width: 2,
+            outputs: 1,
+            kernel: [1, 1],
+            stride: [1, 1],
+            padding: [usize::MAX; 4],
+            batch: 3,
+        };
+        assert_eq!(shape.input_len(), usize::MAX);
+        assert_eq!(shape.output_len(), usize::MAX);
+    }
+
+    prop_compose! {
+        fn conv_shapes()(
+            [channels, outputs, batch] in prop::array::uniform3(1_usize..4),
+            [height, width] in prop::array::uniform2(1_usize..9),
+            kernel in prop::array::uniform2(1_usize..5),
+            stride in prop::array::uniform2(1_usize..4),
+            padding in prop::array::uniform4(0_usize..5),
+        ) -> ConvShape {
+            ConvShape { channels, height, width, outputs, kernel, stride, padding, batch }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_convolution_agrees(shape in conv_shapes()) {
+            check(&shape);
+        }
+
+        #[test]
+        fn windows_agree_with_a_convolution_of_ones(shape in conv_shapes()) {
+            let ConvShape { channels, height, width, kernel, stride, batch, .. } = shape;
+            let pool = PoolShape { channels, height, width, kernel, stride, batch };
+            let x = words(pool.input_len(), 4);
+            let one = ConvShape { channels: 1, outputs: 1, padding: [0; 4], ..shape };
+            let [high, wide] = pool.output_dims();
+            let mut expected = Vec::new();
+            for channel in x.chunks_exact(height * width * batch) {
+                let mut sums = vec![0; high * wide * batch];
+                naive(&mut sums, &vec![1; kernel[0] * kernel[1]], channel, &one);
+                expected.extend(sums);
+            }
+            prop_assert_eq!(&sum_pool(&x, &pool), &expected);
+            let mut sums = vec![0_u64; expected.len()];
+            for vector in gather_windows(&x, &pool) {
+                prop_assert_eq!(vector.len(), expected.len());
+                for (sum, word) in sums.iter_mut().zip(vector) {
+                    *sum = sum.wrapping_add(word);
+                }
+            }
+            prop_assert_eq!(sums, expected);
+        }
+    }
+
+    #[test]
+    fn windows_are_gathered_position_by_position() {
+        let shape = PoolShape { channels: 1, height: 2, width: 4, kernel: [2, 2], stride: [2, 2], batch: 1 };
+        let vectors = gather_windows(&[0, 1, 2, 3, 4, 5, 6, 7], &shape);
+        assert_eq!(vectors, [[0, 2], [1, 3], [4, 6], [5, 7]]);
+    }
+}
