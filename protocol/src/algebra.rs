@@ -10,6 +10,7 @@ mod lanes;
 pub mod linear;
 pub mod matmul;
 pub mod prg;
+pub mod stream;
 pub mod z64;
 
 pub use bits::Packed;
