@@ -1,0 +1,4 @@
+//! Sources of correlated randomness. Each fills the same [`crate::stock::Tape`]s; the online phase
+//! does not know which one did.
+
+pub mod dealer;

@@ -1,0 +1,21 @@
+//! Correlated randomness: what a plan demands, what a party holds, each entry used at most once.
+//!
+//! A *bundle* serves one evaluation of a plan. On arrival it is a [`Tape`]: free words that the
+//! party expands from a seed, and dependent words that either expand from a second seed or were
+//! sent as corrections. [`Provision`] is the bundle laid out entry by entry; gates take entries
+//! from it in the order of the plan, and taking moves.
+
+mod compare;
+mod demand;
+mod product;
+mod provision;
+mod tape;
+
+pub use compare::{CompareShape, FAN_MAX};
+pub use demand::{Demand, MaskedShape};
+pub use product::{ProductSet, Tables};
+pub use provision::{
+    BitMask, Linear, Masked, MaskedInput, Products, Provision, Selection, SquarePair, StockError,
+    WeightOpenings,
+};
+pub use tape::{Desk, Tape};

@@ -1,0 +1,121 @@
+//! The compact form of a bundle, and the desk at which a dealer writes both parties' tapes.
+
+use super::provision::StockError;
+use crate::algebra::prg::{Prg, Seed};
+use zeroize::Zeroizing;
+
+const FREE: &str = "consilium free";
+const DEPENDENT: &str = "consilium dependent";
+
+/// One party's compact bundle. Reading it moves along; it cannot be cloned or rewound.
+pub struct Tape {
+    free: Prg,
+    dependent: Dependent,
+}
+
+enum Dependent {
+    Seeded(Prg),
+    Stored { words: Zeroizing<Vec<u64>>, next: usize },
+}
+
+impl std::fmt::Debug for Tape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tape")
+    }
+}
+
+impl Tape {
+    /// A tape of nothing but its seed.
+    pub fn seeded(seed: &Seed) -> Self {
+        let dependent = Dependent::Seeded(Prg::new(&seed.derive(DEPENDENT, 0)));
+        Self { free: Prg::new(&seed.derive(FREE, 0)), dependent }
+    }
+
+    /// A tape with its dependent words spelt out.
+    pub fn stored(seed: &Seed, dependent: Vec<u64>) -> Self {
+        let dependent = Dependent::Stored { words: Zeroizing::new(dependent), next: 0 };
+        Self { free: Prg::new(&seed.derive(FREE, 0)), dependent }
+    }
+
+    pub(super) fn free(&mut self, count: usize) -> Vec<u64> {
+        self.free.words(count)
+    }
+
+    pub(super) fn dependent(&mut self, count: usize) -> Result<Vec<u64>, StockError> {
+        match &mut self.dependent {
+            Dependent::Seeded(prg) => Ok(prg.words(count)),
+            Dependent::Stored { words, next } => {
+                let end = next.checked_add(count).filter(|end| *end <= words.len());
+                let end = end.ok_or(StockError::TapeShort { held: words.len() })?;
+                let taken = words[*next..end].to_vec();
+                *next = end;
+                Ok(taken)
+            }
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<(), StockError> {
+        match self.dependent {
+            Dependent::Stored { words, next } if next != words.len() => {
+                Err(StockError::TapeLong { used: next, held: words.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Where one who knows both seeds writes party One's dependent words.
+pub struct Desk {
+    free: [Prg; 2],
+    dependent: Prg,
+    corrections: Zeroizing<Vec<u64>>,
+}
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+impl Desk {
+    /// Both parties' seeds, Zero first.
+    pub fn new(zero: &Seed, one: &Seed) -> Self {
+        let free = [Prg::new(&zero.derive(FREE, 0)), Prg::new(&one.derive(FREE, 0))];
+        Self { free, dependent: Prg::new(&zero.derive(DEPENDENT, 0)), corrections: Zeroizing::default() }
+    }
+
+    /// Sum of both parties' free words.
+    pub fn free_sum(&mut self, count: usize) -> Vec<u64> {
+        let mut sum = self.free[0].words(count);
+        for (word, other) in sum.iter_mut().zip(self.free[1].words(count)) {
+            *word = word.wrapping_add(other);
+        }
+        sum
+    }
+
+    /// XOR of both parties' free words.
+    pub fn free_xor(&mut self, count: usize) -> Vec<u64> {
+        let mut sum = self.free[0].words(count);
+        for (word, other) in sum.iter_mut().zip(self.free[1].words(count)) {
+            *word ^= other;
+        }
+        sum
+    }
+
+    /// Makes `values` the additive secret behind both parties' next dependent words.
+    pub fn settle_sum(&mut self, values: &[u64]) {
+        let zero = self.dependent.words(values.len());
+        self.corrections.extend(values.iter().zip(zero).map(|(value, zero)| value.wrapping_sub(zero)));
+    }
+
+    /// Makes `values` the XOR secret behind both parties' next dependent words.
+    pub fn settle_xor(&mut self, values: &[u64]) {
+        let zero = self.dependent.words(values.len());
+        self.corrections.extend(values.iter().zip(zero).map(|(value, zero)| value ^ zero));
+    }
+
+    /// Party One's dependent words.
+    pub fn corrections(mut self) -> Vec<u64> {
+        std::mem::take(&mut *self.corrections)
+    }
+}
