@@ -1,0 +1,8 @@
+//! Gates of the online phase: straight lines over one [`crate::context::Context`], each with a card.
+
+pub mod linear;
+pub mod masked;
+pub mod open;
+pub mod pool;
+pub mod square;
+pub mod vote;

@@ -1,0 +1,201 @@
+//! The largest of a few values as a one-hot vector.
+//!
+//! - Computes: for shared `y_0..y_(k-1)` of each query a one-hot vector with the one at the largest
+//!   value; equal values count for the lowest index. Whatever the comparisons say, exactly one entry
+//!   is 1: each pair is compared once, so at most one value beats all others, and the last entry is
+//!   1 minus the rest.
+//! - Learns: nothing.
+//! - Consumes: one sign entry for all pairs, the products of [`conjunctions`], and for [`vote`] one
+//!   bit mask per entry but the last.
+//! - Costs: a sign, then 1 round per conjunction level (none for 2 values, 1 up to 10, 2 above);
+//!   [`vote`] 1 round more for one bit per entry.
+//! - Source: all pairs at once, as measured against a tournament in design section 6.
+
+use super::masked::{self, sign};
+use super::open::{masked_row, rows};
+use crate::context::{Context, Step};
+use crate::share::Additive;
+use crate::stock::{Demand, FAN_MAX, MaskedShape, ProductSet, StockError, Tables};
+use crate::wire::Opening;
+
+/// Classes and queries of one vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteShape {
+    /// Values compared, at least 2.
+    pub classes: usize,
+    /// Queries side by side.
+    pub batch: usize,
+    /// Every value is below `2^value_bits` in magnitude.
+    pub value_bits: u32,
+}
+
+impl VoteShape {
+    fn pairs(&self) -> usize {
+        self.classes * (self.classes - 1) / 2
+    }
+
+    /// Bits of the result: all classes but the last.
+    pub fn bits(&self) -> usize {
+        (self.classes - 1) * self.batch
+    }
+
+    fn comparison(&self) -> MaskedShape {
+        MaskedShape::sign(self.pairs() * self.batch, self.value_bits + 1)
+    }
+
+    /// Group size and groups of each conjunction level.
+    fn levels(&self) -> Vec<(usize, usize)> {
+        let mut levels = Vec::new();
+        let mut inputs = self.classes - 1;
+        while inputs > 1 {
+            let groups = inputs.div_ceil(FAN_MAX as usize);
+            levels.push((inputs.div_ceil(groups), groups));
+            inputs = groups;
+        }
+        levels
+    }
+
+    /// Correlations of [`winner`], in order.
+    pub fn winner_demands(&self) -> Vec<Demand> {
+        let mut demands = vec![masked::demand(self.comparison())];
+        demands.extend(conjunctions(self));
+        demands
+    }
+
+    /// Correlations of [`vote`], in order.
+    pub fn vote_demands(&self) -> Vec<Demand> {
+        let mut demands = self.winner_demands();
+        demands.push(Demand::BitMask { count: self.bits() });
+        demands
+    }
+
+    /// What [`winner`] opens, round by round.
+    pub fn winner_openings(&self) -> Vec<Opening> {
+        let mut openings = masked::openings(self.comparison());
+        let levels = self.levels();
+        openings.extend(levels.iter().map(|(size, groups)| Opening::bits(*size, self.bits() * groups)));
+        openings
+    }
+
+    /// What [`vote`] opens, round by round.
+    pub fn vote_openings(&self) -> Vec<Opening> {
+        let mut openings = self.winner_openings();
+        openings.push(Opening::bits(1, self.bits()));
+        openings
+    }
+
+    /// Which comparison decides class `class` against `other`, and whether it must be negated.
+    fn duel(&self, class: usize, other: usize) -> (usize, bool) {
+        let (low, high) = (class.min(other), class.max(other));
+        (low * (2 * self.classes - low - 1) / 2 + high - low - 1, class > other)
+    }
+}
+
+/// The products that the conjunction of all duels of a class takes.
+pub fn conjunctions(shape: &VoteShape) -> Vec<Demand> {
+    let level = |(size, groups): &(usize, usize)| Demand::Products {
+        count: shape.bits() * groups,
+        set: ProductSet::conjunction(*size as u32),
+    };
+    shape.levels().iter().map(level).collect()
+}
+
+/// XOR shares of the one-hot vector without its last entry: `[class][query]`, packed. `values` is
+/// `[class][query]`. Bits beyond the count are arbitrary.
+///
+/// # Errors
+/// The stock holds something else.
+pub async fn winner(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Vec<u64>, StockError> {
+    let of = |class: usize| &values[class * shape.batch..(class + 1) * shape.batch];
+    let mut differences = Vec::with_capacity(shape.pairs() * shape.batch);
+    for class in 0..shape.classes {
+        for other in class + 1..shape.classes {
+            differences.extend(of(class).iter().zip(of(other)).map(|(a, b)| a.wrapping_sub(*b)));
+        }
+    }
+    let duels = sign(context, &differences).await?;
+    let mut inputs = gather(&duels, &shape, context.unit());
+    for (size, groups) in shape.levels() {
+        inputs = conjoin(context, inputs, size, groups, shape.bits()).await?;
+    }
+    Ok(inputs.swap_remove(0))
+}
+
+/// Additive shares of the whole one-hot vector, `[class][query]`.
+///
+/// # Errors
+/// The stock holds something else.
+pub async fn vote(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Additive, StockError> {
+    let bits = winner(context, values, shape).await?;
+    let entry = context.enter().bits()?;
+    let flips = rows(context, Step::BitOpen, vec![masked_row(&bits, &entry.xor)], shape.bits()).await;
+    let unit = context.unit();
+    let mut votes: Vec<u64> = (0..shape.bits())
+        .map(|at| {
+            let flip = flips[0][at / 64] >> (at % 64) & 1;
+            let bit = entry.sum[at];
+            (flip * unit).wrapping_add(bit).wrapping_sub(bit.wrapping_mul(2 * flip))
+        })
+        .collect();
+    for query in 0..shape.batch {
+        let others = (0..shape.classes - 1).map(|class| votes[class * shape.batch + query]);
+        let last = others.fold(unit, |rest, vote| rest.wrapping_sub(vote));
+        votes.push(last);
+    }
+    Ok(votes.into())
+}
+
+/// One row per opponent: whether each class beats it.
+fn gather(duels: &[u64], shape: &VoteShape, unit: u64) -> Vec<Vec<u64>> {
+    let mut inputs = vec![vec![0u64; shape.bits().div_ceil(64)]; shape.classes - 1];
+    for class in 0..shape.classes - 1 {
+        let others = (0..shape.classes).filter(|other| *other != class);
+        for (row, other) in inputs.iter_mut().zip(others) {
+            let (pair, negated) = shape.duel(class, other);
+            for query in 0..shape.batch {
+                let (from, to) = (pair * shape.batch + query, class * shape.batch + query);
+                let bit = duels[from / 64] >> (from % 64) & 1 ^ (u64::from(negated) & unit);
+                row[to / 64] |= bit << (to % 64);
+            }
+        }
+    }
+    inputs
+}
+
+/// ANDs the rows group by group; the result has one row per group.
+async fn conjoin(
+    context: &mut Context,
+    inputs: Vec<Vec<u64>>,
+    size: usize,
+    groups: usize,
+    bits: usize,
+) -> Result<Vec<Vec<u64>>, StockError> {
+    let entry = context.enter().products()?;
+    let unit = context.unit();
+    let count = bits * groups;
+    let mut shares = vec![vec![0u64; count.div_ceil(64)]; size];
+    for (slot, row) in shares.iter_mut().enumerate() {
+        for group in 0..groups {
+            let input = inputs.get(group * size + slot);
+            for at in 0..bits {
+                let bit = input.map_or(unit, |words| words[at / 64] >> (at % 64) & 1);
+                let to = group * bits + at;
+                row[to / 64] |= bit << (to % 64);
+            }
+        }
+    }
+    let masked = shares.iter().zip(&entry.masks).map(|(share, mask)| masked_row(share, mask)).collect();
+    let opened = rows(context, Step::ConjunctionBits, masked, count).await;
+    let tables =
+        Tables { opened: &opened, masks: &entry.masks, monomials: &entry.monomials, constants: unit == 1 };
+    let product = entry.set.evaluate(tables).swap_remove(0);
+    let split = |group: usize| {
+        let mut row = vec![0u64; bits.div_ceil(64)];
+        for at in 0..bits {
+            let from = group * bits + at;
+            row[at / 64] |= (product[from / 64] >> (from % 64) & 1) << (at % 64);
+        }
+        row
+    };
+    Ok((0..groups).map(split).collect())
+}
