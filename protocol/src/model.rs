@@ -1,5 +1,7 @@
 //! A network with weights: what an owner trains, imports and shares.
 
+pub mod fixed;
+
 use crate::graph::{Layer, Network};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 

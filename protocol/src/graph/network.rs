@@ -132,7 +132,8 @@ impl Layer {
         }
     }
 
-    fn output(&self, input: Shape) -> Option<Shape> {
+    /// Shape of the output, `None` where the layer does not fit its input.
+    pub fn output(&self, input: Shape) -> Option<Shape> {
         let pooled = |window: &Window| {
             if window.padding != [0; 4] {
                 return None;
@@ -160,7 +161,9 @@ impl std::fmt::Display for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Dense { outputs } => write!(f, "fc{outputs}"),
-            Self::Conv { outputs, window } => write!(f, "conv{}x{}x{outputs}", window.kernel[0], window.kernel[1]),
+            Self::Conv { outputs, window } => {
+                write!(f, "conv{}x{}x{outputs}", window.kernel[0], window.kernel[1])
+            }
             Self::Relu => write!(f, "relu"),
             Self::Square => write!(f, "square"),
             Self::MaxPool { window } => write!(f, "maxpool{}", window.kernel[0]),

@@ -1,0 +1,210 @@
+//! The plan under sharing: all models of a task in lock step, the votes summed, the noisy winner.
+//!
+//! - Computes: `argmax_c (sum_i [argmax_k logit_i,k(x) = c] + noise_c)` for each query, equal values
+//!   counting for the lowest index; XOR shares of the one-hot winner without its last entry.
+//! - Learns: nothing; the client learns the label from both shares.
+//! - Consumes: one bundle of the plan ([`Plan::lanes`]).
+//! - Costs: [`Plan::cost`].
+//! - Source: PRICURE (Jarin and Eshete, IWSPA 2021), with votes formed and noise added under sharing.
+
+use crate::context::{Computation, ComputationError, Context, Lane, Link};
+use crate::graph::{Op, Plan, Program};
+use crate::online::linear::{WeightShare, with_opened, with_shared};
+use crate::online::vote::{vote, winner};
+use crate::online::{masked, open, pool, square};
+use crate::party::Party;
+use crate::share::Additive;
+use crate::stock::{Provision, StockError};
+use std::future::Future;
+use std::pin::Pin;
+
+/// One party's share of one model: weight and bias of each linear layer.
+#[derive(Debug)]
+pub struct SharedModel {
+    layers: Vec<(Additive, Additive)>,
+}
+
+/// Why an evaluation could not start or go on, on this side.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GateError {
+    /// The bundle does not serve the plan.
+    #[error(transparent)]
+    Stock(#[from] StockError),
+    /// A share has the wrong length.
+    #[error("{what} has {found} words, the plan needs {expected}")]
+    Length {
+        /// Which share.
+        what: &'static str,
+        /// Words needed.
+        expected: usize,
+        /// Words found.
+        found: usize,
+    },
+}
+
+/// Why an evaluation ended without a result.
+pub type EvaluationError = ComputationError<GateError>;
+
+impl SharedModel {
+    /// Cuts a flat share (weight then bias, layer by layer) into layers.
+    ///
+    /// # Errors
+    /// The share has the wrong length for the network of `program`'s weights.
+    pub fn cut(lengths: &[(usize, usize)], share: &[u64]) -> Result<Self, GateError> {
+        let expected = lengths.iter().map(|(weight, bias)| weight + bias).sum();
+        if share.len() != expected {
+            return Err(GateError::Length { what: "a model share", expected, found: share.len() });
+        }
+        let mut rest = share;
+        let mut take = |length: usize| {
+            let (taken, left) = rest.split_at(length);
+            rest = left;
+            Additive::from(taken.to_vec())
+        };
+        Ok(Self { layers: lengths.iter().map(|(weight, bias)| (take(*weight), take(*bias))).collect() })
+    }
+
+    /// This party's share of the weights of a layer.
+    pub fn weight(&self, layer: usize) -> Option<&Additive> {
+        self.layers.get(layer).map(|(weight, _)| weight)
+    }
+}
+
+type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, GateError>> + Send + 'a>>;
+
+/// Evaluates the plan on this party's share of the input (`[value][query]`) and returns its share of
+/// the winner (`[class][query]`, packed, the last class left out).
+///
+/// `noise` is this party's own noise, one word per class and query, or empty for an exact release.
+/// Dropping the future abandons the evaluation; the bundle is burnt.
+///
+/// # Errors
+/// The peer, the link or this side's stock failed; nothing was opened that the plan does not open.
+pub async fn answer<L: Link>(
+    computation: &mut Computation<L>,
+    plan: &Plan,
+    models: &[&SharedModel],
+    input: Additive,
+    provisions: Vec<Provision>,
+    noise: &[u64],
+) -> Result<Vec<u64>, EvaluationError> {
+    let party = computation.party();
+    let release = plan.release();
+    check(plan, models, &input, &provisions, noise).map_err(ComputationError::Gate)?;
+    let mut provisions = provisions.into_iter();
+    let mut next = move || provisions.next().unwrap_or_default();
+
+    let mask = next();
+    let share = &input;
+    let opened = computation
+        .run(vec![|lane: Lane| -> Running<'_, Vec<u64>> {
+            Box::pin(async move {
+                let mut context = Context::new(party, lane, mask);
+                let entry = context.enter().input_mask()?;
+                Ok(open::operand(&context, share, &entry.mask).await)
+            })
+        }])
+        .await?
+        .swap_remove(0);
+
+    let opened = &opened;
+    let lanes: Vec<_> = plan
+        .programs()
+        .iter()
+        .zip(models)
+        .map(|(program, model)| {
+            let stock = next();
+            move |lane: Lane| -> Running<'_, Additive> {
+                Box::pin(one_vote(party, lane, stock, program, model, (opened, share)))
+            }
+        })
+        .collect();
+    let votes = computation.run(lanes).await?;
+
+    let mut counts = Additive::zeros(release.classes * release.batch);
+    for vote in &votes {
+        counts.add(vote);
+    }
+    if !noise.is_empty() {
+        counts.add(noise);
+    }
+    let (stock, counts) = (next(), &counts);
+    let winners = computation
+        .run(vec![|lane: Lane| -> Running<'_, Vec<u64>> {
+            Box::pin(async move {
+                let mut context = Context::new(party, lane, stock);
+                Ok(winner(&mut context, counts, release).await?)
+            })
+        }])
+        .await?;
+    Ok(winners.into_iter().next().unwrap_or_default())
+}
+
+/// Labels of all queries from both parties' shares of the winner.
+pub fn labels(zero: &[u64], one: &[u64], classes: usize, batch: usize) -> Vec<usize> {
+    let bit = |at: usize| zero[at / 64] >> (at % 64) & 1 ^ (one[at / 64] >> (at % 64) & 1);
+    let label = |query: usize| (0..classes - 1).find(|class| bit(class * batch + query) == 1);
+    (0..batch).map(|query| label(query).unwrap_or(classes - 1)).collect()
+}
+
+async fn one_vote(
+    party: Party,
+    lane: Lane,
+    stock: Provision,
+    program: &Program,
+    model: &SharedModel,
+    (opened, share): (&[u64], &[u64]),
+) -> Result<Additive, GateError> {
+    let mut context = Context::new(party, lane, stock);
+    let mut wire = Additive::from(share.to_vec());
+    for (index, op) in program.ops().iter().enumerate() {
+        wire = match op {
+            Op::Linear { weights, shape, .. } => {
+                let (weight, bias) = &model.layers[*weights];
+                let weights = WeightShare { weight, bias };
+                if index == 0 {
+                    with_opened(&mut context, opened, weights, *shape)?
+                } else {
+                    with_shared(&mut context, &wire, weights, *shape).await?
+                }
+            }
+            Op::Truncate(_) => masked::truncate(&mut context, &wire).await?,
+            Op::Rectify(_) => masked::rectify(&mut context, &wire).await?,
+            Op::Square { .. } => square::square(&mut context, &wire).await?,
+            Op::MaxPool { shape, .. } => {
+                pool::maximum(&mut context, crate::algebra::conv::gather_windows(&wire, shape)).await?
+            }
+            Op::SumPool { shape, .. } => crate::algebra::conv::sum_pool(&wire, shape).into(),
+        };
+    }
+    Ok(vote(&mut context, &wire, program.vote()).await?)
+}
+
+fn check(
+    plan: &Plan,
+    models: &[&SharedModel],
+    input: &[u64],
+    provisions: &[Provision],
+    noise: &[u64],
+) -> Result<(), GateError> {
+    let counts = plan.release().classes * plan.release().batch;
+    let length = |what, expected, found| {
+        if expected == found { Ok(()) } else { Err(GateError::Length { what, expected, found }) }
+    };
+    length("the input share", plan.input_len(), input.len())?;
+    length("the list of models", plan.programs().len(), models.len())?;
+    length("the bundle", plan.programs().len() + 2, provisions.len())?;
+    if !noise.is_empty() {
+        length("the noise", counts, noise.len())?;
+    }
+    for (program, model) in plan.programs().iter().zip(models) {
+        for op in program.ops() {
+            if let Op::Linear { weights, shape, .. } = op {
+                let layer = model.layers.get(*weights);
+                length("a model's weights", shape.weight_len(), layer.map_or(0, |(weight, _)| weight.len()))?;
+                length("a model's biases", shape.bias_len(), layer.map_or(0, |(_, bias)| bias.len()))?;
+            }
+        }
+    }
+    Ok(())
+}

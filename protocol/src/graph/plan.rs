@@ -1,0 +1,189 @@
+//! All models of a task, evaluated side by side, and the release at the end.
+
+use super::network::{Network, Shape};
+use super::program::{Numbers, Program, ProgramError};
+use crate::online::vote::VoteShape;
+use crate::stock::Demand;
+use crate::wire::{HEADER_BYTES, Opening};
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+
+/// Most models of a task.
+pub const MODELS_MAX: usize = 1024;
+
+/// How the summed votes are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReleaseShape {
+    /// Largest magnitude of one party's noise on one count.
+    pub noise_magnitude_max: u64,
+}
+
+/// Rounds and bytes of one evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Simultaneous exchanges.
+    pub rounds: u32,
+    /// Bytes sent by each party, frame headers included.
+    pub bytes: u64,
+}
+
+/// Why models do not make a plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// No model, or too many.
+    #[error("{0} models; a task has between 1 and {MODELS_MAX}")]
+    Models(usize),
+    /// A model takes another input than the task.
+    #[error("model {model} takes inputs of shape {found}, the task has {expected}")]
+    Input {
+        /// Position of the model.
+        model: usize,
+        /// Shape that the task states.
+        expected: Shape,
+        /// Shape that the model takes.
+        found: Shape,
+    },
+    /// A model tells apart another number of classes than the task.
+    #[error("model {model} has {found} outputs, the task has {expected} classes")]
+    Classes {
+        /// Position of the model.
+        model: usize,
+        /// Classes of the task.
+        expected: usize,
+        /// Outputs of the model.
+        found: usize,
+    },
+    /// A network does not fit the task's numbers.
+    #[error("model {model}: {error}")]
+    Program {
+        /// Position of the model.
+        model: usize,
+        /// What does not fit.
+        error: ProgramError,
+    },
+    /// The noise is too large for the ring.
+    #[error("noise of magnitude {0} is too large")]
+    Noise(u64),
+}
+
+/// The compiled evaluation of one batch. Both parties compile the same plan; [`Plan::digest`] says so.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    input: Shape,
+    batch: usize,
+    programs: Vec<Program>,
+    release: VoteShape,
+    digest: [u8; 32],
+}
+
+#[derive(Serialize)]
+struct Content<'a> {
+    version: u16,
+    input: Shape,
+    classes: usize,
+    batch: usize,
+    numbers: Numbers,
+    release: ReleaseShape,
+    networks: &'a [Network],
+}
+
+impl Plan {
+    /// Compiles the plan of a task for `batch` queries side by side.
+    ///
+    /// # Errors
+    /// [`PlanError`] names the model at fault.
+    pub fn compile(
+        networks: &[Network],
+        input: Shape,
+        classes: usize,
+        numbers: Numbers,
+        batch: usize,
+        release: ReleaseShape,
+    ) -> Result<Self, PlanError> {
+        if networks.is_empty() || networks.len() > MODELS_MAX {
+            return Err(PlanError::Models(networks.len()));
+        }
+        let mut programs = Vec::with_capacity(networks.len());
+        for (model, network) in networks.iter().enumerate() {
+            if network.input() != input {
+                return Err(PlanError::Input { model, expected: input, found: network.input() });
+            }
+            if network.output().len() != classes {
+                return Err(PlanError::Classes { model, expected: classes, found: network.output().len() });
+            }
+            let program = Program::compile(network, numbers, batch);
+            programs.push(program.map_err(|error| PlanError::Program { model, error })?);
+        }
+        let count_max = release
+            .noise_magnitude_max
+            .checked_mul(2)
+            .and_then(|noise| noise.checked_add(networks.len() as u64))
+            .filter(|count| *count < 1 << 48)
+            .ok_or(PlanError::Noise(release.noise_magnitude_max))?;
+        let value_bits = u64::BITS - count_max.leading_zeros();
+        let content = Content { version: 1, input, classes, batch, numbers, release, networks };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&content, &mut bytes).map_err(|_| PlanError::Models(networks.len()))?;
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+        let release = VoteShape { classes, batch, value_bits };
+        Ok(Self { input, batch, programs, release, digest: hash })
+    }
+
+    /// Shape of one query.
+    pub fn input(&self) -> Shape {
+        self.input
+    }
+
+    /// Queries side by side.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// One program per model, in the order of the networks.
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
+    /// The comparison of the noisy counts.
+    pub fn release(&self) -> VoteShape {
+        self.release
+    }
+
+    /// SHA-256 over everything that the plan was compiled from.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// Words of the input share.
+    pub fn input_len(&self) -> usize {
+        self.input.len() * self.batch
+    }
+
+    /// Correlations lane by lane: the input, each model, the release.
+    pub fn lanes(&self) -> Vec<Vec<Demand>> {
+        let mut lanes = vec![vec![Demand::InputMask { count: self.input_len() }]];
+        lanes.extend(self.programs.iter().enumerate().map(|(model, program)| program.demands(model)));
+        lanes.push(self.release.winner_demands());
+        lanes
+    }
+
+    /// What is opened, round by round: the openings that share each frame, in their order.
+    pub fn openings(&self) -> Vec<Vec<Opening>> {
+        let mut rounds = vec![vec![Opening::values(self.input_len(), 64)]];
+        let lanes: Vec<Vec<Opening>> = self.programs.iter().map(Program::openings).collect();
+        let longest = lanes.iter().map(Vec::len).max().unwrap_or(0);
+        for round in 0..longest {
+            rounds.push(lanes.iter().filter_map(|lane| lane.get(round)).copied().collect());
+        }
+        rounds.extend(self.release.winner_openings().into_iter().map(|opening| vec![opening]));
+        rounds
+    }
+
+    /// Rounds and bytes of one evaluation, known before the first message.
+    pub fn cost(&self) -> Cost {
+        let rounds = self.openings();
+        let payload: usize = rounds.iter().flatten().map(Opening::bytes).sum();
+        Cost { rounds: rounds.len() as u32, bytes: (payload + rounds.len() * HEADER_BYTES) as u64 }
+    }
+}

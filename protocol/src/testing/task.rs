@@ -1,0 +1,169 @@
+//! A whole task in memory: models shared, masks opened, bundles dealt.
+
+use super::pair::{MemoryLink, Transcript, pair, run_now};
+use crate::algebra::prg::Seed;
+use crate::context::{Computation, Meter};
+use crate::evaluate::shared::{EvaluationError, SharedModel, answer, labels};
+use crate::graph::{Numbers, Plan, ReleaseShape};
+use crate::model::Model;
+use crate::model::fixed::{FixedError, FixedWeights, encode};
+use crate::offline::dealer::{self, WeightMasks, weight_mask};
+use crate::party::Party;
+use crate::share::Additive;
+use crate::stock::{Provision, StockError, Tape, WeightOpenings};
+
+/// Weight masks and openings of all models, and both parties' shares.
+#[derive(Debug)]
+pub struct TestTask {
+    plan: Plan,
+    shares: [Vec<SharedModel>; 2],
+    masks: Words,
+    openings: Words,
+    seed: Seed,
+    bundles: u64,
+}
+
+#[derive(Debug, Default)]
+struct Words(Vec<Vec<Vec<u64>>>);
+
+impl WeightMasks for Words {
+    fn mask(&self, model: usize, layer: usize) -> &[u64] {
+        &self.0[model][layer]
+    }
+}
+
+impl WeightOpenings for Words {
+    fn opening(&self, model: usize, layer: usize) -> Option<&[u64]> {
+        self.0.get(model)?.get(layer).map(Vec::as_slice)
+    }
+}
+
+impl TestTask {
+    /// Shares all models of a task. `seed` fixes all randomness.
+    ///
+    /// # Errors
+    /// A model does not fit the numbers.
+    pub fn new(
+        models: &[Model],
+        numbers: Numbers,
+        batch: usize,
+        release: ReleaseShape,
+        seed: u64,
+    ) -> Result<Self, FixedError> {
+        let fixed = models.iter().map(|model| encode(model, numbers)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self::with_weights(models, &fixed, numbers, batch, release, seed))
+    }
+
+    /// As [`TestTask::new`], with weights that no tool has checked.
+    pub fn with_weights(
+        models: &[Model],
+        weights: &[Vec<FixedWeights>],
+        numbers: Numbers,
+        batch: usize,
+        release: ReleaseShape,
+        seed: u64,
+    ) -> Self {
+        let networks: Vec<_> = models.iter().map(|model| model.network().clone()).collect();
+        let classes = networks[0].output().len();
+        let plan = Plan::compile(&networks, networks[0].input(), classes, numbers, batch, release)
+            .unwrap_or_else(|error| panic!("the test task does not compile: {error}"));
+        let seed = Seed::from_bytes(u128::from(seed).to_le_bytes());
+        let mut task = Self {
+            plan,
+            shares: [Vec::new(), Vec::new()],
+            masks: Words::default(),
+            openings: Words::default(),
+            seed,
+            bundles: 0,
+        };
+        for (index, layers) in weights.iter().enumerate() {
+            task.share(index as u64, layers);
+        }
+        task
+    }
+
+    fn share(&mut self, index: u64, layers: &[FixedWeights]) {
+        let flat: Vec<u64> =
+            layers.iter().flat_map(|layer| layer.weight.iter().chain(&layer.bias)).copied().collect();
+        let lengths: Vec<_> = layers.iter().map(|layer| (layer.weight.len(), layer.bias.len())).collect();
+        let seed = self.seed.derive("model", index);
+        let zero = Additive::expand(&seed, flat.len());
+        let one = Additive::complement(&flat, &seed);
+        for (shares, share) in self.shares.iter_mut().zip([&zero, &one]) {
+            let cut = SharedModel::cut(&lengths, share);
+            shares.push(cut.unwrap_or_else(|error| panic!("a share of its own length: {error}")));
+        }
+        let (mut masks, mut openings) = (Vec::new(), Vec::new());
+        for (layer, weights) in layers.iter().enumerate() {
+            let seeds = ["zero", "one"].map(|name| self.seed.derive(name, index << 8 | layer as u64));
+            let mask = weight_mask(&seeds[0], &seeds[1], weights.weight.len()).to_vec();
+            openings.push(weights.weight.iter().zip(&mask).map(|(w, a)| w.wrapping_sub(*a)).collect());
+            masks.push(mask);
+        }
+        self.masks.0.push(masks);
+        self.openings.0.push(openings);
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// One party's shares of all models.
+    pub fn models(&self, party: Party) -> Vec<&SharedModel> {
+        self.shares[usize::from(party == Party::One)].iter().collect()
+    }
+
+    /// A fresh bundle for both parties.
+    ///
+    /// # Errors
+    /// The dealer and the parties disagree about the plan.
+    pub fn bundle(&mut self) -> Result<[Vec<Provision>; 2], StockError> {
+        let lanes = self.plan.lanes();
+        let zero = self.seed.derive("bundle zero", self.bundles);
+        let one = self.seed.derive("bundle one", self.bundles);
+        self.bundles += 1;
+        let corrections = dealer::corrections(&lanes, &zero, &one, &self.masks);
+        Ok([
+            Provision::lay_out(Tape::seeded(&zero), &lanes, &self.openings)?,
+            Provision::lay_out(Tape::stored(&one, corrections), &lanes, &self.openings)?,
+        ])
+    }
+
+    /// Both shares of a batch of queries, each of one query's values.
+    pub fn input(&self, queries: &[Vec<u64>]) -> [Additive; 2] {
+        let length = self.plan.input().len();
+        let interleaved: Vec<u64> =
+            (0..length).flat_map(|value| queries.iter().map(move |query| query[value])).collect();
+        let seed = self.seed.derive("input", self.bundles);
+        [Additive::expand(&seed, interleaved.len()), Additive::complement(&interleaved, &seed)]
+    }
+
+    /// Evaluates a batch and returns its labels, the meter and both transcripts.
+    ///
+    /// # Errors
+    /// Either party's failure.
+    pub fn ask(
+        &mut self,
+        queries: &[Vec<u64>],
+        noise: [&[u64]; 2],
+    ) -> Result<(Vec<usize>, Meter, [Transcript; 2]), EvaluationError> {
+        let bundles = self.bundle().map_err(|error| EvaluationError::Gate(error.into()))?;
+        let inputs = self.input(queries);
+        let work = std::sync::Mutex::new(bundles.into_iter().zip(inputs).map(Some).collect::<Vec<_>>());
+        let results = pair(|mut computation: Computation<MemoryLink>| {
+            let party = computation.party();
+            let index = usize::from(party == Party::One);
+            let taken = work.lock().map(|mut work| work[index].take());
+            let Ok(Some((provisions, input))) = taken else { panic!("one bundle for each party") };
+            let models = self.models(party);
+            let share =
+                run_now(answer(&mut computation, &self.plan, &models, input, provisions, noise[index]));
+            let meter = computation.meter();
+            (share, meter, computation.into_link().transcript())
+        });
+        let [(zero, meter, sent_zero), (one, _, sent_one)] = results;
+        let labels = labels(&zero?, &one?, self.plan.release().classes, self.plan.batch());
+        Ok((labels, meter, [sent_zero, sent_one]))
+    }
+}

@@ -1,0 +1,132 @@
+//! Whole graphs under sharing against the oracle, and the measured cost against the plan.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+use consilium_protocol::evaluate::clear::{Oracle, verdict};
+use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Window};
+use consilium_protocol::model::{Model, Weights};
+use consilium_protocol::testing::TestTask;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const NUMBERS: Numbers = Numbers { fraction_bits: 16, value_bits: 12 };
+const EXACT: ReleaseShape = ReleaseShape { noise_magnitude_max: 0 };
+
+fn random_model(input: Shape, layers: &[Layer], rng: &mut StdRng) -> Model {
+    let network = Network::new(input, layers.to_vec()).unwrap();
+    let mut weights = Vec::new();
+    for (index, layer) in layers.iter().enumerate().filter(|(_, layer)| layer.is_linear()) {
+        let (weight, bias) = layer.parameters(network.shape_before(index));
+        let spread = (3.0 * bias as f32 / weight as f32).sqrt();
+        let mut draw = |count: usize, spread: f32| -> Vec<f32> {
+            (0..count).map(|_| rng.random_range(-spread..spread)).collect()
+        };
+        weights.push(Weights { weight: draw(weight, spread), bias: draw(bias, 0.1) });
+    }
+    Model::new(network, weights).unwrap()
+}
+
+fn random_query(input: Shape, rng: &mut StdRng) -> Vec<u64> {
+    (0..input.len()).map(|_| (rng.random_range(-1.0f64..1.0) * 65536.0).round() as i64 as u64).collect()
+}
+
+/// Asks `queries` batches and returns how many labels were certain; all of these must agree.
+fn check(input: Shape, architectures: &[&[Layer]], batch: usize, batches: usize, seed: u64) -> usize {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let models: Vec<Model> =
+        architectures.iter().map(|layers| random_model(input, layers, &mut rng)).collect();
+    let classes = models[0].network().output().len();
+    let mut task = TestTask::new(&models, NUMBERS, batch, EXACT, seed).unwrap();
+    let oracles: Vec<Oracle> = models.into_iter().map(|model| Oracle::new(model, NUMBERS).unwrap()).collect();
+    let mut certain = 0;
+    for _ in 0..batches {
+        let queries: Vec<Vec<u64>> = (0..batch).map(|_| random_query(input, &mut rng)).collect();
+        let (labels, meter, _) = task.ask(&queries, [&[], &[]]).unwrap();
+        let cost = task.plan().cost();
+        assert_eq!((meter.rounds, meter.bytes), (cost.rounds, cost.bytes), "the plan states the true cost");
+        for (query, label) in queries.iter().zip(labels) {
+            let votes: Vec<_> = oracles.iter().map(|oracle| oracle.vote(query)).collect();
+            let verdict = verdict(&votes, classes);
+            if verdict.certain {
+                assert_eq!(label, verdict.label, "seed {seed}");
+                certain += 1;
+            }
+        }
+    }
+    certain
+}
+
+const fn dense(outputs: u32) -> Layer {
+    Layer::Dense { outputs }
+}
+
+const fn conv(outputs: u32, kernel: u32, stride: u32, padding: u32) -> Layer {
+    let window = Window { kernel: [kernel; 2], stride: [stride; 2], padding: [padding; 4] };
+    Layer::Conv { outputs, window }
+}
+
+const fn image(channels: u32, side: u32) -> Shape {
+    Shape { channels, height: side, width: side }
+}
+
+#[test]
+fn dense_networks_agree() {
+    let layers: &[Layer] = &[dense(16), Layer::Relu, dense(8), Layer::Relu, dense(2)];
+    assert!(check(Shape::vector(12), &[layers; 3], 1, 100, 1) > 95);
+}
+
+#[test]
+fn batches_agree() {
+    let layers: &[Layer] = &[dense(16), Layer::Relu, dense(5)];
+    assert!(check(Shape::vector(9), &[layers; 2], 7, 20, 2) > 130);
+}
+
+#[test]
+fn convolutions_and_pools_agree() {
+    let layers: &[Layer] = &[
+        conv(3, 3, 1, 1),
+        Layer::Relu,
+        Layer::MaxPool { window: Window::plain(2, 2) },
+        conv(4, 3, 1, 0),
+        Layer::Relu,
+        Layer::AveragePool { window: Window::plain(2, 1) },
+        dense(4),
+    ];
+    assert!(check(image(2, 9), &[layers; 2], 2, 20, 3) > 36);
+}
+
+#[test]
+fn odd_averages_and_windows_agree() {
+    let layers: &[Layer] = &[
+        conv(2, 2, 2, 0),
+        Layer::AveragePool { window: Window::plain(3, 2) },
+        Layer::Square,
+        Layer::MaxPool { window: Window::plain(3, 1) },
+        dense(3),
+    ];
+    assert!(check(image(1, 15), &[layers], 3, 20, 4) > 55);
+}
+
+#[test]
+fn squares_agree() {
+    let layers: &[Layer] = &[dense(10), Layer::Square, dense(10), Layer::Square, dense(3)];
+    assert!(check(Shape::vector(6), &[layers; 2], 2, 25, 5) > 45);
+}
+
+#[test]
+fn different_architectures_run_in_lock_step() {
+    let architectures: [&[Layer]; 4] = [
+        &[dense(3)],
+        &[dense(8), Layer::Relu, dense(3)],
+        &[dense(6), Layer::Square, dense(6), Layer::Relu, dense(3)],
+        &[Layer::Relu, dense(3)],
+    ];
+    assert!(check(Shape::vector(10), &architectures, 2, 25, 6) > 45);
+}
+
+#[test]
+fn many_classes_agree() {
+    for (classes, seed) in [(2, 7), (10, 8), (16, 9), (26, 10), (64, 11)] {
+        let layers: &[Layer] = &[dense(classes)];
+        assert!(check(Shape::vector(8), &[layers; 3], 2, 5, seed) >= 6, "{classes} classes");
+    }
+}
