@@ -1,0 +1,153 @@
+//! From text to the settings of one machine.
+
+use super::{Admin, Log, LogFormat, Network, Node, Place, Pools};
+use crate::{
+    document::{Document, Section, value},
+    error::{Problem, ValueError},
+    limits::*,
+};
+use std::{ops::RangeInclusive, path::Path, time::Duration};
+use toml::{Spanned, de::DeValue};
+
+const FORMATS: [(&str, LogFormat); 4] = [
+    ("auto", LogFormat::Auto),
+    ("plain", LogFormat::Plain),
+    ("json", LogFormat::Json),
+    ("journal", LogFormat::Journal),
+];
+
+pub(crate) fn node(document: &Document, mut root: Section<'_>, base: &Path) -> Option<Node> {
+    let place = place(root.table("node"), base);
+    let network = network(document, root.table("network"));
+    let pools = pools(document, root.table("pool"));
+    let admin = admin(document, root.table("admin"), place.as_ref(), base);
+    let log = log(root.table("log"));
+    root.finish();
+    Some(Node { place: place?, network: network?, pools: pools?, admin: admin?, log: log? })
+}
+
+fn place(mut section: Section<'_>, base: &Path) -> Option<Place> {
+    let name = section.required("name", "name = \"north\"", value::parsed);
+    let state = section.required("state", "state = \"/var/lib/consilium\"", value::path);
+    let identity = section.optional("identity", value::path);
+    let roster = section.optional("roster", value::path);
+    section.finish();
+    let state = base.join(state?.into_inner());
+    let identity = identity?.map_or_else(|| state.join("identity.key"), |path| base.join(path.into_inner()));
+    let roster = base.join(roster?.map_or_else(|| "roster.toml".into(), Spanned::into_inner));
+    Some(Place { name: name?.into_inner(), state, identity, roster })
+}
+
+fn network(document: &Document, mut section: Section<'_>) -> Option<Network> {
+    let default = Network::default();
+    let line = "listen = [\"/ip4/0.0.0.0/tcp/4710\"]` or, to dial out only, `listen = []";
+    let listen = section.list("listen", line, 0..=ADDRESSES_MAX, value::parsed);
+    let connections = section.defaulted(
+        "connections_per_peer_max",
+        default.connections_per_peer_max,
+        within(CONNECTIONS_PER_PEER),
+    );
+    let streams =
+        section.defaulted("streams_per_peer_max", default.streams_per_peer_max, within(STREAMS_PER_PEER));
+    let frame = section.defaulted("frame_bytes_max", default.frame_bytes_max, within(FRAME_BYTES));
+    let dial = section.defaulted("dial_timeout_ms", default.dial_timeout, duration);
+    let round = section.defaulted("round_deadline_ms", default.round_deadline, duration);
+    let query = section.defaulted("query_deadline_ms", default.query_deadline, duration);
+    let idle = section.defaulted("idle_timeout_ms", default.idle_timeout, duration);
+    section.finish();
+    if let (Some(round), Some(query)) = (&round, &query)
+        && round.get_ref() > query.get_ref()
+    {
+        document.report(|| {
+            Problem::new("a query cannot end before one of its rounds")
+                .at(query.span(), format!("{} ms for the query", query.get_ref().as_millis()))
+                .at(round.span(), format!("{} ms for each round", round.get_ref().as_millis()))
+                .help("raise `query_deadline_ms` or lower `round_deadline_ms`".to_owned())
+        });
+    }
+    Some(Network {
+        listen: listen?.into_inner().into_iter().map(Spanned::into_inner).collect(),
+        connections_per_peer_max: connections?.into_inner(),
+        streams_per_peer_max: streams?.into_inner(),
+        frame_bytes_max: frame?.into_inner(),
+        dial_timeout: dial?.into_inner(),
+        round_deadline: round?.into_inner(),
+        query_deadline: query?.into_inner(),
+        idle_timeout: idle?.into_inner(),
+    })
+}
+
+fn pools(document: &Document, mut section: Section<'_>) -> Option<Pools> {
+    let default = Pools::default();
+    let bytes = section.defaulted("bytes_max", default.bytes_max, within(POOL_BYTES));
+    let batch =
+        section.defaulted("refill_batch_queries", default.refill_batch_queries, within(REFILL_QUERIES));
+    let prepared = section.defaulted("prepared_max", default.prepared_max, within(PREPARED_QUERIES));
+    section.finish();
+    if let (Some(batch), Some(prepared)) = (&batch, &prepared)
+        && batch.get_ref() > prepared.get_ref()
+    {
+        document.report(|| {
+            Problem::new("one refill would overflow the pool")
+                .at(batch.span(), format!("{} queries in one go", batch.get_ref()))
+                .at(prepared.span(), format!("{} queries at most", prepared.get_ref()))
+                .help("raise `prepared_max` or lower `refill_batch_queries`".to_owned())
+        });
+    }
+    Some(Pools {
+        bytes_max: bytes?.into_inner(),
+        refill_batch_queries: batch?.into_inner(),
+        prepared_max: prepared?.into_inner(),
+    })
+}
+
+fn admin(document: &Document, mut section: Section<'_>, place: Option<&Place>, base: &Path) -> Option<Admin> {
+    let given = section.optional("socket", value::path);
+    let span = given.as_ref().and_then(|given| given.as_ref()).map_or(section.place(), Spanned::span);
+    section.finish();
+    let socket = match given? {
+        Some(path) => base.join(path.into_inner()),
+        None => Admin::beneath(&place?.state).socket,
+    };
+    let length = socket.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        document.report(|| {
+            Problem::new("the path of the admin socket is too long for the system")
+                .at(span, format!("{length} bytes, at most {SOCKET_PATH_BYTES_MAX}"))
+                .help(
+                    "set `socket` under `[admin]` to a short path such as `/run/consilium/admin.sock`"
+                        .to_owned(),
+                )
+        });
+    }
+    Some(Admin { socket })
+}
+
+fn log(mut section: Section<'_>) -> Option<Log> {
+    let default = Log::default();
+    let format = section.defaulted("format", default.format, |found| value::choice(found, &FORMATS));
+    let filter = section.defaulted("filter", default.filter, filter);
+    section.finish();
+    Some(Log { format: format?.into_inner(), filter: filter?.into_inner() })
+}
+
+fn filter(found: &DeValue<'_>) -> Result<String, ValueError> {
+    let text = value::text(found)?;
+    if text.len() > FILTER_BYTES_MAX || text.chars().any(char::is_control) {
+        let expected =
+            format!("a filter of at most {FILTER_BYTES_MAX} bytes, such as `info` or `info,consilium=debug`");
+        return Err(ValueError::new(expected, crate::error::quoted(&text)));
+    }
+    Ok(text)
+}
+
+fn duration(found: &DeValue<'_>) -> Result<Duration, ValueError> {
+    value::whole(found, &DEADLINE_MS).map(Duration::from_millis)
+}
+
+fn within<T>(range: RangeInclusive<T>) -> impl Fn(&DeValue<'_>) -> Result<T, ValueError>
+where
+    T: Copy + PartialOrd + std::fmt::Display + TryFrom<i128>,
+{
+    move |found| value::whole(found, &range)
+}
