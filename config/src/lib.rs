@@ -1,14 +1,39 @@
 //! Text in, validated settings out.
+//!
+//! Two files, each parsed alone and as a whole, so that one run shows every mistake with its line:
+//!
+//! - `consilium.toml`, one per machine: [`Node`], where this machine keeps its state and what it may use;
+//! - `roster.toml`, the same on all members and public: [`Roster`], who takes part and what each task allows.
+//!
+//! A value of either type exists only after all checks, whether it came from a file or was put together
+//! in memory ([`Node::new`], [`Roster::new`] write the text and read it back). Nothing has a default
+//! where the choice is about privacy or about being reachable. Commented examples are compiled in:
+//! [`EXAMPLE_NODE`] and [`EXAMPLE_ROSTER`].
+//!
+//! ```text
+//! text → document (spans) → sections (typed values, unknown keys) → cross checks → Node, Roster
+//!                └──────────── problems, all of them ────────────┴──→ ConfigError
+//! ```
 
 mod address;
 mod digest;
+mod document;
 mod error;
 mod fraction;
 pub mod limits;
 mod name;
+mod node;
+mod roster;
 
 pub use address::{Address, Host};
 pub use digest::Digest;
 pub use error::{ConfigError, Problem, Problems, ValueError};
 pub use fraction::Fraction;
 pub use name::{Name, PeerName};
+pub use node::{Admin, Log, LogFormat, Network, Node, Place, Pools};
+pub use roster::{Features, Member, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit};
+
+/// The commented example of a node file, with every key.
+pub const EXAMPLE_NODE: &str = include_str!("example/consilium.toml");
+/// The commented example of a roster file, with every key.
+pub const EXAMPLE_ROSTER: &str = include_str!("example/roster.toml");

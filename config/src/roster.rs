@@ -1,0 +1,448 @@
+//! Who takes part and what each task allows: the same text on all members, and public.
+
+mod check;
+mod member;
+mod read;
+mod release;
+mod task;
+
+#[cfg(test)]
+pub(crate) use read::roster as read;
+
+pub use member::{Member, Pair, Role, Seats};
+pub use release::{Release, Terms, Unit};
+pub use task::{Features, Stock, Task};
+
+use crate::{
+    digest::{Digest, Hasher},
+    document::{self, Document},
+    error::ConfigError,
+};
+use serde::Serialize;
+use std::path::Path;
+
+/// What `roster.toml` says, checked as a whole: every name in it is known and has the role it needs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Roster {
+    consortium: Consortium,
+    #[serde(rename = "member")]
+    members: Vec<Member>,
+    #[serde(rename = "pair", skip_serializing_if = "Vec::is_empty")]
+    pairs: Vec<Pair>,
+    #[serde(rename = "task", skip_serializing_if = "Vec::is_empty")]
+    tasks: Vec<Task>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Consortium {
+    name: String,
+}
+
+impl Roster {
+    /// Puts a roster together in memory and checks it like a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] as for a file; places are those in [`Roster::to_toml`]'s text.
+    pub fn new(
+        consortium: impl Into<String>,
+        members: Vec<Member>,
+        pairs: Vec<Pair>,
+        tasks: Vec<Task>,
+    ) -> Result<Self, ConfigError> {
+        let roster = Self { consortium: Consortium { name: consortium.into() }, members, pairs, tasks };
+        Self::parse("roster.toml", &roster.to_toml())
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let (name, text) = document::load(path)?;
+        Self::parse(&name, &text)
+    }
+
+    /// Reads a text that messages call `file`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of the text.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        Document::parse(file, text, read::roster)
+    }
+
+    /// The text that reads back as this roster.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("strings, small whole numbers and floats always have a TOML form")
+    }
+
+    /// Binds everything in the roster, in the order written; comments and layout do not count.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new("consilium roster 1");
+        hasher.text(&self.consortium.name);
+        hasher.list(&self.members, |hasher, member| member.feed(hasher));
+        hasher.list(&self.pairs, |hasher, pair| pair.feed(hasher));
+        hasher.list(&self.tasks, |hasher, task| {
+            hasher.text(&task.title);
+            task.stock.feed(hasher);
+            task.feed(hasher);
+        });
+        hasher.finish()
+    }
+
+    /// Name of the consortium.
+    pub fn consortium(&self) -> &str {
+        &self.consortium.name
+    }
+
+    /// All members, in the order written.
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// All pairs, in the order written.
+    pub fn pairs(&self) -> &[Pair] {
+        &self.pairs
+    }
+
+    /// All tasks, in the order written.
+    pub fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// The member of that name.
+    pub fn member(&self, name: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.name.as_str() == name)
+    }
+
+    /// The member with that peer id.
+    pub fn member_by_peer(&self, peer: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.peer.as_str() == peer)
+    }
+
+    /// The members that have a role.
+    pub fn members_with(&self, role: Role) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.has(role))
+    }
+
+    /// The pair of that name.
+    pub fn pair(&self, name: &str) -> Option<&Pair> {
+        self.pairs.iter().find(|pair| pair.name.as_str() == name)
+    }
+
+    /// The task of that name.
+    pub fn task(&self, name: &str) -> Option<&Task> {
+        self.tasks.iter().find(|task| task.name.as_str() == name)
+    }
+
+    /// The members of a pair. `None` only for a pair of another roster.
+    pub fn seats(&self, pair: &Pair) -> Option<Seats<'_>> {
+        let dealer = match &pair.dealer {
+            Some(name) => Some(self.member(name.as_str())?),
+            None => None,
+        };
+        Some(Seats { zero: self.member(pair.zero.as_str())?, one: self.member(pair.one.as_str())?, dealer })
+    }
+
+    /// The members that compute a task. `None` only for a task of another roster.
+    pub fn seats_of(&self, task: &Task) -> Option<Seats<'_>> {
+        self.seats(self.pair(task.pair.as_str())?)
+    }
+
+    /// The tasks in which a member owns a model, asks, computes or deals.
+    pub fn tasks_of<'r>(&'r self, member: &'r str) -> impl Iterator<Item = &'r Task> {
+        self.tasks.iter().filter(move |task| {
+            let named = |names: &[crate::Name]| names.iter().any(|name| name.as_str() == member);
+            let seated = |pair: &Pair| pair.members().any(|name| name.as_str() == member);
+            named(&task.owners) || named(&task.clients) || self.pair(task.pair.as_str()).is_some_and(seated)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        EXAMPLE_ROSTER, Fraction, Name,
+        document::testing::{edited, rendered, roster, roster_refusal},
+    };
+    use consilium_protocol::graph::Shape;
+    use proptest::prelude::*;
+
+    fn fraction(text: &str) -> Fraction {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_example_gives_known_values() {
+        let roster = roster(EXAMPLE_ROSTER).unwrap();
+        assert_eq!(roster.consortium(), "Northern hospitals");
+        let task = roster.task("breast-cancer").unwrap();
+        assert_eq!((task.input, task.input_abs_max), (Shape::vector(3), 8.0));
+        assert_eq!(
+            (task.fraction_bits, task.value_bits, task.owners_min, task.batch_queries),
+            (16, 12, 2, 1)
+        );
+        assert_eq!(task.classes, ["benign", "malignant"]);
+        let terms = Terms {
+            unit: Unit::Owner,
+            epsilon: fraction("8"),
+            client_epsilon: Some(fraction("2")),
+            software_noise: true,
+        };
+        assert_eq!(
+            task.release,
+            Release::Gaussian { sigma: fraction("2"), delta: fraction("0.000001"), terms: terms.clone() }
+        );
+        let digits = roster.task("digits").unwrap();
+        assert_eq!(digits.input, Shape { channels: 1, height: 8, width: 8 });
+        assert_eq!(digits.stock, Stock::default());
+        let terms = Terms { client_epsilon: None, software_noise: false, ..terms };
+        assert_eq!(digits.release, Release::Laplace { epsilon_per_answer: fraction("1/2"), terms });
+        assert_eq!(roster.task("digits-exact").unwrap().release, Release::Exact);
+    }
+
+    #[test]
+    fn normalisation_takes_one_number_for_all_or_one_each() {
+        let roster = roster(EXAMPLE_ROSTER).unwrap();
+        let features = |name: &str| roster.task(name).unwrap().features.clone().unwrap();
+        assert_eq!(features("digits").normalise(63, 16.0), 1.0);
+        assert_eq!(features("breast-cancer").normalise(1, 19.29), 0.0);
+        assert_eq!(features("breast-cancer").normalise(0, 15.13), (15.13 - 14.13) * 0.284);
+    }
+
+    #[test]
+    fn lookups_find_members_by_name_peer_role_and_task() {
+        let roster = roster(EXAMPLE_ROSTER).unwrap();
+        let north = roster.member("north").unwrap();
+        assert_eq!(roster.member_by_peer(north.peer.as_str()), Some(north));
+        assert_eq!((roster.member("nobody"), roster.member_by_peer("nobody")), (None, None));
+        let names = |role| roster.members_with(role).map(|member| member.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(names(Role::Owner), ["north", "south", "west"]);
+        assert_eq!(names(Role::Dealer), ["notary"]);
+        let seats = roster.seats_of(roster.task("digits").unwrap()).unwrap();
+        assert_eq!((seats.zero.name.as_str(), seats.one.name.as_str()), ("north", "south"));
+        assert_eq!(seats.dealer.unwrap().name.as_str(), "notary");
+        let tasks = |member| roster.tasks_of(member).map(|task| task.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(tasks("west"), ["breast-cancer", "digits"]);
+        assert_eq!(tasks("notary").len(), 3);
+        assert_eq!(tasks("nobody").len(), 0);
+    }
+
+    #[test]
+    fn digests_cover_meaning_and_nothing_else() {
+        let digests = |text: &str| {
+            let roster = roster(text).unwrap();
+            (roster.digest(), roster.task("breast-cancer").unwrap().digest())
+        };
+        let (whole, task) = digests(EXAMPLE_ROSTER);
+        assert_eq!(digests(&format!("{EXAMPLE_ROSTER}\n# a comment\n")), (whole, task));
+        assert_eq!(digests(&edited(EXAMPLE_ROSTER, "\"1e-6\"", "\"0.000001\"")), (whole, task));
+        for both in [
+            ("sigma = \"2\"", "sigma = \"3\""),
+            ("epsilon = \"8\"", "epsilon = \"9\""),
+            ("input_abs_max = 8.0", "input_abs_max = 9.0"),
+            ("value_bits = 12", "value_bits = 13"),
+            ("\"benign\", \"malignant\"", "\"malignant\", \"benign\""),
+            ("owners_min = 2", "owners_min = 3"),
+            ("software_noise = true", "software_noise = false"),
+            ("client_epsilon = \"2\"", ""),
+            ("19.29", "19.3"),
+        ] {
+            let (changed, changed_task) = digests(&edited(EXAMPLE_ROSTER, both.0, both.1));
+            assert!(changed != whole && changed_task != task, "{both:?}");
+        }
+        for whole_only in
+            [("high = 64", "high = 65"), ("Malignant or", "Malign or"), ("192.0.2.10", "192.0.2.11")]
+        {
+            let (changed, same) = digests(&edited(EXAMPLE_ROSTER, whole_only.0, whole_only.1));
+            assert!(changed != whole && same == task, "{whole_only:?}");
+        }
+    }
+
+    #[test]
+    fn the_encoding_of_digests_is_pinned() {
+        let roster = roster(EXAMPLE_ROSTER).unwrap();
+        assert_eq!(
+            roster.digest().to_string(),
+            "67e9b3069ac487f37d09c75dff62760aac2295eb9262c4a14fec47c9fedc3bfd"
+        );
+        assert_eq!(
+            roster.tasks()[0].digest().to_string(),
+            "b3d6d9f0eb5e5bd7c2ac0da3be532ee1f79a714b84a7e1382b43d3922d6e56c4"
+        );
+    }
+
+    #[test]
+    fn members_and_pairs_must_agree() {
+        for (from, to, expected) in [
+            (
+                "one = \"south\"",
+                "one = \"suoth\"",
+                "there is no member called `suoth` | did you mean `south`?",
+            ),
+            (
+                "one = \"south\"",
+                "one = \"west\"",
+                "member `west` does not have the role `compute` | add \"compute\"",
+            ),
+            ("one = \"south\"", "one = \"north\"", "`zero` and `one` are the same member"),
+            (
+                "\"South Clinic\"",
+                "\"North University Hospital\"",
+                "`zero` and `one` belong to the same organisation",
+            ),
+            (
+                "\"Chamber of Notaries\"",
+                "\"South Clinic\"",
+                "`one` and `dealer` belong to the same organisation",
+            ),
+            ("192.0.2.30", "192.0.2.10", "address `/ip4/192.0.2.10/tcp/4710` stands here twice"),
+            ("192.0.2.30/tcp/4710", "192.0.2.30/tcp/0", "nobody can dial this address"),
+            (
+                "addresses = [\"/ip6/2001:db8::20/tcp/4710\"]",
+                "addresses = []",
+                "member `south` cannot be dialled",
+            ),
+            ("roles = [\"dealer\"]", "roles = [\"dealer\", \"dealer\"]", "role `dealer` stands here twice"),
+            ("roles = [\"dealer\"]", "roles = [\"deeler\"]", "did you mean `dealer`?"),
+            (
+                "roles = [\"dealer\"]",
+                "roles = [\"owner\"]",
+                "member `notary` does not have the role `dealer`",
+            ),
+            ("name = \"Northern hospitals\"", "", "`consortium.name` is missing"),
+        ] {
+            let found = roster_refusal(from, to);
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+    }
+
+    #[test]
+    fn names_and_peers_are_unique() {
+        let text = edited(EXAMPLE_ROSTER, "name = \"west\"", "name = \"south\"");
+        let error = roster(&text).unwrap_err();
+        assert!(
+            error.problems().iter().any(|problem| problem.message() == "member `south` stands here twice")
+        );
+        let peer = |name: &str| roster(EXAMPLE_ROSTER).unwrap().member(name).unwrap().peer.to_string();
+        let found = roster_refusal(&peer("west"), &peer("south"));
+        assert!(found.starts_with("peer id `12D3KooW") && found.contains("stands here twice"), "{found}");
+        assert!(
+            roster_refusal("name = \"digits-exact\"", "name = \"digits\"")
+                .starts_with("task `digits` stands")
+        );
+    }
+
+    #[test]
+    fn the_report_shows_each_place() {
+        let text = edited(EXAMPLE_ROSTER, "fraction_bits = 16", "fractionbits = 16");
+        let text = edited(&text, "clients = [\"practice\"]", "clients = [\"pratice\", \"west\"]");
+        let text = edited(&text, "epsilon_per_answer = \"0.5\"", "epsilon_per_answer = 0.5");
+        let found = rendered(&roster(&text).unwrap_err());
+        assert_eq!(found, include_str!("roster/report.txt").trim_end(), "\n{found}");
+    }
+
+    #[test]
+    fn an_empty_text_says_where_to_begin() {
+        let error = roster("").unwrap_err();
+        let messages: Vec<_> = error.problems().iter().map(|problem| problem.message()).collect();
+        assert_eq!(messages, ["`consortium.name` is missing", "the consortium has no members"]);
+        let error = roster("consortium = 1\nmember = 2").unwrap_err();
+        assert_eq!(error.problems().len(), 2, "nothing is missed in what could not be read");
+    }
+
+    #[test]
+    fn one_mistake_is_reported_once() {
+        // The name of a member is unreadable, so nobody can say whether the pair's `north` is known.
+        assert!(
+            roster_refusal("name = \"north\"", "name = \"North\"")
+                .starts_with("`member.name` must be a name")
+        );
+        assert!(roster_refusal("classes = [\"even\", \"odd\"]", "classes = [\"even\"]").contains("2 to 64"));
+    }
+
+    #[test]
+    fn a_roster_at_its_limits_is_read_quickly() {
+        let member = |index: usize| Member {
+            name: format!("m{index}").parse().unwrap(),
+            peer: format!("{}{:0>6}", "1".repeat(40), index.to_string().replace('0', "A"))
+                .replace('0', "B")
+                .parse()
+                .unwrap(),
+            organisation: None,
+            addresses: Vec::new(),
+            roles: vec![Role::Owner],
+        };
+        let members: Vec<Member> = (0..2048).map(member).collect();
+        let roster = Roster::new("large", members.clone(), Vec::new(), Vec::new()).unwrap();
+        assert_eq!(roster.members(), members);
+    }
+
+    fn arbitrary() -> impl Strategy<Value = Task> {
+        let release = prop_oneof![
+            Just(Release::Exact),
+            (10_u64..=1_000_000, 1_u64..=10, 1_u64..1_000_000, any::<bool>()).prop_map(
+                |(sigma, down, delta, software_noise)| Release::Gaussian {
+                    sigma: Fraction::new(sigma, down).unwrap(),
+                    delta: Fraction::new(delta, 100_000_000).unwrap(),
+                    terms: Terms {
+                        unit: Unit::Owner,
+                        epsilon: Fraction::new(delta, 1000).unwrap(),
+                        client_epsilon: None,
+                        software_noise,
+                    },
+                }
+            ),
+        ];
+        let label = "[^\\p{C}\\p{Z}]{1,12}";
+        let classes = proptest::collection::btree_set(label, 2..8);
+        let features = proptest::option::of((-1e12..1e12_f64, 1e-9..1e9_f64));
+        (release, label, classes, features, 1e-6..4000.0_f64, 8_u32..=20, 1_u32..=30).prop_map(
+            |(release, title, classes, features, input_abs_max, fraction_bits, features_count)| Task {
+                name: "task".parse().unwrap(),
+                title,
+                pair: "pair".parse().unwrap(),
+                input: Shape { channels: features_count, height: features_count % 3 + 1, width: 2 },
+                classes: classes.into_iter().collect(),
+                input_abs_max,
+                fraction_bits,
+                value_bits: 12,
+                owners: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+                clients: vec!["a".parse().unwrap()],
+                owners_min: 1,
+                batch_queries: 4,
+                stock: Stock { low: 3, high: 9 },
+                features: features.map(|(offset, scale)| Features {
+                    names: Vec::new(),
+                    offset: vec![offset],
+                    scale: vec![scale],
+                }),
+                release,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn written_rosters_read_back(task in arbitrary(), consortium in "[^\\p{C}\\p{Z}]{1,40}") {
+            let member = |name: &str, letter: &str, port: u16| Member {
+                name: name.parse().unwrap(),
+                peer: letter.repeat(52).parse().unwrap(),
+                organisation: Some(format!("of {name}")),
+                addresses: vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap()],
+                roles: vec![Role::Compute, Role::Owner, Role::Client],
+            };
+            let name = |text: &str| text.parse::<Name>().unwrap();
+            let pair = Pair { name: name("pair"), zero: name("a"), one: name("b"), dealer: None };
+            let members = vec![member("a", "a", 1), member("b", "b", 2)];
+            let made = Roster::new(consortium.clone(), members.clone(), vec![pair.clone()], vec![task.clone()]).unwrap();
+            prop_assert_eq!(made.consortium(), consortium);
+            prop_assert_eq!(made.members(), members);
+            prop_assert_eq!(made.pairs(), [pair]);
+            prop_assert_eq!(made.tasks(), [task]);
+            let again = roster(&made.to_toml()).unwrap();
+            prop_assert_eq!(again.digest(), made.digest());
+            prop_assert_eq!(again, made);
+        }
+    }
+}

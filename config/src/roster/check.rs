@@ -1,0 +1,208 @@
+//! What the tables of a roster say about each other.
+//!
+//! Each check runs only on values that could be read, so that one mistake is reported once.
+
+mod task;
+
+use super::{
+    Role,
+    read::{MemberDraft, PairDraft, TaskDraft},
+};
+use crate::{
+    document::{Document, closest},
+    error::{Problem, quoted},
+    name::Name,
+};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt::Display,
+    hash::Hash,
+};
+use toml::Spanned;
+
+pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[PairDraft], tasks: &[TaskDraft]) {
+    if members.is_empty() {
+        document.report(|| {
+            Problem::new("the consortium has no members").help(
+                "add a table `[[member]]` with `name`, `peer`, `addresses` and `roles` for each".to_owned(),
+            )
+        });
+    }
+    unique(document, "member", members.iter().filter_map(|member| member.name.as_ref()));
+    unique(document, "peer id", members.iter().filter_map(|member| member.peer.as_ref()));
+    unique(
+        document,
+        "address",
+        members.iter().filter_map(|member| member.addresses.as_ref()).flat_map(Spanned::get_ref),
+    );
+    unique(document, "pair", pairs.iter().filter_map(|pair| pair.name.as_ref()));
+    unique(document, "task", tasks.iter().filter_map(|task| task.name.as_ref()));
+    for member in members {
+        self::member(document, member);
+    }
+    let directory = Directory::new(members);
+    for pair in pairs {
+        self::pair(document, &directory, pair);
+    }
+    let pair_names: Vec<&str> =
+        pairs.iter().filter_map(|pair| Some(pair.name.as_ref()?.get_ref().as_str())).collect();
+    let pairs_known = pair_names.len() == pairs.len();
+    for task in tasks {
+        if let Some(name) = &task.pair
+            && pairs_known
+            && !pair_names.contains(&name.get_ref().as_str())
+        {
+            unknown(document, "pair", name, &pair_names);
+        }
+        task::task(document, &directory, task);
+    }
+}
+
+/// Members by name, as far as names could be read.
+struct Directory<'d> {
+    members: HashMap<&'d str, &'d MemberDraft>,
+    names: Vec<&'d str>,
+    /// Whether every name could be read; if not, an unknown name may be one of those.
+    complete: bool,
+}
+
+impl<'d> Directory<'d> {
+    fn new(members: &'d [MemberDraft]) -> Self {
+        let named =
+            || members.iter().filter_map(|member| Some((member.name.as_ref()?.get_ref().as_str(), member)));
+        let names: Vec<&str> = named().map(|(name, _)| name).collect();
+        Self { members: named().collect(), complete: names.len() == members.len(), names }
+    }
+
+    /// The member of that name if it may act in `role`; otherwise reports why not.
+    fn with_role(&self, document: &Document, name: &Spanned<Name>, role: Role) -> Option<&'d MemberDraft> {
+        let Some(member) = self.members.get(name.get_ref().as_str()).copied() else {
+            if self.complete {
+                unknown(document, "member", name, &self.names);
+            }
+            return None;
+        };
+        let roles = member.roles.as_ref()?;
+        if roles.get_ref().iter().any(|held| *held.get_ref() == role) {
+            return Some(member);
+        }
+        document.report(|| {
+            Problem::new(format!("member `{}` does not have the role `{role}`", name.get_ref()))
+                .at(name.span(), format!("needs the role `{role}`"))
+                .at(roles.span(), "its roles")
+                .help(format!("add \"{role}\" to its roles, or name another member"))
+        });
+        None
+    }
+}
+
+fn member(document: &Document, member: &MemberDraft) {
+    unique(document, "role", member.roles.iter().flat_map(Spanned::get_ref));
+    for address in member.addresses.iter().flat_map(Spanned::get_ref) {
+        if !address.get_ref().is_dialable() {
+            document.report(|| {
+                Problem::new("nobody can dial this address")
+                    .at(address.span(), "no machine of its own, or port 0")
+                    .help("write the address and port at which the other members reach this one".to_owned())
+            });
+        }
+    }
+}
+
+fn pair(document: &Document, directory: &Directory<'_>, pair: &PairDraft) {
+    let seat = |name: &Option<Spanned<Name>>, role| {
+        let name = name.as_ref()?;
+        Some((name.clone(), directory.with_role(document, name, role)?))
+    };
+    let seats = [
+        ("zero", seat(&pair.zero, Role::Compute)),
+        ("one", seat(&pair.one, Role::Compute)),
+        ("dealer", seat(&pair.dealer.clone().flatten(), Role::Dealer)),
+    ];
+    for (position, (second, later)) in seats.iter().enumerate() {
+        let Some((name, member)) = later else { continue };
+        if let Some(addresses) = member.addresses.as_ref().filter(|addresses| addresses.get_ref().is_empty())
+        {
+            document.report(|| {
+                Problem::new(format!(
+                    "member `{}` cannot be dialled, but others must reach it",
+                    name.get_ref()
+                ))
+                .at(name.span(), "sits in a pair")
+                .at(addresses.span(), "has no address")
+                .help("give it an address, or let another member take this seat".to_owned())
+            });
+        }
+        for (first, earlier) in seats.iter().take(position) {
+            if let Some(earlier) = earlier {
+                apart(document, (first, earlier), (second, &(name.clone(), member)));
+            }
+        }
+    }
+}
+
+type Seat<'d> = (Spanned<Name>, &'d MemberDraft);
+
+/// Those who together could open everything must not be one, nor work for one.
+fn apart(document: &Document, (first, earlier): (&str, &Seat<'_>), (second, later): (&str, &Seat<'_>)) {
+    let reason = "whoever holds both learns every input and every model";
+    if earlier.0.get_ref() == later.0.get_ref() {
+        document.report(|| {
+            Problem::new(format!("`{first}` and `{second}` are the same member"))
+                .at(later.0.span(), format!("also in seat `{first}`"))
+                .at(earlier.0.span(), format!("seat `{first}`"))
+                .help(format!("name two members of different organisations: {reason}"))
+        });
+        return;
+    }
+    let organisation = |seat: &Seat<'_>| seat.1.organisation.clone().flatten();
+    if let (Some(one), Some(other)) = (organisation(earlier), organisation(later))
+        && one.get_ref() == other.get_ref()
+    {
+        document.report(|| {
+            Problem::new(format!(
+                "`{first}` and `{second}` belong to the same organisation, {}",
+                quoted(one.get_ref())
+            ))
+            .at(later.0.span(), format!("seat `{second}`"))
+            .at(earlier.0.span(), format!("seat `{first}`"))
+            .at(other.span(), "its organisation")
+            .help(format!("name members of different organisations: {reason}"))
+        });
+    }
+}
+
+/// Reports each repetition, pointing at the first use too.
+fn unique<'v, T: Eq + Hash + Display + 'v>(
+    document: &Document,
+    what: &str,
+    values: impl IntoIterator<Item = &'v Spanned<T>>,
+) {
+    let mut seen: HashMap<&T, &Spanned<T>> = HashMap::new();
+    for value in values {
+        match seen.entry(value.get_ref()) {
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+            }
+            Entry::Occupied(first) => document.report(|| {
+                Problem::new(format!("{what} {} stands here twice", quoted(&value.get_ref().to_string())))
+                    .at(value.span(), "again")
+                    .at(first.get().span(), "first")
+                    .help("remove or rename one of them".to_owned())
+            }),
+        }
+    }
+}
+
+fn unknown(document: &Document, what: &str, name: &Spanned<Name>, known: &[&str]) {
+    document.report(|| {
+        let meant = closest(name.get_ref().as_str(), known.iter().copied());
+        let advice = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("add a table `[[{what}]]` with that name, or use the name of one that is there"),
+        };
+        Problem::new(format!("there is no {what} called `{}`", name.get_ref()))
+            .at(name.span(), format!("unknown {what}"))
+            .help(advice)
+    });
+}

@@ -1,0 +1,175 @@
+//! What the values of one task say about each other and about the members.
+
+use super::{Directory, unique};
+use crate::{
+    document::Document,
+    error::Problem,
+    limits::PRODUCT_BITS_MAX,
+    roster::{Role, read::TaskDraft},
+};
+use std::ops::Range;
+use toml::Spanned;
+
+pub(super) fn task(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
+    people(document, directory, task);
+    numbers(document, task);
+    stock(document, task);
+    features(document, task);
+}
+
+fn people(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
+    unique(document, "class", task.classes.iter().flat_map(Spanned::get_ref));
+    unique(document, "owner", task.owners.iter().flat_map(Spanned::get_ref));
+    unique(document, "client", task.clients.iter().flat_map(Spanned::get_ref));
+    for owner in task.owners.iter().flat_map(Spanned::get_ref) {
+        directory.with_role(document, owner, Role::Owner);
+    }
+    for client in task.clients.iter().flat_map(Spanned::get_ref) {
+        directory.with_role(document, client, Role::Client);
+    }
+    if let (Some(owners), Some(least)) = (&task.owners, &task.owners_min)
+        && owners.get_ref().len() < *least.get_ref() as usize
+    {
+        document.report(|| {
+            Problem::new("the task can never be answered: it has too few owners")
+                .at(least.span(), format!("at least {} must vote", least.get_ref()))
+                .at(owners.span(), format!("{} in all", owners.get_ref().len()))
+                .help(
+                    "add owners, or set a lower `owners_min` (1 lets an answer show one owner's vote)"
+                        .to_owned(),
+                )
+        });
+    }
+}
+
+fn numbers(document: &Document, task: &TaskDraft) {
+    let Some(bits) = &task.value_bits else { return };
+    if let Some(fraction) = &task.fraction_bits {
+        let product = 2 * fraction.get_ref() + bits.get_ref() + 2;
+        if product > PRODUCT_BITS_MAX {
+            document.report(|| {
+                Problem::new("products would not fit in 64 bits")
+                    .at(bits.span(), format!("{} bits before the point", bits.get_ref()))
+                    .at(fraction.span(), format!("{} bits after it", fraction.get_ref()))
+                    .help(format!(
+                        "2 * fraction_bits + value_bits + 2 is {product}, at most {PRODUCT_BITS_MAX} is allowed"
+                    ))
+            });
+        }
+    }
+    if let Some(largest) = &task.input_abs_max
+        && *largest.get_ref() >= f64::from(1_u32 << bits.get_ref())
+    {
+        document.report(|| {
+            Problem::new("inputs may be larger than any value on a wire")
+                .at(largest.span(), format!("inputs up to {}", largest.get_ref()))
+                .at(bits.span(), format!("values below {}", 1_u32 << bits.get_ref()))
+                .help("raise `value_bits`, or normalise the inputs with `[task.features]`".to_owned())
+        });
+    }
+}
+
+fn stock(document: &Document, task: &TaskDraft) {
+    let Some(high) = &task.stock.high else { return };
+    if let Some(low) = &task.stock.low
+        && low.get_ref() >= high.get_ref()
+    {
+        document.report(|| {
+            Problem::new("the pool's low mark is not below its high mark")
+                .at(low.span(), format!("low is {}", low.get_ref()))
+                .at(high.span(), format!("high is {}", high.get_ref()))
+                .help("refilling starts below `low` and stops at `high`; keep them apart".to_owned())
+        });
+    }
+    if let Some(batch) = &task.batch
+        && batch.get_ref() > high.get_ref()
+    {
+        document.report(|| {
+            Problem::new("the pool never holds enough for one batch")
+                .at(high.span(), format!("at most {} prepared", high.get_ref()))
+                .at(batch.span(), format!("{} used at once", batch.get_ref()))
+                .help("raise `high` or lower `batch`".to_owned())
+        });
+    }
+}
+
+fn features(document: &Document, task: &TaskDraft) {
+    let (Some(features), Some(input)) = (&task.features, &task.input) else { return };
+    let values = input.get_ref().len();
+    let report = |key: &str, span: Range<usize>, found: usize, or_one: &str| {
+        document.report(|| {
+            Problem::new(format!("`{key}` does not match the input"))
+                .at(span, format!("{found} of them"))
+                .at(input.span(), format!("{values} values"))
+                .help(format!("give one per input value{or_one}"))
+        });
+    };
+    if let Some(Some(names)) = &features.names {
+        unique(document, "feature", names.get_ref());
+        if names.get_ref().len() != values {
+            report("names", names.span(), names.get_ref().len(), "");
+        }
+    }
+    for (key, list) in [("offset", &features.offset), ("scale", &features.scale)] {
+        if let Some(Some(list)) = list
+            && ![1, values].contains(&list.get_ref().len())
+        {
+            report(key, list.span(), list.get_ref().len(), ", or a single one for all");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        EXAMPLE_ROSTER,
+        document::testing::{edited, only, roster, roster_refusal},
+    };
+
+    #[test]
+    fn values_of_a_task_must_agree() {
+        for (from, to, expected) in [
+            ("owners_min = 2", "owners_min = 4", "the task can never be answered"),
+            ("input_abs_max = 8.0", "input_abs_max = 4096", "inputs may be larger than any value on a wire"),
+            ("low = 16", "low = 64", "the pool's low mark is not below its high mark"),
+            ("offset = [14.13, 19.29, 0.0964]", "offset = [1, 2]", "`offset` does not match the input"),
+            (
+                "scale = [0.0625]",
+                "scale = [1, 2]",
+                "`scale` does not match the input | give one per input value, or",
+            ),
+            ("scale = [0.0625]", "names = [\"a\"]", "`names` does not match the input"),
+            ("\"mean texture\"", "\"mean radius\"", "feature `mean radius` stands here twice"),
+            ("\"even\", \"odd\"", "\"odd\", \"odd\"", "class `odd` stands here twice"),
+            (
+                "clients = [\"practice\"]",
+                "clients = [\"west\"]",
+                "member `west` does not have the role `client`",
+            ),
+            ("pair = \"main\"", "pair = \"mian\"", "there is no pair called `mian` | did you mean `main`?"),
+        ] {
+            let found = roster_refusal(from, to);
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+    }
+
+    #[test]
+    fn products_fit_up_to_the_limit() {
+        let wide = |bits: u32| {
+            let text = edited(EXAMPLE_ROSTER, "fraction_bits = 16", "fraction_bits = 20");
+            roster(&edited(&text, "value_bits = 12", &format!("value_bits = {bits}")))
+        };
+        assert!(wide(20).is_ok());
+        assert!(only(&wide(21).unwrap_err()).starts_with("products would not fit in 64 bits | 2 * "));
+    }
+
+    #[test]
+    fn a_batch_fits_in_the_stock() {
+        let batch = |queries: u32| {
+            let text = edited(EXAMPLE_ROSTER, "low = 16\nhigh = 64", "low = 1\nhigh = 8");
+            roster(&edited(&text, "batch = 1", &format!("batch = {queries}")))
+        };
+        assert!(batch(8).is_ok());
+        assert!(only(&batch(9).unwrap_err()).starts_with("the pool never holds enough for one batch"));
+    }
+}

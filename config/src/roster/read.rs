@@ -1,0 +1,119 @@
+//! From text to a roster: first each table by itself, then what they say about each other.
+
+mod release;
+mod task;
+
+pub(super) use task::TaskDraft;
+
+use super::{Consortium, Member, Pair, Role, Roster, check};
+use crate::{
+    address::Address,
+    document::{Document, Section, value},
+    limits::*,
+    name::{Name, PeerName},
+};
+use toml::Spanned;
+
+/// A value with its place; `None` when it was missing or wrong, which has been reported.
+pub(super) type Found<T> = Option<Spanned<T>>;
+/// A list whose elements have places too.
+pub(super) type FoundList<T> = Found<Vec<Spanned<T>>>;
+
+pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roster> {
+    let mut section = root.table("consortium");
+    let name = section.required("name", "name = \"Northern hospitals\"", value::label);
+    section.finish();
+    let drafts = |sections: Vec<Section<'_>>| sections.into_iter().map(MemberDraft::read).collect::<Vec<_>>();
+    let members = root.tables("member", *MEMBERS.end()).map(drafts);
+    let drafts = |sections: Vec<Section<'_>>| sections.into_iter().map(PairDraft::read).collect::<Vec<_>>();
+    let pairs = root.tables("pair", PAIRS_MAX).map(drafts);
+    let draft = |section| TaskDraft::read(document, section);
+    let tasks =
+        root.tables("task", TASKS_MAX).map(|sections| sections.into_iter().map(draft).collect::<Vec<_>>());
+    root.finish();
+    // Without the members and pairs every reference would look wrong.
+    let (members, pairs, tasks) = (members?, pairs?, tasks?);
+    check::roster(document, &members, &pairs, &tasks);
+    Some(Roster {
+        consortium: Consortium { name: name?.into_inner() },
+        members: members.into_iter().map(MemberDraft::finish).collect::<Option<_>>()?,
+        pairs: pairs.into_iter().map(PairDraft::finish).collect::<Option<_>>()?,
+        tasks: tasks.into_iter().map(TaskDraft::finish).collect::<Option<_>>()?,
+    })
+}
+
+/// A member as far as it could be read.
+pub(super) struct MemberDraft {
+    pub(super) name: Found<Name>,
+    pub(super) peer: Found<PeerName>,
+    pub(super) organisation: Option<Option<Spanned<String>>>,
+    pub(super) addresses: FoundList<Address>,
+    pub(super) roles: FoundList<Role>,
+}
+
+impl MemberDraft {
+    fn read(mut section: Section<'_>) -> Self {
+        let peer_line = "peer = \"12D3KooW…\"` with the member's peer id in place of `12D3KooW…";
+        let draft = Self {
+            name: section.required("name", "name = \"north\"", value::parsed),
+            peer: section.required("peer", peer_line, value::parsed),
+            organisation: section.optional("organisation", value::label),
+            addresses: section.list(
+                "addresses",
+                "addresses = [\"/ip4/192.0.2.7/tcp/4710\"]` or, for a member that only dials, `addresses = []",
+                0..=ADDRESSES_MAX,
+                value::parsed,
+            ),
+            roles: section.list("roles", "roles = [\"owner\"]", 1..=Role::WORDS.len(), |found| {
+                value::choice(found, &Role::WORDS)
+            }),
+        };
+        section.finish();
+        draft
+    }
+
+    fn finish(self) -> Option<Member> {
+        Some(Member {
+            name: self.name?.into_inner(),
+            peer: self.peer?.into_inner(),
+            organisation: self.organisation?.map(Spanned::into_inner),
+            addresses: plain(self.addresses)?,
+            roles: plain(self.roles)?,
+        })
+    }
+}
+
+/// A pair as far as it could be read.
+pub(super) struct PairDraft {
+    pub(super) name: Found<Name>,
+    pub(super) zero: Found<Name>,
+    pub(super) one: Found<Name>,
+    pub(super) dealer: Option<Option<Spanned<Name>>>,
+}
+
+impl PairDraft {
+    fn read(mut section: Section<'_>) -> Self {
+        let draft = Self {
+            name: section.required("name", "name = \"main\"", value::parsed),
+            zero: section.required("zero", "zero = \"north\"", value::parsed),
+            one: section.required("one", "one = \"south\"", value::parsed),
+            dealer: section.optional("dealer", value::parsed),
+        };
+        section.finish();
+        draft
+    }
+
+    fn finish(self) -> Option<Pair> {
+        Some(Pair {
+            name: self.name?.into_inner(),
+            zero: self.zero?.into_inner(),
+            one: self.one?.into_inner(),
+            dealer: self.dealer?.map(Spanned::into_inner),
+        })
+    }
+}
+
+/// The elements of a list without their places.
+pub(super) fn plain<T>(list: FoundList<T>) -> Option<Vec<T>> {
+    Some(list?.into_inner().into_iter().map(Spanned::into_inner).collect())
+}

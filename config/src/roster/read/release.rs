@@ -1,0 +1,263 @@
+//! How a task lets its label out: a mechanism, exactly the keys that it needs, and why others are refused.
+
+use crate::{
+    document::{Document, Section, value},
+    error::{Problem, ValueError, quoted},
+    fraction::Fraction,
+    limits::*,
+    roster::{Release, Terms, Unit},
+};
+use std::ops::{Range, RangeInclusive};
+use toml::{Spanned, de::DeValue};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mechanism {
+    Exact,
+    Gaussian,
+    Laplace,
+}
+
+const MECHANISMS: [(&str, Mechanism); 3] =
+    [("exact", Mechanism::Exact), ("gaussian", Mechanism::Gaussian), ("laplace", Mechanism::Laplace)];
+
+const UNITS: [(&str, Unit); 1] = [("owner", Unit::Owner)];
+
+/// A key that may be left out: outer `None` when it is there and wrong.
+type Given<T> = Option<Option<Spanned<T>>>;
+
+/// All keys that any mechanism has.
+struct Draft {
+    sigma: Given<Fraction>,
+    epsilon_per_answer: Given<Fraction>,
+    unit: Given<Unit>,
+    epsilon: Given<Fraction>,
+    delta: Given<Fraction>,
+    client_epsilon: Given<Fraction>,
+    software_noise: Given<bool>,
+}
+
+/// `place` is where the task starts, to point at when the whole section is missing.
+pub(super) fn release(
+    document: &Document,
+    mut section: Section<'_>,
+    place: &Range<usize>,
+) -> Option<Release> {
+    if section.is_absent() {
+        document.report(|| {
+            let help = "add `[task.release]` with `mechanism = \"gaussian\"`, `\"laplace\"` or `\"exact\"`; \
+                        there is no default, because it decides what the owners are promised";
+            Problem::new("the task does not say how its label is released")
+                .at(place.clone(), "this task")
+                .help(help.to_owned())
+        });
+    }
+    let place = if section.is_present() { section.place() } else { place.clone() };
+    let mechanism = if section.is_present() {
+        section.required("mechanism", "mechanism = \"gaussian\"", |found| value::choice(found, &MECHANISMS))
+    } else {
+        section.optional("mechanism", |found| value::choice(found, &MECHANISMS)).flatten()
+    };
+    let draft = Draft {
+        sigma: section.optional("sigma", |found| bounded(found, &SIGMA_VOTES)),
+        epsilon_per_answer: section.optional("epsilon_per_answer", |found| bounded(found, &EPSILON)),
+        unit: section.optional("unit", |found| value::choice(found, &UNITS)),
+        epsilon: section.optional("epsilon", |found| bounded(found, &EPSILON)),
+        delta: section.optional("delta", |found| bounded(found, &DELTA)),
+        client_epsilon: section.optional("client_epsilon", |found| bounded(found, &EPSILON)),
+        software_noise: section.optional("software_noise", value::boolean),
+    };
+    section.finish();
+    match *mechanism?.get_ref() {
+        Mechanism::Exact => exact(document, &draft),
+        Mechanism::Gaussian => gaussian(document, draft, &place),
+        Mechanism::Laplace => laplace(document, draft, &place),
+    }
+}
+
+fn exact(document: &Document, draft: &Draft) -> Option<Release> {
+    let reason = "an exact release adds no noise and promises nothing, so there is nothing to set";
+    let keys = [
+        ("sigma", span(&draft.sigma)),
+        ("epsilon_per_answer", span(&draft.epsilon_per_answer)),
+        ("unit", span(&draft.unit)),
+        ("epsilon", span(&draft.epsilon)),
+        ("delta", span(&draft.delta)),
+        ("client_epsilon", span(&draft.client_epsilon)),
+        ("software_noise", span(&draft.software_noise)),
+    ];
+    let mut clean = true;
+    for (key, span) in keys {
+        clean &= !inapplicable(document, "exact", key, span, reason);
+    }
+    clean.then_some(Release::Exact)
+}
+
+fn gaussian(document: &Document, draft: Draft, place: &Range<usize>) -> Option<Release> {
+    let reason = "the loss of one answer follows from `sigma`";
+    let clean =
+        !inapplicable(document, "gaussian", "epsilon_per_answer", span(&draft.epsilon_per_answer), reason);
+    let need = |given, key, line| needed(document, "gaussian", given, key, line, place);
+    let sigma = need(draft.sigma.clone(), "sigma", "sigma = \"2\"");
+    let epsilon = need(draft.epsilon.clone(), "epsilon", "epsilon = \"8\"");
+    let delta = need(draft.delta.clone(), "delta", "delta = \"1e-6\"");
+    let terms = terms(document, draft, epsilon)?;
+    clean.then_some(Release::Gaussian { sigma: sigma?.into_inner(), delta: delta?.into_inner(), terms })
+}
+
+fn laplace(document: &Document, draft: Draft, place: &Range<usize>) -> Option<Release> {
+    let no_sigma = "its scale follows from `epsilon_per_answer`";
+    let no_delta = "its promise has no failure probability";
+    let mut clean = !inapplicable(document, "laplace", "sigma", span(&draft.sigma), no_sigma);
+    clean &= !inapplicable(document, "laplace", "delta", span(&draft.delta), no_delta);
+    let need = |given, key, line| needed(document, "laplace", given, key, line, place);
+    let each = need(draft.epsilon_per_answer.clone(), "epsilon_per_answer", "epsilon_per_answer = \"0.5\"");
+    let epsilon = need(draft.epsilon.clone(), "epsilon", "epsilon = \"8\"");
+    if let (Some(each), Some(epsilon)) = (&each, &epsilon)
+        && each.get_ref() > epsilon.get_ref()
+    {
+        document.report(|| {
+            Problem::new("the budget does not pay for a single answer")
+                .at(each.span(), format!("each answer costs {}", each.get_ref()))
+                .at(epsilon.span(), format!("{} in all", epsilon.get_ref()))
+                .help("lower `epsilon_per_answer` (more noise) or raise `epsilon`".to_owned())
+        });
+    }
+    let terms = terms(document, draft, epsilon)?;
+    clean.then_some(Release::Laplace { epsilon_per_answer: each?.into_inner(), terms })
+}
+
+fn terms(document: &Document, draft: Draft, epsilon: Option<Spanned<Fraction>>) -> Option<Terms> {
+    if let (Some(Some(client)), Some(epsilon)) = (&draft.client_epsilon, &epsilon)
+        && client.get_ref() > epsilon.get_ref()
+    {
+        document.report(|| {
+            Problem::new("a client's budget exceeds that of the owners")
+                .at(client.span(), format!("{} for one client", client.get_ref()))
+                .at(epsilon.span(), format!("{} in all", epsilon.get_ref()))
+                .help("lower `client_epsilon`, or leave it out to let one client use all".to_owned())
+        });
+    }
+    Some(Terms {
+        unit: draft.unit?.map_or(Unit::Owner, Spanned::into_inner),
+        epsilon: epsilon?.into_inner(),
+        client_epsilon: draft.client_epsilon?.map(Spanned::into_inner),
+        software_noise: draft.software_noise?.is_some_and(Spanned::into_inner),
+    })
+}
+
+/// A key without which the mechanism promises nothing.
+fn needed<T>(
+    document: &Document,
+    mechanism: &str,
+    given: Given<T>,
+    key: &str,
+    line: &str,
+    place: &Range<usize>,
+) -> Option<Spanned<T>> {
+    let given = given?;
+    if given.is_none() {
+        document.report(|| {
+            Problem::new(format!("a {mechanism} release needs `{key}`"))
+                .at(place.clone(), format!("`{key}` belongs here"))
+                .help(format!("add a line such as `{line}`; `consilium privacy plan` shows what it costs"))
+        });
+    }
+    given
+}
+
+/// Whether a key is there that the mechanism has no use for; if so, it is reported.
+fn inapplicable(
+    document: &Document,
+    mechanism: &str,
+    key: &str,
+    span: Option<Range<usize>>,
+    reason: &str,
+) -> bool {
+    let Some(span) = span else { return false };
+    document.report(|| {
+        Problem::new(format!("`{key}` does not apply to the {mechanism} mechanism"))
+            .at(span, "has no effect")
+            .help(format!("remove it: {reason}"))
+    });
+    true
+}
+
+fn span<T>(given: &Given<T>) -> Option<Range<usize>> {
+    given.as_ref()?.as_ref().map(Spanned::span)
+}
+
+/// An exact number, in quotes, within a range.
+fn bounded(found: &DeValue<'_>, range: &RangeInclusive<Fraction>) -> Result<Fraction, ValueError> {
+    if let DeValue::Integer(_) | DeValue::Float(_) = found {
+        let error = ValueError::new("an exact number in quotes", value::kind(found));
+        return Err(error.help("put it in quotes: privacy parameters are never rounded".to_owned()));
+    }
+    let number: Fraction = value::parsed(found)?;
+    if range.contains(&number) {
+        return Ok(number);
+    }
+    let expected = format!("an exact number from {} to {}", range.start(), range.end());
+    Err(ValueError::new(expected, quoted(&number.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::document::testing::roster_refusal;
+
+    #[test]
+    fn each_mechanism_takes_its_own_keys_only() {
+        for (from, to, expected) in [
+            ("mechanism = \"gaussian\"", "", "`task.release.mechanism` is missing"),
+            ("mechanism = \"gaussian\"", "mechanism = \"gausian\"", "did you mean `gaussian`?"),
+            ("{ mechanism = \"exact\" }", "{}", "`task.release.mechanism` is missing"),
+            (
+                "release = { mechanism = \"exact\" }",
+                "",
+                "the task does not say how its label is released | add",
+            ),
+            ("release = { mechanism = \"exact\" }", "release = 3", "`task.release` must be a table"),
+            (
+                "\"exact\" }",
+                "\"exact\", epsilon = \"1\" }",
+                "`epsilon` does not apply to the exact mechanism | remove it",
+            ),
+            ("\"exact\" }", "\"exact\", software_noise = true }", "an exact release adds no noise"),
+            ("sigma = \"2\"", "", "a gaussian release needs `sigma`"),
+            ("delta = \"1e-6\"", "", "a gaussian release needs `delta`"),
+            ("epsilon = \"8\"", "", "a gaussian release needs `epsilon`"),
+            ("delta =", "epsilon_per_answer = \"1\"\ndelta =", "the loss of one answer follows from `sigma`"),
+            ("epsilon_per_answer = \"0.5\"", "", "a laplace release needs `epsilon_per_answer`"),
+            ("epsilon_per_answer =", "delta = \"1e-9\"\nepsilon_per_answer =", "no failure probability"),
+            ("epsilon_per_answer =", "sigma = \"1\"\nepsilon_per_answer =", "its scale follows from"),
+            (
+                "epsilon_per_answer = \"0.5\"",
+                "epsilon_per_answer = \"9\"",
+                "does not pay for a single answer",
+            ),
+            (
+                "client_epsilon = \"2\"",
+                "client_epsilon = \"8.1\"",
+                "a client's budget exceeds that of the owners",
+            ),
+        ] {
+            let found = roster_refusal(from, to);
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_exact_and_in_range() {
+        for (from, to, expected) in [
+            ("sigma = \"2\"", "sigma = 2.5", "an exact number in quotes | put it in quotes"),
+            ("sigma = \"2\"", "sigma = \"0\"", "an exact number from 0.1 to 1048576"),
+            ("sigma = \"2\"", "sigma = \"-2\"", "an exact number such as"),
+            ("delta = \"1e-6\"", "delta = \"0.1\"", "an exact number from 0.000000000000000001 to 0.01"),
+            ("epsilon = \"8\"", "epsilon = \"1001\"", "an exact number from 0.000001 to 1000"),
+            ("unit = \"owner\"", "unit = \"patient\"", "`task.release.unit` must be `owner`"),
+            ("software_noise = true", "software_noise = \"yes\"", "without quotes"),
+        ] {
+            let found = roster_refusal(from, to);
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a task lets out, and at what price in privacy.
+
+use crate::{digest::Hasher, fraction::Fraction};
+use serde::Serialize;
+
+/// How the winning label is let out. There is no default: each task says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "Written")]
+pub enum Release {
+    /// Without noise and without any promise about the owners' data.
+    Exact,
+    /// Discrete Gaussian noise on each class count.
+    Gaussian {
+        /// Deviation, in votes.
+        sigma: Fraction,
+        /// Probability with which the promise may fail, over the life of the ledger.
+        delta: Fraction,
+        /// The budgets.
+        terms: Terms,
+    },
+    /// Discrete Laplace noise on each class count, for a promise without failure probability.
+    Laplace {
+        /// Privacy loss of one answer.
+        epsilon_per_answer: Fraction,
+        /// The budgets.
+        terms: Terms,
+    },
+}
+
+/// The budgets of a noisy release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Whose data one promise covers.
+    pub unit: Unit,
+    /// Privacy loss that an owner accepts in all.
+    pub epsilon: Fraction,
+    /// How much of it one client may cause; `None` sets no limit of its own.
+    pub client_epsilon: Option<Fraction>,
+    /// Whether the compute parties may draw the noise themselves when no attested module does.
+    pub software_noise: bool,
+}
+
+/// Whose data one promise covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// All that one owner trained on.
+    Owner,
+}
+
+impl Release {
+    /// The mechanism's word in the roster.
+    pub fn mechanism(&self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Gaussian { .. } => "gaussian",
+            Self::Laplace { .. } => "laplace",
+        }
+    }
+
+    /// The budgets, unless the release is exact.
+    pub fn terms(&self) -> Option<&Terms> {
+        match self {
+            Self::Exact => None,
+            Self::Gaussian { terms, .. } | Self::Laplace { terms, .. } => Some(terms),
+        }
+    }
+
+    pub(super) fn feed(&self, hasher: &mut Hasher) {
+        hasher.text(self.mechanism());
+        match self {
+            Self::Exact => {}
+            Self::Gaussian { sigma, delta, .. } => {
+                fraction(hasher, *sigma);
+                fraction(hasher, *delta);
+            }
+            Self::Laplace { epsilon_per_answer, .. } => fraction(hasher, *epsilon_per_answer),
+        }
+        if let Some(terms) = self.terms() {
+            match terms.unit {
+                Unit::Owner => hasher.text("owner"),
+            }
+            fraction(hasher, terms.epsilon);
+            hasher.list(terms.client_epsilon.as_slice(), |hasher, limit| fraction(hasher, *limit));
+            hasher.number(u64::from(terms.software_noise));
+        }
+    }
+}
+
+fn fraction(hasher: &mut Hasher, value: Fraction) {
+    hasher.number(value.numerator());
+    hasher.number(value.denominator());
+}
+
+/// The keys as they stand in the file.
+#[derive(Default, Serialize)]
+struct Written {
+    mechanism: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sigma: Option<Fraction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon_per_answer: Option<Fraction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon: Option<Fraction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Fraction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_epsilon: Option<Fraction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    software_noise: Option<bool>,
+}
+
+impl From<Release> for Written {
+    fn from(release: Release) -> Self {
+        let mut written = Self { mechanism: release.mechanism(), ..Self::default() };
+        if let Some(terms) = release.terms() {
+            written.unit = Some(terms.unit);
+            written.epsilon = Some(terms.epsilon);
+            written.client_epsilon = terms.client_epsilon;
+            written.software_noise = Some(terms.software_noise);
+        }
+        match release {
+            Release::Exact => {}
+            Release::Gaussian { sigma, delta, .. } => {
+                written.sigma = Some(sigma);
+                written.delta = Some(delta);
+            }
+            Release::Laplace { epsilon_per_answer, .. } => {
+                written.epsilon_per_answer = Some(epsilon_per_answer);
+            }
+        }
+        written
+    }
+}

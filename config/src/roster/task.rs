@@ -1,0 +1,143 @@
+//! What is asked, of whom, and within which public bounds.
+
+use super::Release;
+use crate::{
+    digest::{Digest, Hasher},
+    name::Name,
+};
+use consilium_protocol::graph::Shape;
+use serde::{Serialize, Serializer, ser::SerializeSeq};
+
+/// One question that a consortium answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Task {
+    /// By which users and models refer to it.
+    pub name: Name,
+    /// What it is about, for people.
+    pub title: String,
+    /// The pair that computes it.
+    pub pair: Name,
+    /// Shape of one input.
+    #[serde(serialize_with = "shape")]
+    pub input: Shape,
+    /// The labels, in the order of the models' outputs.
+    pub classes: Vec<String>,
+    /// Public bound: no input value is larger in magnitude, after [`Features`] if there are any.
+    pub input_abs_max: f64,
+    /// Bits after the binary point of the fixed-point form.
+    pub fraction_bits: u32,
+    /// Public bound: every value on a wire stays below 2 to this power in magnitude.
+    pub value_bits: u32,
+    /// Members that have a model, in the order in which votes are laid out.
+    pub owners: Vec<Name>,
+    /// Members that may ask.
+    pub clients: Vec<Name>,
+    /// Fewest models that must vote for an answer to be given.
+    pub owners_min: u32,
+    /// Queries evaluated side by side.
+    #[serde(rename = "batch")]
+    pub batch_queries: u32,
+    /// How many queries are prepared ahead.
+    #[serde(rename = "pool")]
+    pub stock: Stock,
+    /// Public normalisation of raw inputs, applied by the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features: Option<Features>,
+    /// How the label is let out.
+    pub release: Release,
+}
+
+impl Task {
+    /// Binds all that changes an answer or its price: everything but the title and the stock, by
+    /// member names. With [`super::Roster::digest`] the names are bound to keys.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::new("consilium task 1");
+        self.feed(&mut hasher);
+        hasher.finish()
+    }
+
+    pub(super) fn feed(&self, hasher: &mut Hasher) {
+        let names = |hasher: &mut Hasher, names: &[Name]| {
+            hasher.list(names, |hasher, name| hasher.text(name.as_str()));
+        };
+        hasher.text(self.name.as_str());
+        hasher.text(self.pair.as_str());
+        for side in [self.input.channels, self.input.height, self.input.width] {
+            hasher.number(side);
+        }
+        hasher.list(&self.classes, |hasher, class| hasher.text(class));
+        hasher.real(self.input_abs_max);
+        hasher.number(self.fraction_bits);
+        hasher.number(self.value_bits);
+        names(hasher, &self.owners);
+        names(hasher, &self.clients);
+        hasher.number(self.owners_min);
+        hasher.number(self.batch_queries);
+        hasher.list(self.features.as_slice(), |hasher, features| features.feed(hasher));
+        self.release.feed(hasher);
+    }
+}
+
+/// How many queries of a task are prepared ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Stock {
+    /// Below this many, a refill starts.
+    pub low: u32,
+    /// At this many, it stops; at least one batch.
+    pub high: u32,
+}
+
+impl Stock {
+    pub(super) fn feed(self, hasher: &mut Hasher) {
+        hasher.number(self.low);
+        hasher.number(self.high);
+    }
+}
+
+impl Default for Stock {
+    fn default() -> Self {
+        Self { low: 16, high: 64 }
+    }
+}
+
+/// Public normalisation of raw inputs: `(raw - offset) * scale`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Features {
+    /// Names of the input values in order, or none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// One per input value, or one for all.
+    pub offset: Vec<f64>,
+    /// One per input value, or one for all; never zero.
+    pub scale: Vec<f64>,
+}
+
+impl Features {
+    /// The normalised form of the raw input value at a position.
+    pub fn normalise(&self, index: usize, raw: f64) -> f64 {
+        let pick = |values: &[f64], neutral: f64| match values {
+            [all] => *all,
+            each => each.get(index).copied().unwrap_or(neutral),
+        };
+        (raw - pick(&self.offset, 0.0)) * pick(&self.scale, 1.0)
+    }
+
+    fn feed(&self, hasher: &mut Hasher) {
+        hasher.list(&self.names, |hasher, name| hasher.text(name));
+        hasher.list(&self.offset, |hasher, value| hasher.real(*value));
+        hasher.list(&self.scale, |hasher, value| hasher.real(*value));
+    }
+}
+
+/// A vector by its length, anything else by channels, rows and columns.
+fn shape<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
+    let sides: &[u32] = match shape {
+        Shape { channels, height: 1, width: 1 } => &[*channels],
+        Shape { channels, height, width } => &[*channels, *height, *width],
+    };
+    let mut list = serializer.serialize_seq(Some(sides.len()))?;
+    for side in sides {
+        list.serialize_element(side)?;
+    }
+    list.end()
+}
