@@ -40,6 +40,19 @@ impl Fraction {
         self.denominator
     }
 
+    /// The digits of the decimal form without zeros at either end; `None` where that form has no end or
+    /// more than 18 places.
+    pub fn significand(self) -> Option<u64> {
+        let mut digits = match PART_MAX % self.denominator {
+            0 => u128::from(self.numerator) * u128::from(PART_MAX / self.denominator),
+            _ => return None,
+        };
+        while digits != 0 && digits.is_multiple_of(10) {
+            digits /= 10;
+        }
+        u64::try_from(digits).ok()
+    }
+
     fn decimal(text: &str) -> Option<Self> {
         let (mantissa, exponent) = match text.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, natural(exponent.strip_prefix('-')?)?),
@@ -132,6 +145,15 @@ mod tests {
         assert_eq!(parts("2/6"), (1, 3));
         assert_eq!(parts("0"), (0, 1));
         assert_eq!(parts("1000000000000000000"), (PART_MAX, 1));
+    }
+
+    #[test]
+    fn significands_are_the_digits_of_the_decimal_form() {
+        let digits = |text: &str| text.parse::<Fraction>().unwrap().significand();
+        assert_eq!(digits("1e-18"), Some(1));
+        assert_eq!(digits("0.00120"), Some(12));
+        assert_eq!(digits("1200"), Some(12));
+        assert_eq!((digits("1/3"), digits("1/8"), digits("0")), (None, Some(125), Some(0)));
     }
 
     #[test]

@@ -55,11 +55,17 @@ pub const PRODUCT_BITS_MAX: u32 = 62;
 pub const FEATURE_MAGNITUDE_MAX: f64 = 1e12;
 
 /// Deviation of Gaussian noise, in votes.
-pub const SIGMA_VOTES: RangeInclusive<Fraction> = fraction(1, 10)..=fraction(1 << 20, 1);
+pub const SIGMA_VOTES: RangeInclusive<Fraction> = fraction(1, 10)..=fraction(1000, 1);
+/// Numerator and denominator of a deviation: their squares stay exact in the accounts.
+pub const SIGMA_TERM_MAX: u64 = 1 << 20;
 /// Privacy loss of one answer or of a whole budget.
-pub const EPSILON: RangeInclusive<Fraction> = fraction(1, 1_000_000)..=fraction(1000, 1);
+pub const EPSILON: RangeInclusive<Fraction> = fraction(1, 1000)..=fraction(1000, 1);
+/// Numerator and denominator of a privacy loss.
+pub const EPSILON_TERM_MAX: u64 = 1 << 40;
 /// Failure probability of a promise; above one in a hundred it promises nothing.
 pub const DELTA: RangeInclusive<Fraction> = fraction(1, 1_000_000_000_000_000_000)..=fraction(1, 100);
+/// Largest significand of a failure probability: six decimal digits.
+pub const DELTA_SIGNIFICAND_MAX: u64 = 999_999;
 
 /// Connections held to one peer.
 pub const CONNECTIONS_PER_PEER: RangeInclusive<u32> = 1..=8;

@@ -58,12 +58,12 @@ pub(super) fn release(
         section.optional("mechanism", |found| value::choice(found, &MECHANISMS)).flatten()
     };
     let draft = Draft {
-        sigma: section.optional("sigma", |found| bounded(found, &SIGMA_VOTES)),
-        epsilon_per_answer: section.optional("epsilon_per_answer", |found| bounded(found, &EPSILON)),
+        sigma: section.optional("sigma", |found| bounded(found, &SIGMA_VOTES, SIGMA_TERM_MAX)),
+        epsilon_per_answer: section.optional("epsilon_per_answer", epsilon),
         unit: section.optional("unit", |found| value::choice(found, &UNITS)),
-        epsilon: section.optional("epsilon", |found| bounded(found, &EPSILON)),
-        delta: section.optional("delta", |found| bounded(found, &DELTA)),
-        client_epsilon: section.optional("client_epsilon", |found| bounded(found, &EPSILON)),
+        epsilon: section.optional("epsilon", epsilon),
+        delta: section.optional("delta", delta),
+        client_epsilon: section.optional("client_epsilon", epsilon),
         software_noise: section.optional("software_noise", value::boolean),
     };
     section.finish();
@@ -186,18 +186,42 @@ fn span<T>(given: &Given<T>) -> Option<Range<usize>> {
     given.as_ref()?.as_ref().map(Spanned::span)
 }
 
-/// An exact number, in quotes, within a range.
-fn bounded(found: &DeValue<'_>, range: &RangeInclusive<Fraction>) -> Result<Fraction, ValueError> {
+fn epsilon(found: &DeValue<'_>) -> Result<Fraction, ValueError> {
+    bounded(found, &EPSILON, EPSILON_TERM_MAX)
+}
+
+/// Kept as significand and power of ten in the accounts, hence decimal.
+fn delta(found: &DeValue<'_>) -> Result<Fraction, ValueError> {
+    let delta = bounded(found, &DELTA, u64::MAX)?;
+    match delta.significand() {
+        Some(digits) if digits <= DELTA_SIGNIFICAND_MAX => Ok(delta),
+        _ => {
+            Err(ValueError::new("a decimal number of at most six digits, such as `1e-6`", value::kind(found)))
+        }
+    }
+}
+
+/// An exact number, in quotes, within a range, with small enough parts to be computed with exactly.
+fn bounded(
+    found: &DeValue<'_>,
+    range: &RangeInclusive<Fraction>,
+    term_max: u64,
+) -> Result<Fraction, ValueError> {
     if let DeValue::Integer(_) | DeValue::Float(_) = found {
         let error = ValueError::new("an exact number in quotes", value::kind(found));
         return Err(error.help("put it in quotes: privacy parameters are never rounded".to_owned()));
     }
     let number: Fraction = value::parsed(found)?;
-    if range.contains(&number) {
-        return Ok(number);
+    if !range.contains(&number) {
+        let expected = format!("an exact number from {} to {}", range.start(), range.end());
+        return Err(ValueError::new(expected, quoted(&number.to_string())));
     }
-    let expected = format!("an exact number from {} to {}", range.start(), range.end());
-    Err(ValueError::new(expected, quoted(&number.to_string())))
+    if number.numerator().max(number.denominator()) > term_max {
+        let expected = format!("a fraction whose parts, in lowest terms, are at most {term_max}");
+        let found = format!("{}/{}", number.numerator(), number.denominator());
+        return Err(ValueError::new(expected, found).help("write it with fewer digits".to_owned()));
+    }
+    Ok(number)
 }
 
 #[cfg(test)]
@@ -249,10 +273,17 @@ mod tests {
     fn parameters_are_exact_and_in_range() {
         for (from, to, expected) in [
             ("sigma = \"2\"", "sigma = 2.5", "an exact number in quotes | put it in quotes"),
-            ("sigma = \"2\"", "sigma = \"0\"", "an exact number from 0.1 to 1048576"),
+            ("sigma = \"2\"", "sigma = \"0\"", "an exact number from 0.1 to 1000"),
             ("sigma = \"2\"", "sigma = \"-2\"", "an exact number such as"),
             ("delta = \"1e-6\"", "delta = \"0.1\"", "an exact number from 0.000000000000000001 to 0.01"),
-            ("epsilon = \"8\"", "epsilon = \"1001\"", "an exact number from 0.000001 to 1000"),
+            ("epsilon = \"8\"", "epsilon = \"1001\"", "an exact number from 0.001 to 1000"),
+            (
+                "sigma = \"2\"",
+                "sigma = \"2.0000001\"",
+                "parts, in lowest terms, are at most 1048576 | write it with",
+            ),
+            ("delta = \"1e-6\"", "delta = \"1/3000\"", "a decimal number of at most six digits"),
+            ("delta = \"1e-6\"", "delta = \"0.0012345678\"", "a decimal number of at most six digits"),
             ("unit = \"owner\"", "unit = \"patient\"", "`task.release.unit` must be `owner`"),
             ("software_noise = true", "software_noise = \"yes\"", "without quotes"),
         ] {
