@@ -1,1 +1,5 @@
 //! Consilium.
+
+pub mod ledger;
+pub mod registry;
+pub mod vault;

@@ -1,0 +1,353 @@
+//! The ledger for asynchronous callers: one thread, and one transaction for all who wait at once.
+//!
+//! A commit costs two syncs of the disk however much it holds. While one is on its way, further requests
+//! queue up, and the next transaction takes them all. Nobody is answered before it is on the disk.
+
+use super::books::{Books, Trouble};
+use super::{
+    Abort, Aborted, Committed, Head, Ledger, LedgerError, Receipt, ReleaseId, Report, Reservation, Reserve,
+    Snapshot,
+};
+use crate::vault::StoreError;
+use std::thread::{self, JoinHandle};
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+/// Most requests in one transaction.
+const GROUP_MAX: usize = 64;
+
+/// A cheap way to the ledger's thread; clones share it.
+///
+/// A future that is dropped before it is ready withdraws nothing: what it asked for may happen. A
+/// reservation that nobody waits for any more is aborted and stays spent.
+#[derive(Clone)]
+pub struct LedgerHandle {
+    queue: mpsc::Sender<Box<dyn Request>>,
+}
+
+/// The owner of the ledger's thread. Dropping it finishes what is queued, closes the file and joins.
+pub struct LedgerThread {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LedgerHandle {
+    /// Moves the ledger to a thread of its own. At most `queue_max` requests wait; further callers wait
+    /// for a place.
+    ///
+    /// # Errors
+    /// [`LedgerError::Thread`].
+    pub fn start(ledger: Ledger, queue_max: usize) -> Result<(Self, LedgerThread), LedgerError> {
+        let (queue, requests) = mpsc::channel(queue_max.max(1));
+        let (stop, stopped) = oneshot::channel();
+        let thread = thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || futures::executor::block_on(serve(ledger, requests, stopped)))
+            .map_err(LedgerError::Thread)?;
+        Ok((Self { queue }, LedgerThread { stop: Some(stop), thread: Some(thread) }))
+    }
+
+    /// See [`Ledger::reserve`].
+    ///
+    /// # Errors
+    /// As there, and [`LedgerError::Closed`]; so for all methods here.
+    pub async fn reserve(&self, request: Reserve) -> Result<Reservation, LedgerError> {
+        let orphan = |reservation| match reservation {
+            Reservation::Reserved(receipt) => Some(Receipt::release(&receipt)),
+            Reservation::Stored(_) => None,
+        };
+        self.ask(move |ledger, books| books.reserve(&ledger.key, &request), orphan).await
+    }
+
+    /// See [`Ledger::commit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn commit(
+        &self,
+        receipt: Receipt,
+        output_share: Zeroizing<Vec<u8>>,
+    ) -> Result<Committed, LedgerError> {
+        self.ask(move |ledger, books| books.commit(&ledger.key, receipt, &output_share), |_| None).await
+    }
+
+    /// See [`Ledger::abort`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn abort(&self, release: ReleaseId, abort: Abort) -> Result<Aborted, LedgerError> {
+        self.ask(move |_, books| books.abort(release, abort), |_| None).await
+    }
+
+    /// See [`Ledger::head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn head(&self) -> Result<Head, LedgerError> {
+        self.ask(|_, books| books.head(), |_| None).await
+    }
+
+    /// See [`Ledger::peer_head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn peer_head(&self, peer: String) -> Result<Option<Head>, LedgerError> {
+        self.ask(move |_, books| books.peer_head(&peer), |_| None).await
+    }
+
+    /// See [`Ledger::set_peer_head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn set_peer_head(&self, peer: String, head: Head) -> Result<(), LedgerError> {
+        self.ask(move |_, books| books.set_peer_head(&peer, head), |()| None).await
+    }
+
+    /// See [`Ledger::check_peer_head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_peer_head(&self, peer: String, claimed: Head) -> Result<(), LedgerError> {
+        self.ask(move |_, books| books.check_peer_head(&peer, claimed), |()| None).await
+    }
+
+    /// See [`Ledger::check_own_head`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn check_own_head(&self, seen: Head) -> Result<(), LedgerError> {
+        self.ask(move |_, books| books.check_own_head(seen), |()| None).await
+    }
+
+    /// See [`Ledger::report`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn report(&self, task: String) -> Result<Report, LedgerError> {
+        self.snapshot().await?.report(&task)
+    }
+
+    /// A view of what is committed, for an export or a check on another thread.
+    ///
+    /// # Errors
+    /// As [`Ledger::snapshot`].
+    pub async fn snapshot(&self) -> Result<Snapshot, LedgerError> {
+        self.ask(|ledger, _| Ok(ledger.snapshot()?), |_| None).await
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send + 'static,
+        orphan: fn(T) -> Option<ReleaseId>,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let ask = Ask { work: Some(work), result: None, reply, orphan };
+        self.queue.send(Box::new(ask)).await.map_err(|_| LedgerError::Closed)?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+}
+
+impl LedgerThread {
+    /// Answers what is queued, closes the file and waits for the thread.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for LedgerThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the ledger's thread panicked; reservations it held stay spent");
+        }
+    }
+}
+
+trait Request: Send {
+    /// Works inside the transaction of the group. An error is the disk's and ends the group.
+    fn run(&mut self, ledger: &Ledger, books: &mut Books<'_>) -> Result<(), redb::Error>;
+
+    /// Answers, once the group is on the disk or has failed. Gives back a reservation that nobody
+    /// waits for.
+    fn answer(self: Box<Self>, broken: Option<&StoreError>) -> Option<ReleaseId>;
+}
+
+struct Ask<T, F> {
+    work: Option<F>,
+    result: Option<Result<T, LedgerError>>,
+    reply: oneshot::Sender<Result<T, LedgerError>>,
+    orphan: fn(T) -> Option<ReleaseId>,
+}
+
+impl<T: Send, F: FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send> Request for Ask<T, F> {
+    fn run(&mut self, ledger: &Ledger, books: &mut Books<'_>) -> Result<(), redb::Error> {
+        let Some(work) = self.work.take() else { return Ok(()) };
+        self.result = Some(match work(ledger, books) {
+            Ok(value) => Ok(value),
+            Err(Trouble::Refused(refusal)) => Err(refusal),
+            Err(Trouble::Storage(error)) => return Err(error),
+        });
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, broken: Option<&StoreError>) -> Option<ReleaseId> {
+        let result = match broken {
+            Some(error) => Err(error.clone().into()),
+            None => self.result.unwrap_or(Err(LedgerError::Closed)),
+        };
+        match self.reply.send(result) {
+            Err(Ok(value)) => (self.orphan)(value),
+            Ok(()) | Err(Err(_)) => None,
+        }
+    }
+}
+
+async fn serve(
+    ledger: Ledger,
+    mut requests: mpsc::Receiver<Box<dyn Request>>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let mut group = Vec::with_capacity(GROUP_MAX);
+    loop {
+        tokio::select! {
+            _ = &mut stopped => break,
+            taken = requests.recv_many(&mut group, GROUP_MAX) => {
+                if taken == 0 {
+                    break;
+                }
+                settle(&ledger, &mut group);
+            }
+        }
+    }
+    requests.close();
+    while requests.recv_many(&mut group, GROUP_MAX).await > 0 {
+        settle(&ledger, &mut group);
+    }
+}
+
+fn settle(ledger: &Ledger, group: &mut Vec<Box<dyn Request>>) {
+    let done = ledger.transact(|books| {
+        group.iter_mut().try_for_each(|request| request.run(ledger, books)).map_err(Trouble::Storage)
+    });
+    let broken = match done {
+        Err(LedgerError::Store(error)) => {
+            tracing::error!(%error, requests = group.len(), "the ledger cannot be written");
+            Some(error)
+        }
+        _ => None,
+    };
+    let orphans: Vec<_> = group.drain(..).filter_map(|request| request.answer(broken.as_ref())).collect();
+    for release in orphans {
+        if let Err(error) = ledger.abort(release, Abort::Alone) {
+            tracing::warn!(%error, %release, "a reservation that nobody waits for stays open until a restart");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::trial::{Bench, receipt, request, wide_request};
+    use futures::FutureExt;
+    use futures::executor::block_on;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    const QUEUE: usize = 8;
+
+    #[test]
+    fn sixteen_threads_never_overspend() {
+        let mut bench = Bench::new();
+        let (handle, owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        let granted = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for thread in 0..16 {
+                let (handle, granted) = (handle.clone(), &granted);
+                scope.spawn(move || {
+                    for n in 0..20 {
+                        match block_on(handle.reserve(wide_request(thread, n))) {
+                            Ok(Reservation::Reserved(paid)) => {
+                                granted.fetch_add(1, Ordering::Relaxed);
+                                block_on(handle.commit(paid, Zeroizing::new(vec![n]))).unwrap();
+                            }
+                            Ok(Reservation::Stored(_)) => panic!("every id is new"),
+                            Err(LedgerError::OwnerBudget { spent: 100, .. }) => {}
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                });
+            }
+        });
+        let report = block_on(handle.report("chest".into())).unwrap();
+        assert_eq!(granted.load(Ordering::Relaxed), 10, "100 units, 10 per release");
+        assert_eq!((report.answered, report.owners[0].spent), (10, 100));
+        owner.stop();
+        bench.open();
+        assert_eq!(bench.ledger().report("chest").unwrap(), report);
+    }
+
+    #[test]
+    fn requests_that_wait_together_share_a_transaction_and_fail_apart() {
+        let mut bench = Bench::new();
+        let (handle, owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        let mut dear = request(2);
+        dear.cost = 1000;
+        let (one, two, three) = block_on(async {
+            futures::join!(
+                handle.reserve(request(1)),
+                handle.reserve(dear),
+                handle.reserve(request(3))
+            )
+        });
+        receipt(one);
+        assert!(matches!(two, Err(LedgerError::OwnerBudget { .. })));
+        receipt(three);
+        owner.stop();
+        bench.open();
+        assert_eq!(bench.ledger().report("chest").unwrap().dead, 2);
+        assert!(bench.ledger().reserve(&request(2)).is_err(), "its serials are below the mark of request 3");
+    }
+
+    #[test]
+    fn a_reservation_that_nobody_waits_for_is_aborted_and_stays_spent() {
+        let mut bench = Bench::new();
+        let (handle, owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        assert!(handle.reserve(request(1)).now_or_never().is_none(), "sent, not yet answered");
+        // Queued behind it, so that it is answered afterwards.
+        block_on(handle.head()).unwrap();
+        let again = block_on(handle.reserve(request(1)));
+        owner.stop();
+        bench.open();
+        let report = bench.ledger().report("chest").unwrap();
+        // The thread may have answered before the future was dropped; then the receipt was lost.
+        assert!(matches!(again, Err(LedgerError::Aborted { .. } | LedgerError::InProgress { .. })));
+        assert_eq!((report.kept + report.dead, report.owners[0].spent), (1, 10));
+    }
+
+    #[test]
+    fn a_stopped_ledger_says_so() {
+        let mut bench = Bench::new();
+        let (handle, owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        owner.stop();
+        assert!(matches!(block_on(handle.reserve(request(1))), Err(LedgerError::Closed)));
+        bench.open();
+        assert_eq!(bench.ledger().report("chest").unwrap().dead, 0);
+    }
+
+    #[test]
+    fn an_export_runs_beside_the_thread() {
+        let mut bench = Bench::new();
+        let (handle, _owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        let snapshot = block_on(handle.snapshot()).unwrap();
+        receipt(block_on(handle.reserve(request(1))));
+        let mut lines = Vec::new();
+        thread::spawn(move || {
+            snapshot.verify().unwrap();
+            snapshot.export(&mut lines).unwrap();
+            assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 1, "the creation only");
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,130 @@
+//! What a release asks of the ledger.
+
+use super::LedgerError;
+use crate::vault::hex;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Longest name of a task, an owner or a client, in bytes.
+pub(super) const NAME_BYTES_MAX: usize = 128;
+/// Most owners that one release may charge.
+pub(super) const OWNERS_MAX: usize = 1024;
+
+/// Name of one release, drawn at random by the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReleaseId(
+    /// The random bytes.
+    #[serde(with = "hex")]
+    pub [u8; 16],
+);
+
+impl fmt::Display for ReleaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+/// The serials of correlated randomness that a release burns: `first .. first + count`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Correlations {
+    /// The boot epoch that both parties confirmed; serials of different epochs are unrelated.
+    #[serde(with = "hex")]
+    pub epoch: [u8; 16],
+    /// First serial. It must not be below any serial that this epoch used before.
+    pub first: u64,
+    /// Number of serials.
+    pub count: u32,
+}
+
+/// One reservation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserve {
+    /// The release.
+    pub release: ReleaseId,
+    /// Name of the task, which is also the name of the budgets.
+    pub task: String,
+    /// Digest of the signed task description in force.
+    #[serde(with = "hex")]
+    pub task_digest: [u8; 32],
+    /// Who asks.
+    pub client: String,
+    /// Whose models vote; each is charged. No name twice.
+    pub owners: Vec<String>,
+    /// Hash of what the client sent.
+    #[serde(with = "hex")]
+    pub content: [u8; 32],
+    /// Price of the release in units of 2^-40; 0 for an exact answer.
+    pub cost: u64,
+    /// Budget of each owner for this task, in the same units.
+    pub owner_limit: u64,
+    /// Budget of this client for this task, in the same units.
+    pub client_limit: u64,
+    /// The serials to burn.
+    pub correlations: Correlations,
+    /// The noise drawn for this release, single-use within the epoch; 0 when no ticket is needed.
+    pub noise_ticket: u64,
+}
+
+impl Reserve {
+    /// Refuses what no honest caller sends, before anything is looked up.
+    pub(super) fn check(&self) -> Result<(), LedgerError> {
+        let named = |what: &'static str, name: &str| {
+            if name.is_empty() || name.len() > NAME_BYTES_MAX {
+                return Err(LedgerError::Name { what, length: name.len() });
+            }
+            Ok(())
+        };
+        named("task", &self.task)?;
+        named("client", &self.client)?;
+        if self.owners.is_empty() || self.owners.len() > OWNERS_MAX {
+            return Err(LedgerError::OwnerCount { count: self.owners.len() });
+        }
+        let mut seen = BTreeSet::new();
+        for owner in &self.owners {
+            named("owner", owner)?;
+            if !seen.insert(owner) {
+                return Err(LedgerError::OwnerTwice { owner: owner.clone() });
+            }
+        }
+        self.mark_after().map(|_| ())
+    }
+
+    /// The serial after the last one that this release burns.
+    pub(super) fn mark_after(&self) -> Result<u64, LedgerError> {
+        let Correlations { first, count, .. } = self.correlations;
+        first.checked_add(u64::from(count)).ok_or(LedgerError::SerialRange { first, count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::trial::request;
+
+    #[test]
+    fn names_owners_and_serials_are_bounded() {
+        let good = request(1);
+        good.check().unwrap();
+        let refused = |change: fn(&mut Reserve)| {
+            let mut bad = request(1);
+            change(&mut bad);
+            bad.check().unwrap_err()
+        };
+        assert!(matches!(refused(|r| r.task.clear()), LedgerError::Name { what: "task", .. }));
+        assert!(matches!(refused(|r| r.client = "x".repeat(129)), LedgerError::Name { length: 129, .. }));
+        assert!(matches!(refused(|r| r.owners.clear()), LedgerError::OwnerCount { count: 0 }));
+        assert!(matches!(
+            refused(|r| r.owners = (0..1025).map(|n| n.to_string()).collect()),
+            LedgerError::OwnerCount { count: 1025 }
+        ));
+        assert!(matches!(refused(|r| r.owners.push(r.owners[0].clone())), LedgerError::OwnerTwice { .. }));
+        assert!(matches!(
+            refused(|r| r.correlations.first = u64::MAX),
+            LedgerError::SerialRange { first: u64::MAX, .. }
+        ));
+    }
+}

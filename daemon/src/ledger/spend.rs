@@ -1,0 +1,89 @@
+//! The accounts: who would be charged, whether it fits, and giving back.
+
+use super::books::{Books, CLIENT, OWNER, Trouble, inconsistent};
+use super::{LedgerError, Reserve};
+use redb::ReadableTable;
+
+/// An account after a change that is known to be allowed.
+pub(super) struct Balance {
+    kind: u8,
+    name: String,
+    spent: u64,
+    limit: u64,
+}
+
+/// Spent after the charge, unless that is more than the limit. A sum that leaves 64 bits is more.
+fn charge(spent: u64, cost: u64, limit: u64) -> Option<u64> {
+    spent.checked_add(cost).filter(|after| *after <= limit)
+}
+
+impl Books<'_> {
+    /// What all accounts of a release would hold afterwards. The owners come first: their limit is a
+    /// promise, the client's is a policy.
+    pub(super) fn price(&self, request: &Reserve) -> Result<Vec<Balance>, Trouble> {
+        let Reserve { task, client, cost, owner_limit, client_limit, .. } = request;
+        let mut balances = Vec::with_capacity(request.owners.len() + 1);
+        for owner in &request.owners {
+            let (spent, limit) = (self.spent(task, OWNER, owner)?, *owner_limit);
+            let after = charge(spent, *cost, limit).ok_or_else(|| LedgerError::OwnerBudget {
+                task: task.clone(),
+                owner: owner.clone(),
+                spent,
+                cost: *cost,
+                limit,
+            })?;
+            balances.push(Balance { kind: OWNER, name: owner.clone(), spent: after, limit });
+        }
+        let (spent, limit) = (self.spent(task, CLIENT, client)?, *client_limit);
+        let after = charge(spent, *cost, limit).ok_or_else(|| LedgerError::ClientBudget {
+            task: task.clone(),
+            client: client.clone(),
+            spent,
+            cost: *cost,
+            limit,
+        })?;
+        balances.push(Balance { kind: CLIENT, name: client.clone(), spent: after, limit });
+        Ok(balances)
+    }
+
+    /// What all accounts of a reserved release would hold without it.
+    pub(super) fn price_back(&self, request: &Reserve) -> Result<Vec<Balance>, Trouble> {
+        let owners = request.owners.iter().map(|owner| (OWNER, owner));
+        let mut balances = Vec::with_capacity(request.owners.len() + 1);
+        for (kind, name) in owners.chain([(CLIENT, &request.client)]) {
+            let wrong = || inconsistent(self.path, format!("the account of {name} in {}", request.task));
+            let row = self.accounts.get((request.task.as_str(), kind, name.as_str()))?.ok_or_else(wrong)?;
+            let (spent, limit) = row.value();
+            let spent = spent.checked_sub(request.cost).ok_or_else(wrong)?;
+            balances.push(Balance { kind, name: name.clone(), spent, limit });
+        }
+        Ok(balances)
+    }
+
+    pub(super) fn settle(&mut self, task: &str, balances: &[Balance]) -> Result<(), Trouble> {
+        for Balance { kind, name, spent, limit } in balances {
+            self.accounts.insert((task, *kind, name.as_str()), (*spent, *limit))?;
+        }
+        self.touch();
+        Ok(())
+    }
+
+    fn spent(&self, task: &str, kind: u8, name: &str) -> Result<u64, Trouble> {
+        Ok(self.accounts.get((task, kind, name))?.map_or(0, |row| row.value().0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_unit_is_granted_and_one_more_is_not() {
+        assert_eq!(charge(7, 3, 10), Some(10));
+        assert_eq!(charge(7, 4, 10), None);
+        assert_eq!(charge(0, 0, 0), Some(0));
+        assert_eq!(charge(u64::MAX, 1, u64::MAX), None, "a sum beyond 64 bits is over any limit");
+        assert_eq!(charge(u64::MAX - 1, 1, u64::MAX), Some(u64::MAX));
+        assert_eq!(charge(11, 0, 10), None, "a limit lowered below what was spent stays exhausted");
+    }
+}

@@ -1,0 +1,138 @@
+//! Test bench: a ledger in a temporary directory, requests, and a disk that fills up.
+
+use super::{Correlations, Ledger, LedgerError, Receipt, ReleaseId, Reservation, Reserve, books};
+use crate::vault::{StorageKey, Store};
+use redb::StorageBackend;
+use redb::backends::InMemoryBackend;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(super) struct Bench {
+    directory: tempfile::TempDir,
+    path: PathBuf,
+    key: Arc<StorageKey>,
+    ledger: Option<Ledger>,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.redb");
+        let key = Arc::new(StorageKey::load_or_create(&directory.path().join("storage.key")).unwrap());
+        let ledger = Some(Ledger::create(&path, Arc::clone(&key)).unwrap());
+        Self { directory, path, key, ledger }
+    }
+
+    pub(super) fn ledger(&self) -> &Ledger {
+        self.ledger.as_ref().unwrap()
+    }
+
+    pub(super) fn take(&mut self) -> Ledger {
+        self.ledger.take().unwrap()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.ledger = None;
+    }
+
+    pub(super) fn try_open(&self) -> Result<Ledger, LedgerError> {
+        Ledger::open(&self.path, Arc::clone(&self.key))
+    }
+
+    pub(super) fn open(&mut self) {
+        self.ledger = Some(self.try_open().unwrap());
+    }
+
+    pub(super) fn reopen(&mut self) {
+        self.close();
+        self.open();
+    }
+}
+
+/// Release `n`: 10 of 100 units, ten serials from `10 n`.
+pub(super) fn request(n: u8) -> Reserve {
+    Reserve {
+        release: ReleaseId([n; 16]),
+        task: "chest".into(),
+        task_digest: [1; 32],
+        client: "clinic".into(),
+        owners: vec!["north".into(), "south".into()],
+        content: [n; 32],
+        cost: 10,
+        owner_limit: 100,
+        client_limit: 1000,
+        correlations: Correlations { epoch: [5; 16], first: 10 * u64::from(n), count: 10 },
+        noise_ticket: u64::from(n) + 1,
+    }
+}
+
+/// Request `n` of one of many threads, each with its own epoch.
+pub(super) fn wide_request(thread: u8, n: u8) -> Reserve {
+    let mut request = request(n);
+    request.release.0[0] = thread;
+    request.correlations.epoch = [thread; 16];
+    request
+}
+
+pub(super) fn receipt(reservation: Result<Reservation, LedgerError>) -> Receipt {
+    match reservation.unwrap() {
+        Reservation::Reserved(receipt) => receipt,
+        Reservation::Stored(_) => panic!("expected a new reservation"),
+    }
+}
+
+/// A disk in memory with room for a number of writes; then it is full.
+#[derive(Debug)]
+pub(super) struct Filling {
+    inner: InMemoryBackend,
+    room: Arc<AtomicU64>,
+}
+
+impl Filling {
+    fn take_room(&self) -> io::Result<()> {
+        let taken = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(1));
+        taken.map(|_| ()).map_err(|_| io::ErrorKind::StorageFull.into())
+    }
+}
+
+impl StorageBackend for Filling {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.take_room()?;
+        self.inner.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.inner.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.take_room()?;
+        self.inner.write(offset, data)
+    }
+}
+
+/// A ledger on a disk whose room is set by the test.
+pub(super) fn filling_ledger() -> (Ledger, Arc<AtomicU64>) {
+    let room = Arc::new(AtomicU64::new(u64::MAX));
+    let backend = Filling { inner: InMemoryBackend::new(), room: Arc::clone(&room) };
+    let store = Store::on(backend, super::KIND, |transaction| books::initialise(transaction, [1; 16]));
+    (Ledger { store, key: Arc::new(StorageKey::random().unwrap()) }, room)
+}
