@@ -17,8 +17,8 @@ pub use file::{
     write_sealed,
 };
 pub use key::StorageKey;
-pub(crate) use store::{Kind, Store};
 pub use store::StoreError;
+pub(crate) use store::{Kind, Store};
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,9 @@ pub enum VaultError {
         source: io::Error,
     },
     /// A secret file that others on this machine may read.
-    #[error("{path} can be read or written by others (mode {mode:04o}); run chmod 0600 on it, and replace the key if others had access")]
+    #[error(
+        "{path} can be read or written by others (mode {mode:04o}); run chmod 0600 on it, and replace the key if others had access"
+    )]
     Exposed {
         /// The file.
         path: PathBuf,
@@ -72,7 +74,9 @@ pub enum VaultError {
         limit: u64,
     },
     /// A file that the key does not open.
-    #[error("{path} is damaged, was sealed with another key, or is not `{context}`; restore the file or the key from backup")]
+    #[error(
+        "{path} is damaged, was sealed with another key, or is not `{context}`; restore the file or the key from backup"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -80,7 +84,9 @@ pub enum VaultError {
         context: String,
     },
     /// Sealed bytes that the key does not open.
-    #[error("the sealed `{context}` is damaged or was sealed with another key; restore the storage key from backup")]
+    #[error(
+        "the sealed `{context}` is damaged or was sealed with another key; restore the storage key from backup"
+    )]
     Sealed {
         /// What the bytes should hold.
         context: String,
@@ -93,9 +99,7 @@ pub enum VaultError {
 impl VaultError {
     pub(crate) fn io(path: &Path, action: &'static str, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::Full { path: path.to_owned() }
-            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { path: path.to_owned() },
             _ => Self::Io { path: path.to_owned(), action, source },
         }
     }

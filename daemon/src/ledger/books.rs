@@ -28,8 +28,7 @@ pub(super) const ANSWERS: TableDefinition<'static, Name, &'static [u8]> = TableD
 pub(super) const ACCOUNTS: TableDefinition<'static, AccountKey, (u64, u64)> =
     TableDefinition::new("accounts");
 /// Releases of a task by [`Phase`].
-pub(super) const TASKS: TableDefinition<'static, &'static str, [u64; PHASES]> =
-    TableDefinition::new("tasks");
+pub(super) const TASKS: TableDefinition<'static, &'static str, [u64; PHASES]> = TableDefinition::new("tasks");
 pub(super) const MARKS: TableDefinition<'static, Name, u64> = TableDefinition::new("marks");
 pub(super) const TICKETS: TableDefinition<'static, (Name, u64), Name> = TableDefinition::new("tickets");
 pub(super) const PEERS: TableDefinition<'static, &'static str, (u64, &'static [u8; 32])> =

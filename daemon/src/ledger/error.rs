@@ -9,7 +9,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// The owner's promise would be broken.
-    #[error("owner {owner} has spent {spent} of {limit} in task {task}; this release costs {cost}. Ask the consortium for a new budget, or leave that owner out")]
+    #[error(
+        "owner {owner} has spent {spent} of {limit} in task {task}; this release costs {cost}. Ask the consortium for a new budget, or leave that owner out"
+    )]
     OwnerBudget {
         /// The task.
         task: String,
@@ -73,7 +75,10 @@ pub enum LedgerError {
         release: ReleaseId,
     },
     /// A serial at or below one that was used.
-    #[error("serial {first} of epoch {} may have been used before; the next unused one is {mark}", hex::encode(epoch))]
+    #[error(
+        "serial {first} of epoch {} may have been used before; the next unused one is {mark}",
+        hex::encode(epoch)
+    )]
     SerialReused {
         /// The epoch.
         epoch: [u8; 16],
@@ -91,7 +96,10 @@ pub enum LedgerError {
         count: u32,
     },
     /// A noise ticket that another release used.
-    #[error("noise ticket {ticket} of epoch {} was used by release {by}; take a fresh one", hex::encode(epoch))]
+    #[error(
+        "noise ticket {ticket} of epoch {} was used by release {by}; take a fresh one",
+        hex::encode(epoch)
+    )]
     TicketReused {
         /// The epoch.
         epoch: [u8; 16],
@@ -139,7 +147,9 @@ pub enum LedgerError {
         claimed: Head,
     },
     /// The peer shows another history of the same length.
-    #[error("the ledger of {peer} has another record {sequence} than it showed before: two copies of it are in use. Serve nothing with it")]
+    #[error(
+        "the ledger of {peer} has another record {sequence} than it showed before: two copies of it are in use. Serve nothing with it"
+    )]
     Forked {
         /// The peer.
         peer: String,
@@ -155,7 +165,9 @@ pub enum LedgerError {
         seen: Head,
     },
     /// A record of the chain cannot be right.
-    #[error("record {sequence} of {path} is damaged ({detail}). Stop this node, keep a copy of the file, restore the newest backup and compare heads with the peer; do not delete it")]
+    #[error(
+        "record {sequence} of {path} is damaged ({detail}). Stop this node, keep a copy of the file, restore the newest backup and compare heads with the peer; do not delete it"
+    )]
     Record {
         /// The ledger file.
         path: PathBuf,
@@ -165,7 +177,10 @@ pub enum LedgerError {
         detail: String,
     },
     /// A record written by another release of this program.
-    #[error("record {sequence} of {path} has format {version}, this program knows format {}; upgrade", super::record::VERSION)]
+    #[error(
+        "record {sequence} of {path} has format {version}, this program knows format {}; upgrade",
+        super::record::VERSION
+    )]
     RecordVersion {
         /// The ledger file.
         path: PathBuf,
@@ -175,7 +190,9 @@ pub enum LedgerError {
         version: u64,
     },
     /// The chain is whole but does not lead to the balances beside it.
-    #[error("{path}: {what} does not follow from the chain of records. Stop this node, keep a copy of the file and restore the newest backup; do not delete it")]
+    #[error(
+        "{path}: {what} does not follow from the chain of records. Stop this node, keep a copy of the file and restore the newest backup; do not delete it"
+    )]
     Inconsistent {
         /// The ledger file.
         path: PathBuf,

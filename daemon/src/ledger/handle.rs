@@ -249,7 +249,7 @@ fn settle(ledger: &Ledger, group: &mut Vec<Box<dyn Request>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::{Bench, receipt, request, wide_request};
+    use crate::ledger::trial::{Bench, granted, request, wide_request};
     use futures::FutureExt;
     use futures::executor::block_on;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -294,15 +294,11 @@ mod tests {
         let mut dear = request(2);
         dear.cost = 1000;
         let (one, two, three) = block_on(async {
-            futures::join!(
-                handle.reserve(request(1)),
-                handle.reserve(dear),
-                handle.reserve(request(3))
-            )
+            futures::join!(handle.reserve(request(1)), handle.reserve(dear), handle.reserve(request(3)))
         });
-        receipt(one);
+        granted(one);
         assert!(matches!(two, Err(LedgerError::OwnerBudget { .. })));
-        receipt(three);
+        granted(three);
         owner.stop();
         bench.open();
         assert_eq!(bench.ledger().report("chest").unwrap().dead, 2);
@@ -340,7 +336,7 @@ mod tests {
         let mut bench = Bench::new();
         let (handle, _owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
         let snapshot = block_on(handle.snapshot()).unwrap();
-        receipt(block_on(handle.reserve(request(1))));
+        granted(block_on(handle.reserve(request(1))));
         let mut lines = Vec::new();
         thread::spawn(move || {
             snapshot.verify().unwrap();

@@ -97,19 +97,19 @@ impl Books<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::{Bench, receipt, request};
+    use crate::ledger::trial::{Bench, granted, request};
     use std::fs;
 
     #[test]
     fn a_restored_copy_of_the_file_is_refused_by_both_sides() {
         let mut ours = Bench::new();
         let theirs = Bench::new();
-        receipt(ours.ledger().reserve(&request(1)));
+        granted(ours.ledger().reserve(&request(1)));
         let copy = ours.path().with_extension("copy");
         ours.close();
         fs::copy(ours.path(), &copy).unwrap();
         ours.open();
-        receipt(ours.ledger().reserve(&request(2)));
+        granted(ours.ledger().reserve(&request(2)));
         let shown = ours.ledger().head().unwrap();
         theirs.ledger().set_peer_head("ours", shown).unwrap();
 

@@ -2,7 +2,7 @@
 //!
 //! The replay knows the rules of a ledger but nothing of its tables, so that a mistake in either shows.
 
-use super::books::{Phase, PHASES};
+use super::books::{PHASES, Phase};
 use super::record::{BEFORE_FIRST, Entry, Record, link};
 use super::{Head, ReleaseId, Reserve};
 use std::collections::{BTreeMap, BTreeSet};
@@ -163,7 +163,7 @@ mod tests {
         let refund = Entry::Abort { release, refunded: true };
 
         assert!(refused(&[paid(2), paid(1)]).contains("serial"));
-        assert!(refused(&[commit.clone()]).contains("never reserved"));
+        assert!(refused(std::slice::from_ref(&commit)).contains("never reserved"));
         assert!(refused(&[paid(1), commit.clone(), refund.clone()]).contains("Committed already"));
         assert!(refused(&[paid(1), refund.clone(), refund]).contains("Refunded already"));
         assert!(refused(&[paid(1), Entry::Dead { release }, commit]).contains("Dead already"));

@@ -200,7 +200,8 @@ impl Books<'_> {
     ) -> Result<Reservation, Trouble> {
         let release = request.release;
         let first = self.reservation(release, reserved)?;
-        if (&first.client, &first.task, &first.content) != (&request.client, &request.task, &request.content) {
+        if (&first.client, &first.task, &first.content) != (&request.client, &request.task, &request.content)
+        {
             return Err(LedgerError::ContentDiffers { release }.into());
         }
         let refusal = match phase {
@@ -244,5 +245,182 @@ impl Books<'_> {
             }
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::trial::{Bench, granted, receipt, request};
+
+    fn stored(reservation: Result<Reservation, LedgerError>) -> Vec<u8> {
+        match reservation.unwrap() {
+            Reservation::Stored(answer) => answer.to_vec(),
+            Reservation::Reserved(_) => panic!("expected a stored answer"),
+        }
+    }
+
+    #[test]
+    fn the_release_after_the_last_is_refused_also_after_reopening() {
+        let mut bench = Bench::new();
+        for n in 0..10 {
+            let paid = receipt(bench.ledger().reserve(&request(n)));
+            bench.ledger().commit(paid, &[n]).unwrap();
+        }
+        for _ in 0..2 {
+            let error = bench.ledger().reserve(&request(10)).unwrap_err();
+            let LedgerError::OwnerBudget { owner, spent, cost, limit, .. } = error else { panic!("{error}") };
+            assert_eq!((owner.as_str(), spent, cost, limit), ("north", 100, 10, 100));
+            bench.reopen();
+        }
+        let mut free = request(10);
+        free.cost = 0;
+        granted(bench.ledger().reserve(&free));
+    }
+
+    #[test]
+    fn each_client_has_a_budget_of_its_own() {
+        let bench = Bench::new();
+        let asked = |n: u8, client: &str| {
+            let mut request = request(n);
+            (request.client, request.client_limit) = (client.into(), 15);
+            bench.ledger().reserve(&request)
+        };
+        granted(asked(0, "clinic"));
+        assert!(matches!(asked(1, "clinic"), Err(LedgerError::ClientBudget { spent: 10, limit: 15, .. })));
+        granted(asked(1, "practice"));
+        let report = bench.ledger().report("chest").unwrap();
+        assert_eq!(report.owners[0].spent, 20, "the refused release charged nobody");
+    }
+
+    #[test]
+    fn the_same_id_is_charged_once_and_answered_alike() {
+        let mut bench = Bench::new();
+        let paid = receipt(bench.ledger().reserve(&request(1)));
+        assert!(matches!(bench.ledger().reserve(&request(1)), Err(LedgerError::InProgress { .. })));
+        let position = bench.ledger().commit(paid, b"share").unwrap().position();
+        assert_eq!(bench.ledger().head().unwrap(), position);
+        for _ in 0..2 {
+            assert_eq!(stored(bench.ledger().reserve(&request(1))), b"share");
+            bench.reopen();
+        }
+        // A retry after the owners of the task changed is still the same question.
+        let mut retry = request(1);
+        (retry.owners, retry.cost, retry.correlations.first) = (vec!["west".into()], 99, 500);
+        assert_eq!(stored(bench.ledger().reserve(&retry)), b"share");
+        assert_eq!(bench.ledger().report("chest").unwrap().owners[0].spent, 10);
+        assert_eq!(bench.ledger().head().unwrap(), position, "retries leave no record");
+    }
+
+    #[test]
+    fn an_id_belongs_to_one_client_and_one_question() {
+        let bench = Bench::new();
+        let paid = receipt(bench.ledger().reserve(&request(1)));
+        let differs = || {
+            for change in [
+                |r: &mut Reserve| r.content[0] ^= 1,
+                |r: &mut Reserve| r.client.push('x'),
+                |r: &mut Reserve| r.task.push('x'),
+            ] {
+                let mut other = request(1);
+                change(&mut other);
+                assert!(matches!(bench.ledger().reserve(&other), Err(LedgerError::ContentDiffers { .. })));
+            }
+        };
+        differs();
+        bench.ledger().commit(paid, b"share").unwrap();
+        differs();
+    }
+
+    #[test]
+    fn only_an_abort_by_both_sides_before_the_commit_refunds() {
+        let bench = Bench::new();
+        let spent = || bench.ledger().report("chest").unwrap().owners[0].spent;
+        let ledger = bench.ledger();
+        let both = receipt(ledger.reserve(&request(1)));
+        assert_eq!(ledger.abort(both.release(), Abort::Bilateral).unwrap(), Aborted::Refunded);
+        assert_eq!(spent(), 0);
+        let alone = receipt(ledger.reserve(&request(2)));
+        assert_eq!(ledger.abort(alone.release(), Abort::Alone).unwrap(), Aborted::Kept);
+        assert_eq!(ledger.abort(alone.release(), Abort::Bilateral).unwrap(), Aborted::Kept, "too late");
+        assert_eq!(ledger.abort(both.release(), Abort::Alone).unwrap(), Aborted::Refunded);
+        assert_eq!(spent(), 10);
+        let kept = receipt(ledger.reserve(&request(3)));
+        let release = kept.release();
+        ledger.commit(kept, b"share").unwrap();
+        let late = ledger.abort(release, Abort::Bilateral);
+        assert!(matches!(late, Err(LedgerError::AlreadyCommitted { .. })));
+        let unknown = ledger.abort(ReleaseId([9; 16]), Abort::Bilateral);
+        assert!(matches!(unknown, Err(LedgerError::Unknown { .. })));
+        assert_eq!(spent(), 20);
+    }
+
+    #[test]
+    fn an_aborted_release_can_neither_commit_nor_run_again() {
+        let bench = Bench::new();
+        let paid = receipt(bench.ledger().reserve(&request(1)));
+        bench.ledger().abort(paid.release(), Abort::Bilateral).unwrap();
+        assert!(matches!(bench.ledger().commit(paid, b"share"), Err(LedgerError::Aborted { .. })));
+        assert!(matches!(bench.ledger().reserve(&request(1)), Err(LedgerError::Aborted { .. })));
+    }
+
+    #[test]
+    fn a_receipt_is_good_for_its_own_ledger_only() {
+        let (one, two) = (Bench::new(), Bench::new());
+        let foreign = receipt(one.ledger().reserve(&request(1)));
+        granted(two.ledger().reserve(&request(1)));
+        assert!(matches!(two.ledger().commit(foreign, b"share"), Err(LedgerError::Unknown { .. })));
+    }
+
+    #[test]
+    fn what_was_not_committed_is_dead_after_reopening_and_stays_spent() {
+        let mut bench = Bench::new();
+        let paid = receipt(bench.ledger().reserve(&request(1)));
+        bench.reopen();
+        assert!(matches!(bench.ledger().commit(paid, b"share"), Err(LedgerError::Dead { .. })));
+        assert!(matches!(bench.ledger().reserve(&request(1)), Err(LedgerError::Dead { .. })));
+        let abort = bench.ledger().abort(request(1).release, Abort::Bilateral);
+        assert!(matches!(abort, Err(LedgerError::Dead { .. })));
+        assert_eq!(bench.ledger().report("chest").unwrap().owners[0].spent, 10);
+        let head = bench.ledger().head().unwrap();
+        bench.reopen();
+        assert_eq!(bench.ledger().head().unwrap(), head, "nothing dies twice");
+    }
+
+    #[test]
+    fn serials_and_tickets_are_never_used_twice_even_when_refunded() {
+        let mut bench = Bench::new();
+        let paid = receipt(bench.ledger().reserve(&request(1)));
+        bench.ledger().abort(paid.release(), Abort::Bilateral).unwrap();
+        bench.reopen();
+        for first in [0, 10, 19] {
+            let mut again = request(2);
+            again.correlations.first = first;
+            let error = bench.ledger().reserve(&again).unwrap_err();
+            assert!(matches!(error, LedgerError::SerialReused { mark: 20, .. }), "{first}: {error}");
+        }
+        let mut again = request(2);
+        again.noise_ticket = request(1).noise_ticket;
+        let error = bench.ledger().reserve(&again).unwrap_err();
+        assert!(matches!(error, LedgerError::TicketReused { by, .. } if by == request(1).release));
+        again.correlations.epoch = [6; 16];
+        again.correlations.first = 0;
+        granted(bench.ledger().reserve(&again));
+        granted(bench.ledger().reserve(&request(3)));
+    }
+
+    #[test]
+    fn an_answer_is_sealed_on_the_disk_and_bounded() {
+        let mut bench = Bench::new();
+        let paid = receipt(bench.ledger().reserve(&request(1)));
+        let share: Vec<u8> = (0..64).map(|n| n ^ 0x5a).collect();
+        bench.ledger().commit(paid, &share).unwrap();
+        let long = receipt(bench.ledger().reserve(&request(2)));
+        let error = bench.ledger().commit(long, &vec![0; ANSWER_BYTES_MAX + 1]).unwrap_err();
+        assert!(matches!(error, LedgerError::AnswerSize { .. }));
+        bench.close();
+        let file = std::fs::read(bench.path()).unwrap();
+        assert!(!file.windows(share.len()).any(|window| window == share));
+        assert!(file.windows(5).any(|window| window == b"chest"), "the search would find plain text");
     }
 }

@@ -91,6 +91,11 @@ pub(super) fn receipt(reservation: Result<Reservation, LedgerError>) -> Receipt 
     }
 }
 
+/// A reservation that is left as it is.
+pub(super) fn granted(reservation: Result<Reservation, LedgerError>) {
+    drop(receipt(reservation));
+}
+
 /// A disk in memory with room for a number of writes; then it is full.
 #[derive(Debug)]
 pub(super) struct Filling {

@@ -154,7 +154,10 @@ mod tests {
         let path = directory.path().join("storage.key");
         let sealed = StorageKey::load_or_create(&path).unwrap().seal("c", b"text").unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(StorageKey::load_or_create(&path).unwrap().open("c", &sealed).unwrap().as_slice(), b"text");
+        assert_eq!(
+            StorageKey::load_or_create(&path).unwrap().open("c", &sealed).unwrap().as_slice(),
+            b"text"
+        );
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no unfinished file stays");
     }
 

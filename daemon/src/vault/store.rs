@@ -4,7 +4,9 @@
 //! and charges that are forgotten can be spent twice.
 
 use super::{VaultError, file};
-use redb::{Builder, Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +25,9 @@ pub(crate) struct Kind {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no such file.
-    #[error("{path} does not exist; if this node is new, create it, else restore it: what it held must not be forgotten")]
+    #[error(
+        "{path} does not exist; if this node is new, create it, else restore it: what it held must not be forgotten"
+    )]
     Missing {
         /// The file.
         path: PathBuf,
@@ -49,7 +53,9 @@ pub enum StoreError {
         action: &'static str,
     },
     /// The content is not what was written.
-    #[error("{path} is damaged ({detail}). Stop this node, keep a copy of the file, and restore the newest backup; do not delete it: what it recorded would be forgotten")]
+    #[error(
+        "{path} is damaged ({detail}). Stop this node, keep a copy of the file, and restore the newest backup; do not delete it: what it recorded would be forgotten"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -65,7 +71,9 @@ pub enum StoreError {
         expected: &'static str,
     },
     /// The file was written by another release of this program.
-    #[error("{path} has layout {found}, this program knows {known}; run the release that wrote it, or upgrade")]
+    #[error(
+        "{path} has layout {found}, this program knows {known}; run the release that wrote it, or upgrade"
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -181,11 +189,12 @@ impl Store {
     /// Starts the one write transaction that may be open, waiting for the one before.
     pub(crate) fn begin(&self) -> Result<WriteTransaction, StoreError> {
         let begun = self.database.begin_write().map_err(redb::Error::from);
-        begun.and_then(|mut transaction| {
-            durable(&mut transaction)?;
-            Ok(transaction)
-        })
-        .map_err(|error| self.failed("write", error))
+        begun
+            .and_then(|mut transaction| {
+                durable(&mut transaction)?;
+                Ok(transaction)
+            })
+            .map_err(|error| self.failed("write", error))
     }
 
     /// Returns when the transaction is on the disk.

@@ -1,0 +1,154 @@
+//! The dealer's weight masks: two seeds each, one for either compute party.
+//!
+//! A mask lives as long as the model it hides, over many sessions, so it must survive a restart of the
+//! dealer. Whoever has both seeds and the opened weights has the model: the seeds are stored sealed.
+
+use super::{MaskId, RegistryError};
+use crate::vault::{Kind, StorageKey, Store, VaultError};
+use redb::{ReadableTable, TableDefinition};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::path::Path;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const KIND: Kind = Kind { name: "consilium mask store", version: 1 };
+const SEED_BYTES: usize = 16;
+const MASKS: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("masks");
+
+/// The two seeds of one mask, wiped when dropped and never printed.
+pub struct MaskSeeds {
+    /// For party zero.
+    pub zero: Zeroizing<[u8; SEED_BYTES]>,
+    /// For party one.
+    pub one: Zeroizing<[u8; SEED_BYTES]>,
+}
+
+/// The masks of a dealer, open. All methods block on the disk.
+pub struct MaskStore {
+    store: Store,
+    key: Arc<StorageKey>,
+}
+
+impl MaskStore {
+    /// Creates an empty store.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`] when the file exists already or cannot be written.
+    pub fn create(path: &Path, key: Arc<StorageKey>) -> Result<Self, RegistryError> {
+        let store = Store::create(path, KIND, |transaction| {
+            transaction.open_table(MASKS)?;
+            Ok(())
+        })?;
+        Ok(Self { store, key })
+    }
+
+    /// Opens an existing store.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub fn open(path: &Path, key: Arc<StorageKey>) -> Result<Self, RegistryError> {
+        Ok(Self { store: Store::open(path, KIND)?, key })
+    }
+
+    /// Draws a fresh mask and stores it, durably.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`], [`RegistryError::Vault`].
+    pub fn draw(&self) -> Result<MaskId, RegistryError> {
+        let mut mask = MaskId([0; 16]);
+        let mut seeds = Zeroizing::new([0; 2 * SEED_BYTES]);
+        let random = SystemRandom::new();
+        random.fill(&mut mask.0).map_err(|_| VaultError::Random)?;
+        random.fill(seeds.as_mut_slice()).map_err(|_| VaultError::Random)?;
+        let sealed = self.key.seal(&context(mask), seeds.as_slice())?;
+        self.write(|table| table.insert(&mask.0, sealed.as_slice()).map(|_| ()))?;
+        Ok(mask)
+    }
+
+    /// The seeds of a mask.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnknownMask`], [`RegistryError::Vault`].
+    pub fn get(&self, mask: MaskId) -> Result<MaskSeeds, RegistryError> {
+        let failed = |error: redb::Error| self.store.failed("read", error);
+        let table = self.store.read()?.open_table(MASKS).map_err(|error| failed(error.into()))?;
+        let row = table.get(&mask.0).map_err(|error| failed(error.into()))?;
+        let sealed = row.ok_or(RegistryError::UnknownMask { mask })?;
+        let seeds = self.key.open(&context(mask), sealed.value())?;
+        let (zero, one) = seeds.split_at_checked(SEED_BYTES).ok_or(RegistryError::UnknownMask { mask })?;
+        let seed = |bytes: &[u8]| bytes.try_into().map(Zeroizing::new);
+        match (seed(zero), seed(one)) {
+            (Ok(zero), Ok(one)) => Ok(MaskSeeds { zero, one }),
+            _ => Err(VaultError::Sealed { context: context(mask) }.into()),
+        }
+    }
+
+    /// Forgets a mask, durably; a mask that is not there is fine.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub fn delete(&self, mask: MaskId) -> Result<(), RegistryError> {
+        self.write(|table| table.remove(&mask.0).map(|_| ()))
+    }
+
+    fn write(
+        &self,
+        work: impl FnOnce(
+            &mut redb::Table<'_, &'static [u8; 16], &'static [u8]>,
+        ) -> Result<(), redb::StorageError>,
+    ) -> Result<(), RegistryError> {
+        let transaction = self.store.begin()?;
+        let opened = transaction.open_table(MASKS).map_err(redb::Error::from);
+        let worked = opened.and_then(|mut table| Ok(work(&mut table)?));
+        worked.map_err(|error| self.store.failed("write", error))?;
+        Ok(self.store.commit(transaction)?)
+    }
+}
+
+fn context(mask: MaskId) -> String {
+    format!("mask seeds {mask}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_survive_until_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("masks.redb");
+        let key = Arc::new(StorageKey::random().unwrap());
+        let masks = MaskStore::create(&path, Arc::clone(&key)).unwrap();
+        let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
+        let seeds = masks.get(one).unwrap();
+        assert_ne!(*seeds.zero, *seeds.one);
+        assert_ne!(*seeds.zero, *masks.get(two).unwrap().zero);
+        drop(masks);
+
+        let masks = MaskStore::open(&path, key).unwrap();
+        assert_eq!(*masks.get(one).unwrap().zero, *seeds.zero);
+        assert_eq!(*masks.get(one).unwrap().one, *seeds.one);
+        masks.delete(one).unwrap();
+        masks.delete(one).unwrap();
+        assert!(matches!(masks.get(one), Err(RegistryError::UnknownMask { .. })));
+        masks.get(two).unwrap();
+    }
+
+    #[test]
+    fn seeds_need_the_key_and_their_own_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("masks.redb");
+        let masks = MaskStore::create(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
+        let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
+        masks
+            .write(|table| {
+                let row = table.get(&one.0)?.map(|row| row.value().to_vec()).unwrap();
+                table.insert(&two.0, row.as_slice()).map(|_| ())
+            })
+            .unwrap();
+        assert!(matches!(masks.get(two), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
+        drop(masks);
+        let masks = MaskStore::open(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
+        assert!(masks.get(one).is_err());
+    }
+}

@@ -1,0 +1,166 @@
+//! The record of one model, without any secret.
+
+use super::RegistryError;
+use crate::vault::hex;
+use consilium_protocol::graph::Network;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Longest name of a task or an owner, in bytes.
+pub(super) const NAME_BYTES_MAX: usize = 128;
+/// Deeper nesting than any record has, far less than a stack has room for.
+const RECORD_DEPTH_MAX: usize = 16;
+
+/// Name of one registration of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ModelId(
+    /// Random bytes.
+    #[serde(with = "hex")]
+    pub [u8; 16],
+);
+
+impl fmt::Display for ModelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+/// Name of one weight mask. It says nothing about the mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MaskId(
+    /// Random bytes.
+    #[serde(with = "hex")]
+    pub [u8; 16],
+);
+
+impl fmt::Display for MaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(&self.0))
+    }
+}
+
+/// What an owner says about its model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announcement {
+    /// The task that the model votes in.
+    pub task: String,
+    /// Whose model it is.
+    pub owner: String,
+    /// Name of this registration.
+    pub model: ModelId,
+    /// The owner's version of the model.
+    pub version: u64,
+    /// The public part.
+    pub network: Network,
+    /// The mask under which its weights are opened.
+    pub mask: MaskId,
+}
+
+impl Announcement {
+    pub(super) fn check(&self) -> Result<(), RegistryError> {
+        for (what, name) in [("task", &self.task), ("owner", &self.owner)] {
+            if name.is_empty() || name.len() > NAME_BYTES_MAX {
+                return Err(RegistryError::Name { what, length: name.len() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far a registration has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelState {
+    /// Known; the share is to come.
+    Announced,
+    /// Our share of the weights is stored.
+    Shared,
+    /// Its mask is bound to that share; the opening may be sent.
+    Pinned,
+    /// The masked weights are open; queries may be answered.
+    Ready,
+}
+
+impl fmt::Display for ModelState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Announced => "announced",
+            Self::Shared => "shared",
+            Self::Pinned => "pinned",
+            Self::Ready => "ready",
+        })
+    }
+}
+
+/// What is known of a model here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRecord {
+    /// What its owner says.
+    pub announced: Announcement,
+    /// How far it has come.
+    pub state: ModelState,
+}
+
+impl ModelRecord {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(self, &mut bytes).expect("a record has no map key or float that CBOR lacks");
+        bytes
+    }
+
+    pub(super) fn decode(model: ModelId, bytes: &[u8]) -> Result<Self, RegistryError> {
+        ciborium::de::from_reader_with_recursion_limit::<Self, _>(bytes, RECORD_DEPTH_MAX)
+            .ok()
+            .filter(|record| record.announced.model == model)
+            .ok_or(RegistryError::Record { model })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use consilium_protocol::graph::{Layer, Shape, Window};
+
+    pub(in crate::registry) fn announcement(n: u8) -> Announcement {
+        let layers = vec![
+            Layer::Conv { outputs: 2, window: Window::plain(3, 1) },
+            Layer::Relu,
+            Layer::MaxPool { window: Window::plain(2, 2) },
+            Layer::Dense { outputs: 3 },
+        ];
+        let input = Shape { channels: 1, height: 6, width: 6 };
+        Announcement {
+            task: "chest".into(),
+            owner: "north".into(),
+            model: ModelId([n + 100; 16]),
+            version: 1,
+            network: Network::new(input, layers).unwrap(),
+            mask: MaskId([n; 16]),
+        }
+    }
+
+    #[test]
+    fn a_record_is_read_back_only_under_its_own_name() {
+        let record = ModelRecord { announced: announcement(1), state: ModelState::Pinned };
+        let bytes = record.encode();
+        assert_eq!(ModelRecord::decode(ModelId([101; 16]), &bytes).unwrap(), record);
+        assert!(matches!(ModelRecord::decode(ModelId([9; 16]), &bytes), Err(RegistryError::Record { .. })));
+        for length in 0..bytes.len() {
+            assert!(ModelRecord::decode(ModelId([101; 16]), &bytes[..length]).is_err());
+        }
+    }
+
+    #[test]
+    fn names_are_bounded() {
+        let mut long = announcement(1);
+        long.owner = "x".repeat(129);
+        assert!(matches!(long.check(), Err(RegistryError::Name { what: "owner", length: 129 })));
+        let mut empty = announcement(1);
+        empty.task.clear();
+        assert!(empty.check().is_err());
+    }
+}
