@@ -4,17 +4,17 @@
 //! Nothing here knows a runtime, a socket, a file, a clock or the environment.
 
 pub mod algebra;
-pub mod context;
-pub mod evaluate;
-pub mod graph;
+pub mod share;
+pub mod wire;
+pub mod party;
 pub mod misbehaviour;
-pub mod model;
+pub mod stock;
+pub mod context;
 pub mod offline;
 pub mod online;
-pub mod party;
+pub mod graph;
+pub mod model;
+pub mod evaluate;
 pub mod privacy;
-pub mod share;
-pub mod stock;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod wire;
