@@ -1,9 +1,18 @@
 //! A network with weights: what an owner trains, imports and shares.
 
 pub mod fixed;
+mod export;
+mod import;
+mod onnx;
 
 use crate::graph::{Layer, Network};
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+pub use export::export;
+pub use import::{
+    FILE_BYTES_MAX, FILE_ELEMENTS_MAX, ImportError, Imported, NODES_MAX, NodeName, OPERATORS, TensorFault,
+    import, import_for,
+};
 
 /// Weights and bias of one linear layer, in the layout that [`Layer`] states.
 #[derive(Clone, PartialEq, Zeroize, ZeroizeOnDrop)]
