@@ -187,6 +187,7 @@ mod tests {
             TensorMessage::of_floats("k", &[1, 2, 1, 1], &[1.0, 2.0]),
             TensorMessage::of_floats("two", &[2], &[0.0, 2.0]),
             TensorMessage::of_floats("three", &[], &[3.0]),
+            TensorMessage::of_floats("none", &[0], &[]),
         ]
     }
 
@@ -420,6 +421,18 @@ mod tests {
     }
 
     #[test]
+    fn normalisation_needs_channels() {
+        let none = TensorMessage::of_floats("none", &[0], &[]);
+        let nodes = vec![
+            op("Squeeze", &["x"], "s"),
+            op("BatchNormalization", &["s", "none", "none", "none", "none"], "n"),
+            op("Relu", &["n"], "y"),
+        ];
+        let error = import(&file(&[1], nodes, vec![none])).unwrap_err();
+        assert!(matches!(error, ImportError::Operand { node, .. } if node.operator == "BatchNormalization"));
+    }
+
+    #[test]
     fn names_from_the_file_are_cut_and_escaped() {
         let mut node = op("Tanh", &["x"], "y");
         node.name = format!("\u{1b}[31m{}", "n".repeat(1000));
@@ -466,7 +479,7 @@ mod tests {
 
     /// An operator, its operands as indices, and attributes.
     fn any_node() -> impl Strategy<Value = (&'static str, Vec<usize>, Vec<AnyAttribute>)> {
-        (select(OPERATORS.to_vec()), many(0..12usize, 0..5), many(any_attribute(), 0..4))
+        (select(OPERATORS.to_vec()), many(0..14usize, 0..5), many(any_attribute(), 0..4))
     }
 
     proptest! {
@@ -482,7 +495,7 @@ mod tests {
             nodes in many(any_node(), 1..9),
         ) {
             let mut names: Vec<String> =
-                ["x", "w", "b", "k", "two", "three", "s", ""].map(ToOwned::to_owned).to_vec();
+                ["x", "w", "b", "k", "two", "three", "s", "none", ""].map(ToOwned::to_owned).to_vec();
             let mut initializers = constants();
             initializers.push(TensorMessage::of_integers("s", &shape));
             let mut messages = Vec::new();

@@ -63,7 +63,7 @@ impl Lowering {
         node.demand("training_mode", 0)?;
         node.demand("spatial", 1)?;
         let wire = self.wire(node, 0, "an activation")?;
-        let channels = wire.dims.first().map_or(0, |channels| *channels as usize);
+        let channels = *wire.dims.first().ok_or_else(|| node.operand(STATISTICS))? as usize;
         let mut lists = Vec::with_capacity(4);
         for index in 1..=4 {
             let constant = self.fixed(node, index, STATISTICS)?;
