@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
+use consilium_protocol::algebra::bits;
 use consilium_protocol::algebra::conv::{self, ConvShape};
 use consilium_protocol::algebra::matmul::{self, MatmulShape};
 use consilium_protocol::algebra::{Prg, Seed};
@@ -10,7 +11,7 @@ use ndarray::Array2;
 use std::hint::black_box;
 use std::time::Duration;
 
-const SHAPES: [[usize; 3]; 14] = [
+const SHAPES: [[usize; 3]; 15] = [
     [128, 784, 1],
     [128, 128, 1],
     [10, 128, 1],
@@ -23,6 +24,7 @@ const SHAPES: [[usize; 3]; 14] = [
     [16, 400, 64 * 32],
     [100, 256, 1],
     [100, 256, 32],
+    [512, 512, 32],
     [1000, 1000, 1],
     [256, 256, 256],
 ];
@@ -35,7 +37,7 @@ fn products(criterion: &mut Criterion) {
         let mut out = vec![0; rows * columns];
         let a = Array2::from_shape_fn((rows, inner), |(i, j)| (i * 31 + j) as f64);
         let b = Array2::from_shape_fn((inner, columns), |(i, j)| (i * 17 + j) as f64);
-        // A matrix of one column takes another path in ndarray than a vector; the vector is fairer.
+        // For a vector ndarray takes a faster path than for a matrix of one column.
         let v = b.column(0).to_owned();
         let mut group = criterion.benchmark_group(format!("matmul/{rows}x{inner}x{columns}"));
         group.throughput(Throughput::Elements((rows * inner * columns) as u64));
@@ -98,12 +100,21 @@ fn streams(criterion: &mut Criterion) {
     group.finish();
 }
 
+fn planes(criterion: &mut Criterion) {
+    let values = Prg::new(&Seed::from_bytes([5; 16])).words(1 << 12);
+    let mut group = criterion.benchmark_group("bits");
+    group.throughput(Throughput::Elements(values.len() as u64));
+    group.bench_function("planes", |bencher| bencher.iter(|| bits::bit_planes(black_box(&values), 64)));
+    group.bench_function("one plane", |bencher| bencher.iter(|| bits::bit_of_each(black_box(&values), 63)));
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default()
         .warm_up_time(Duration::from_millis(200))
         .measurement_time(Duration::from_millis(600))
         .sample_size(30);
-    targets = products, convolutions, streams
+    targets = products, convolutions, streams, planes
 }
 criterion_main!(benches);

@@ -201,6 +201,64 @@ pub fn bit_of_each(values: &[u64], bit: u32) -> Packed {
     Packed { words, len: values.len() }
 }
 
+/// The lowest `width_bits` bits of all values, the lowest bits of each first: entry `k` is
+/// [`bit_of_each`] for bit `k`, several times faster than bit by bit.
+///
+/// # Panics
+/// If the width is above 64.
+pub fn bit_planes(values: &[u64], width_bits: u32) -> Vec<Packed> {
+    assert!(width_bits <= 64, "width of {width_bits} bits");
+    let mut planes = vec![Packed::zeros(values.len()); width_bits as usize];
+    let mut block = [0; 64];
+    for (index, group) in values.chunks(64).enumerate() {
+        block[..group.len()].copy_from_slice(group);
+        block[group.len()..].fill(0);
+        transpose(&mut block);
+        for (plane, word) in planes.iter_mut().zip(&block) {
+            plane.words[index] = *word;
+        }
+    }
+    block.zeroize();
+    planes
+}
+
+/// The inverse of [`bit_planes`]: values whose bit `k` comes from `planes[k]`; higher bits are 0.
+///
+/// # Panics
+/// If there are more than 64 planes or their lengths differ.
+pub fn join_planes(planes: &[Packed]) -> Vec<u64> {
+    assert!(planes.len() <= 64, "{} planes for 64 bits", planes.len());
+    let len = planes.first().map_or(0, Packed::len);
+    assert!(planes.iter().all(|plane| plane.len == len), "planes differ in length");
+    let mut values = vec![0; len];
+    let mut block = [0; 64];
+    for (index, group) in values.chunks_mut(64).enumerate() {
+        block.fill(0);
+        for (word, plane) in block.iter_mut().zip(planes) {
+            *word = plane.words[index];
+        }
+        transpose(&mut block);
+        group.copy_from_slice(&block[..group.len()]);
+    }
+    block.zeroize();
+    values
+}
+
+/// Swaps bit `j` of word `i` with bit `i` of word `j`: squares of 32 bits first, then of 16, down
+/// to single bits.
+fn transpose(block: &mut [u64; 64]) {
+    let (mut half, mut mask) = (32, u64::MAX >> 32);
+    while half > 0 {
+        for row in (0..64).filter(|row| row & half == 0) {
+            let swap = (block[row] >> half ^ block[row + half]) & mask;
+            block[row] ^= swap << half;
+            block[row + half] ^= swap;
+        }
+        half /= 2;
+        mask ^= mask << half;
+    }
+}
+
 /// Bytes that [`pack_low`] uses for one value.
 pub const fn low_bytes(width_bits: u32) -> usize {
     width_bits.div_ceil(8) as usize
@@ -311,12 +369,20 @@ mod tests {
         }
 
         #[test]
-        fn low_parts_survive(values in prop::collection::vec(any::<u64>(), 0..70), width in 1_u32..=64, bit in 0_u32..64) {
+        fn low_parts_survive(values in prop::collection::vec(any::<u64>(), 0..140), width in 1_u32..=64, bit in 0_u32..64) {
             let packed = pack_low(&values, width);
             let masked: Vec<u64> = values.iter().map(|value| value & (u64::MAX >> (64 - width))).collect();
             prop_assert_eq!(unpack_low(&packed, values.len(), width), Some(masked));
             let bits: Packed = values.iter().map(|value| value >> bit & 1 == 1).collect();
-            prop_assert_eq!(bit_of_each(&values, bit), bits);
+            prop_assert_eq!(bit_of_each(&values, bit), bits.clone());
+            let planes = bit_planes(&values, width);
+            prop_assert_eq!(planes.len(), width as usize);
+            if let Some(plane) = planes.get(bit as usize) {
+                prop_assert_eq!(plane, &bits);
+            }
+            if !values.is_empty() {
+                prop_assert_eq!(Some(join_planes(&planes)), unpack_low(&packed, values.len(), width));
+            }
         }
     }
 }

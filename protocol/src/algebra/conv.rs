@@ -1,16 +1,15 @@
 //! Convolutions and pooling windows over `[channel][row][column][batch]`, batch innermost.
 //!
 //! A convolution is its weights (`outputs` rows of `channels * kernel rows * kernel columns`)
-//! times the matrix of windows. That matrix is as many times larger than the input as a kernel
-//! has positions, so [`convolve_add`] builds it a few output rows at a time.
+//! times the matrix of windows ([`im2col`]). That matrix is as many times larger than the input as
+//! a kernel has positions, so [`convolve_add`] never builds it: an entry of it stands in the padded
+//! input at a place that depends on its row plus a place that depends on its column.
 
-use super::matmul::{self, MatmulShape};
+use super::matmul::{self, MatmulShape, Source};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::ops::Range;
 use zeroize::Zeroize;
-
-/// Words of the part of the window matrix that is held at once.
-const PANEL_WORDS: usize = 1 << 16;
 
 /// A cross-correlation of one group over a batch of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -117,7 +116,7 @@ impl PoolShape {
 pub fn im2col(x: &[u64], shape: &ConvShape) -> Vec<u64> {
     assert_eq!(x.len(), shape.input_len(), "input against {shape:?}");
     let mut matrix = vec![0; product(&[shape.patch_len(), shape.columns()])];
-    fill_windows(&mut matrix, x, shape, 0..shape.output_dims()[0]);
+    fill_windows(&mut matrix, x, shape);
     matrix
 }
 
@@ -129,25 +128,16 @@ pub fn convolve_add(out: &mut [u64], w: &[u64], x: &[u64], shape: &ConvShape) {
     assert_eq!(out.len(), shape.output_len(), "output against {shape:?}");
     assert_eq!(w.len(), shape.weight_len(), "weights against {shape:?}");
     assert_eq!(x.len(), shape.input_len(), "input against {shape:?}");
-    let [high, wide] = shape.output_dims();
-    let (inner, columns) = (shape.patch_len(), shape.columns());
-    if out.is_empty() || inner == 0 {
+    if out.is_empty() || w.is_empty() {
         return;
     }
-    let row_words = wide * shape.batch;
-    let rows_once = (PANEL_WORDS / (inner * row_words)).clamp(1, high);
-    let mut panel = vec![0; inner * row_words * rows_once];
-    for first in (0..high).step_by(rows_once) {
-        let rows = first..(first + rows_once).min(high);
-        let width = rows.len() * row_words;
-        let part = &mut panel[..inner * width];
-        part.fill(0);
-        fill_windows(part, x, shape, rows);
-        let shape = MatmulShape { rows: shape.outputs, inner, columns: width };
-        let end = out.len() - (columns - first * row_words - width);
-        matmul::multiply_add_into(&mut out[first * row_words..end], columns, w, part, shape);
+    let padded = if shape.padding == [0; 4] { Cow::Borrowed(x) } else { Cow::Owned(pad(x, shape)) };
+    let (bases, offsets) = places(shape);
+    let matmul = MatmulShape { rows: shape.outputs, inner: bases.len(), columns: offsets.len() };
+    matmul::multiply_add_from(out, w, Windows { words: &padded, bases: &bases, offsets: &offsets }, matmul);
+    if let Cow::Owned(mut copy) = padded {
+        copy.zeroize();
     }
-    panel.zeroize();
 }
 
 /// Sum of the words under each window, wrapping, as `[channel][row][column][batch]`.
@@ -215,14 +205,82 @@ fn each_window_run(x: &[u64], shape: &PoolShape, mut each: impl FnMut(usize, usi
     }
 }
 
-/// Writes the window matrix of the given output rows into a zeroed `matrix`. The lengths are right
-/// and not zero.
-fn fill_windows(matrix: &mut [u64], x: &[u64], shape: &ConvShape, rows: Range<usize>) {
+#[derive(Clone, Copy)]
+struct Windows<'a> {
+    words: &'a [u64],
+    bases: &'a [usize],
+    offsets: &'a [usize],
+}
+
+impl Source for Windows<'_> {
+    #[inline(always)]
+    fn words(&self) -> &[u64] {
+        self.words
+    }
+
+    #[inline(always)]
+    fn base(&self, step: usize) -> usize {
+        self.bases[step]
+    }
+
+    #[inline(always)]
+    fn offset(&self, column: usize) -> usize {
+        self.offsets[column]
+    }
+
+    #[inline(always)]
+    fn whole_column(&self) -> Option<&[u64]> {
+        None
+    }
+}
+
+fn padded_dims(shape: &ConvShape) -> [usize; 2] {
+    let [top, left, bottom, right] = shape.padding;
+    [shape.height + top + bottom, shape.width + left + right]
+}
+
+/// The input with its padding as words.
+fn pad(x: &[u64], shape: &ConvShape) -> Vec<u64> {
+    let ([high, wide], batch) = (padded_dims(shape), shape.batch);
+    let mut padded = vec![0; product(&[shape.channels, high, wide, batch])];
+    let images = x.chunks_exact(shape.height * shape.width * batch);
+    for (image, padded) in images.zip(padded.chunks_exact_mut(high * wide * batch)) {
+        let lines = padded.chunks_exact_mut(wide * batch).skip(shape.padding[0]);
+        for (line, padded) in image.chunks_exact(shape.width * batch).zip(lines) {
+            padded[shape.padding[1] * batch..][..line.len()].copy_from_slice(line);
+        }
+    }
+    padded
+}
+
+/// Places in the padded input: of each row of the window matrix, and of each of its columns.
+fn places(shape: &ConvShape) -> (Vec<usize>, Vec<usize>) {
+    let ([high, wide], batch) = (padded_dims(shape), shape.batch);
+    let mut bases = Vec::with_capacity(shape.patch_len());
+    for channel in 0..shape.channels {
+        for down in 0..shape.kernel[0] {
+            let line = (channel * high + down) * wide;
+            bases.extend((line..line + shape.kernel[1]).map(|place| place * batch));
+        }
+    }
+    let mut offsets = Vec::with_capacity(shape.columns());
+    let [rows, columns] = shape.output_dims();
+    for row in 0..rows {
+        for column in 0..columns {
+            let place = (row * shape.stride[0] * wide + column * shape.stride[1]) * batch;
+            offsets.extend(place..place + batch);
+        }
+    }
+    (bases, offsets)
+}
+
+/// Writes the window matrix into a zeroed `matrix`; the lengths are right.
+fn fill_windows(matrix: &mut [u64], x: &[u64], shape: &ConvShape) {
     let ConvShape { height, width, batch, stride, .. } = *shape;
     let [top, left, ..] = shape.padding;
     let [kernel_rows, kernel_columns] = shape.kernel;
     let wide = shape.output_dims()[1];
-    let columns = rows.len() * wide * batch;
+    let columns = shape.columns();
     if matrix.is_empty() {
         return;
     }
@@ -235,7 +293,7 @@ fn fill_windows(matrix: &mut [u64], x: &[u64], shape: &ConvShape, rows: Range<us
                 continue;
             }
             let from = (inside.start * stride[1] + across - left) * batch;
-            for (row, target) in rows.clone().zip(line.chunks_exact_mut(wide * batch)) {
+            for (row, target) in line.chunks_exact_mut(wide * batch).enumerate() {
                 let Some(source_row) = (row * stride[0] + down).checked_sub(top).filter(|row| *row < height)
                 else {
                     continue;
@@ -327,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panel_holds_only_part_of_the_rows() {
+    fn many_strips_and_steps_agree() {
         let shape = ConvShape {
             channels: 4,
             height: 30,
@@ -338,7 +396,6 @@ mod tests {
             padding: [2; 4],
             batch: 3,
         };
-        assert!(shape.patch_len() * shape.columns() > 3 * PANEL_WORDS);
         check(&shape);
     }
 

@@ -1,19 +1,22 @@
 //! Products of matrices over Z_2^64, row-major.
 //!
-//! One column is a row of dot products. More columns go through tiles held in registers: a few
-//! rows of the left matrix against a strip of columns that is copied once into contiguous memory
-//! (else each step of the inner loop touches another page).
+//! One column, or a few, is a row of dot products. More columns go through tiles held in
+//! registers: some rows of the left matrix against a strip of columns, copied once into contiguous
+//! memory. The copy reads through [`Source`], so that a convolution needs no window matrix.
 
 use super::lanes::{self, Kernel, Lanes};
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use zeroize::Zeroize;
 
-/// Steps of the inner dimension that one strip holds: 32 KiB for two registers of eight words.
-const INNER_BLOCK: usize = 256;
-/// Words of the copied strips: they share the second-level cache with the left matrix.
-const PANEL_WORDS: usize = 1 << 14;
-/// Below this many columns, one dot product per entry beats a padded strip.
+/// Steps of the inner dimension in one strip: 16 KiB for two registers of eight words, so that
+/// strip and left rows share the first-level cache.
+const INNER_BLOCK: usize = 128;
+/// From this many columns on, a strip beats one dot product per entry even if partly empty.
 const STRIP_COLUMNS_MIN: usize = 5;
+/// Columns of the widest strip.
+const STRIP_COLUMNS_MAX: usize = 16;
+/// Rows whose dot products share the loads of the right vector.
+const DOT_ROWS: usize = 4;
 
 /// Shape of `out[rows x columns] += w[rows x inner] * x[inner x columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +34,9 @@ pub struct MatmulShape {
 /// # Panics
 /// If a slice is not as long as the shape says.
 pub fn multiply_add(out: &mut [u64], w: &[u64], x: &[u64], shape: MatmulShape) {
-    multiply_add_into(out, shape.columns, w, x, shape);
+    let MatmulShape { inner, columns, .. } = shape;
+    assert_eq!(inner.checked_mul(columns), Some(x.len()), "right matrix against {shape:?}");
+    multiply_add_from(out, w, Matrix { words: x, columns }, shape);
 }
 
 /// Adds `bias[i]` to each word of row `i` of `out`; the rows are equally long.
@@ -54,76 +59,110 @@ pub fn add_bias(out: &mut [u64], bias: &[u64]) {
     }
 }
 
-/// [`multiply_add`] into the first `shape.columns` words of each `stride` words of `out`; the last
-/// row may end early.
-pub(super) fn multiply_add_into(out: &mut [u64], stride: usize, w: &[u64], x: &[u64], shape: MatmulShape) {
-    let task = Task::new(out, stride, w, x, shape);
+/// A right matrix whose entry at a step of the inner dimension and a column is the word at
+/// `base(step) + offset(column)`.
+pub(super) trait Source: Copy {
+    /// The words that the places point into.
+    fn words(&self) -> &[u64];
+    /// The part of a place that comes from the step.
+    fn base(&self, step: usize) -> usize;
+    /// The part of a place that comes from the column.
+    fn offset(&self, column: usize) -> usize;
+    /// The only column, if it lies in one piece.
+    fn whole_column(&self) -> Option<&[u64]>;
+}
+
+#[derive(Clone, Copy)]
+struct Matrix<'a> {
+    words: &'a [u64],
+    columns: usize,
+}
+
+impl Source for Matrix<'_> {
+    #[inline(always)]
+    fn words(&self) -> &[u64] {
+        self.words
+    }
+
+    #[inline(always)]
+    fn base(&self, step: usize) -> usize {
+        step * self.columns
+    }
+
+    #[inline(always)]
+    fn offset(&self, column: usize) -> usize {
+        column
+    }
+
+    #[inline(always)]
+    fn whole_column(&self) -> Option<&[u64]> {
+        (self.columns == 1).then_some(self.words)
+    }
+}
+
+/// [`multiply_add`] with the right matrix behind a source.
+pub(super) fn multiply_add_from(out: &mut [u64], w: &[u64], source: impl Source, shape: MatmulShape) {
+    let task = Task::new(out, w, source, shape);
     if shape.rows > 0 && shape.inner > 0 && shape.columns > 0 {
         lanes::run(task);
     }
 }
 
-struct Task<'a> {
+struct Task<'a, S> {
     out: &'a mut [u64],
-    stride: usize,
     w: &'a [u64],
-    x: &'a [u64],
+    source: S,
     shape: MatmulShape,
 }
 
-impl<'a> Task<'a> {
-    fn new(out: &'a mut [u64], stride: usize, w: &'a [u64], x: &'a [u64], shape: MatmulShape) -> Self {
+impl<'a, S: Source> Task<'a, S> {
+    fn new(out: &'a mut [u64], w: &'a [u64], source: S, shape: MatmulShape) -> Self {
         let MatmulShape { rows, inner, columns } = shape;
-        let reach =
-            rows.checked_sub(1).map_or(Some(0), |last| last.checked_mul(stride)?.checked_add(columns));
-        assert!(columns <= stride, "rows of the result overlap");
-        assert!(reach.is_some_and(|reach| reach <= out.len()), "the result is shorter than {shape:?}");
-        assert!(stride != columns || reach == Some(out.len()), "the result is longer than {shape:?}");
+        assert_eq!(rows.checked_mul(columns), Some(out.len()), "result against {shape:?}");
         assert_eq!(rows.checked_mul(inner), Some(w.len()), "left matrix against {shape:?}");
-        assert_eq!(inner.checked_mul(columns), Some(x.len()), "right matrix against {shape:?}");
-        Self { out, stride, w, x, shape }
+        Self { out, w, source, shape }
     }
 
     #[inline(always)]
     fn dots<L: Lanes>(self, lanes: L) {
-        let MatmulShape { inner, columns, .. } = self.shape;
-        if columns == 1 {
-            return dot_rows(lanes, self.out, self.stride, self.w, self.x);
+        let columns = self.shape.columns;
+        if let Some(column) = self.source.whole_column() {
+            return dot_rows(lanes, self.out, columns, self.w, column);
         }
-        let mut column = vec![0; inner];
-        for index in 0..columns {
-            for (word, row) in column.iter_mut().zip(self.x.chunks_exact(columns)) {
-                *word = row[index];
+        let mut vector = vec![0; self.shape.inner];
+        for column in 0..columns {
+            let offset = self.source.offset(column);
+            for (step, word) in vector.iter_mut().enumerate() {
+                *word = self.source.words()[self.source.base(step) + offset];
             }
-            dot_rows(lanes, &mut self.out[index..], self.stride, self.w, &column);
+            dot_rows(lanes, &mut self.out[column..], columns, self.w, &vector);
         }
-        column.zeroize();
+        vector.zeroize();
     }
 
     #[inline(always)]
     fn strips<L: Lanes, const ROWS: usize, const VECTORS: usize>(self, lanes: L) {
         let MatmulShape { inner, columns, .. } = self.shape;
-        let strip = VECTORS * L::LANES;
-        let steps_max = inner.min(INNER_BLOCK);
-        let panel = (PANEL_WORDS / (steps_max * strip)).max(1) * strip;
-        let mut packed = vec![0; steps_max * panel.min(columns.next_multiple_of(strip))];
-        for step in (0..inner).step_by(INNER_BLOCK) {
-            let steps = (inner - step).min(INNER_BLOCK);
-            for first in (0..columns).step_by(panel) {
-                let width = (columns - first).min(panel);
-                let block = Block { step, steps, first, width };
-                pack::<L, VECTORS>(&mut packed, self.x, columns, &block);
-                for (index, strip_words) in packed.chunks_exact(steps * strip).enumerate() {
-                    if index * strip >= width {
-                        break;
-                    }
-                    let place = first + index * strip;
-                    let target = Target {
-                        out: &mut self.out[place..],
-                        stride: self.stride,
-                        width: strip.min(columns - place),
-                    };
-                    column_of_tiles::<L, ROWS, VECTORS>(lanes, target, self.w, inner, step, strip_words);
+        let mut packed = vec![0; inner.min(INNER_BLOCK) * VECTORS * L::LANES];
+        for first in (0..inner).step_by(INNER_BLOCK) {
+            let steps = (inner - first).min(INNER_BLOCK);
+            let left = Left { w: self.w, inner, first };
+            let mut place = 0;
+            while place < columns {
+                let rest = columns - place;
+                let packed = &mut packed[..steps * VECTORS * L::LANES];
+                if rest > L::LANES {
+                    let width = rest.min(VECTORS * L::LANES);
+                    let target = Target { out: &mut self.out[place..], stride: columns, width };
+                    pack::<L, S, VECTORS>(packed, self.source, first, place, width);
+                    column_of_tiles::<L, ROWS, VECTORS>(lanes, target, left, packed);
+                    place += width;
+                } else {
+                    let packed = &mut packed[..steps * L::LANES];
+                    let target = Target { out: &mut self.out[place..], stride: columns, width: rest };
+                    pack::<L, S, 1>(packed, self.source, first, place, rest);
+                    column_of_tiles::<L, ROWS, 1>(lanes, target, left, packed);
+                    place += rest;
                 }
             }
         }
@@ -131,7 +170,7 @@ impl<'a> Task<'a> {
     }
 }
 
-impl Kernel for Task<'_> {
+impl<S: Source> Kernel for Task<'_, S> {
     #[inline(always)]
     fn run<L: Lanes, const ROWS: usize, const VECTORS: usize>(self, lanes: L) {
         if self.shape.columns < STRIP_COLUMNS_MIN {
@@ -145,13 +184,12 @@ impl Kernel for Task<'_> {
 /// `out[i * stride] += row i of w * x`.
 #[inline(always)]
 fn dot_rows<L: Lanes>(lanes: L, out: &mut [u64], stride: usize, w: &[u64], x: &[u64]) {
-    const ROWS: usize = 4;
-    let mut groups = w.chunks_exact(ROWS * x.len());
+    let mut groups = w.chunks_exact(DOT_ROWS * x.len());
     let mut place = 0;
     for group in groups.by_ref() {
         let mut rows = group.chunks_exact(x.len());
-        let rows: [&[u64]; ROWS] = std::array::from_fn(|_| rows.next().unwrap_or_default());
-        for sum in dot::<L, ROWS>(lanes, rows, x) {
+        let rows: [&[u64]; DOT_ROWS] = std::array::from_fn(|_| rows.next().unwrap_or_default());
+        for sum in dot::<L, DOT_ROWS>(lanes, rows, x) {
             out[place] = out[place].wrapping_add(sum);
             place += stride;
         }
@@ -193,36 +231,45 @@ fn dot<L: Lanes, const ROWS: usize>(lanes: L, rows: [&[u64]; ROWS], x: &[u64]) -
     result
 }
 
-/// Part of the right matrix: rows from `step`, columns from `first`.
-struct Block {
-    step: usize,
-    steps: usize,
-    first: usize,
-    width: usize,
-}
-
-/// Copies a block strip by strip; within a strip row by row. Pads the last strip with zeros.
+/// Copies `width` columns from `place` on, step by step from `first` on, `VECTORS` registers each.
+/// Lanes beyond `width` keep what they held: nothing reads their sums.
 #[inline(always)]
-fn pack<L: Lanes, const VECTORS: usize>(packed: &mut [u64], x: &[u64], columns: usize, block: &Block) {
-    let strip = VECTORS * L::LANES;
-    let whole = block.width / strip;
-    for row in 0..block.steps {
-        let source = &x[(block.step + row) * columns + block.first..][..block.width];
-        let mut pieces = source.chunks_exact(strip);
-        for (index, piece) in pieces.by_ref().enumerate() {
-            let target = &mut packed[(index * block.steps + row) * strip..][..strip];
-            let target: &mut [L::Vector] = cast_slice_mut(target);
-            let piece: &[L::Vector] = cast_slice(piece);
-            target[..VECTORS].copy_from_slice(&piece[..VECTORS]);
-        }
-        let rest = pieces.remainder();
-        if !rest.is_empty() {
-            let target = &mut packed[(whole * block.steps + row) * strip..][..strip];
-            let (head, tail) = target.split_at_mut(rest.len());
-            head.copy_from_slice(rest);
-            tail.fill(0);
+fn pack<L: Lanes, S: Source, const VECTORS: usize>(
+    packed: &mut [u64],
+    source: S,
+    first: usize,
+    place: usize,
+    width: usize,
+) {
+    let mut offsets = [0; STRIP_COLUMNS_MAX];
+    for (index, offset) in offsets[..width].iter_mut().enumerate() {
+        *offset = source.offset(place + index);
+    }
+    let words = source.words();
+    for vector in 0..VECTORS {
+        let lanes = width.saturating_sub(vector * L::LANES).min(L::LANES);
+        let offsets = &offsets[vector * L::LANES..][..lanes];
+        let adjacent = offsets.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        for (index, target) in packed.chunks_exact_mut(VECTORS * L::LANES).enumerate() {
+            let base = source.base(first + index);
+            let target = &mut target[vector * L::LANES..][..L::LANES];
+            if adjacent && lanes == L::LANES {
+                target.copy_from_slice(&words[base + offsets[0]..][..L::LANES]);
+            } else {
+                for (word, offset) in target.iter_mut().zip(offsets) {
+                    *word = words[base + offset];
+                }
+            }
         }
     }
+}
+
+/// The left matrix, read from the step `first` on.
+#[derive(Clone, Copy)]
+struct Left<'a> {
+    w: &'a [u64],
+    inner: usize,
+    first: usize,
 }
 
 /// Where the tiles of one strip go: `width` words in each `stride` words.
@@ -235,22 +282,17 @@ struct Target<'a> {
 #[inline(always)]
 fn column_of_tiles<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     lanes: L,
-    target: Target<'_>,
-    w: &[u64],
-    inner: usize,
-    step: usize,
+    mut target: Target<'_>,
+    mut left: Left<'_>,
     strip: &[u64],
 ) {
-    let Target { mut out, stride, width } = target;
-    let vectors: &[L::Vector] = cast_slice(strip);
-    let steps = vectors.as_chunks::<VECTORS>().0;
-    let mut rows = w;
+    let strip = cast_slice::<u64, L::Vector>(strip).as_chunks::<VECTORS>().0;
     macro_rules! tiles {
-        ($count:literal) => {
-            while ROWS >= $count && rows.len() >= $count * inner {
-                tile::<L, $count, VECTORS>(lanes, out, stride, width, rows, inner, step, steps);
-                rows = &rows[$count * inner..];
-                out = out.get_mut($count * stride..).unwrap_or_default();
+        ($rows:literal) => {
+            while ROWS >= $rows && left.w.len() >= $rows * left.inner {
+                tile::<L, $rows, VECTORS>(lanes, &mut target, left, strip);
+                left.w = &left.w[$rows * left.inner..];
+                target.out = target.out.get_mut($rows * target.stride..).unwrap_or_default();
             }
         };
     }
@@ -261,20 +303,15 @@ fn column_of_tiles<L: Lanes, const ROWS: usize, const VECTORS: usize>(
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
     lanes: L,
-    out: &mut [u64],
-    stride: usize,
-    width: usize,
-    w: &[u64],
-    inner: usize,
-    step: usize,
+    target: &mut Target<'_>,
+    left: Left<'_>,
     strip: &[[L::Vector; VECTORS]],
 ) {
     let mut rows: [&[u64]; ROWS] = [&[]; ROWS];
     for (index, row) in rows.iter_mut().enumerate() {
-        *row = &w[index * inner + step..][..strip.len()];
+        *row = &left.w[index * left.inner + left.first..][..strip.len()];
     }
     let mut sums = [[lanes.empty(); VECTORS]; ROWS];
     for (index, vectors) in strip.iter().enumerate() {
@@ -283,15 +320,15 @@ fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
             right[vector] = lanes.right(vectors[vector]);
         }
         for row in 0..ROWS {
-            let left = lanes.splat(rows[row][index]);
+            let factor = lanes.splat(rows[row][index]);
             for vector in 0..VECTORS {
-                sums[row][vector] = lanes.multiply_add(sums[row][vector], left, right[vector]);
+                sums[row][vector] = lanes.multiply_add(sums[row][vector], factor, right[vector]);
             }
         }
     }
     for (row, sums) in sums.iter().enumerate() {
-        let line = &mut out[row * stride..][..width];
-        if width == VECTORS * L::LANES {
+        let line = &mut target.out[row * target.stride..][..target.width];
+        if target.width == VECTORS * L::LANES {
             let line: &mut [L::Vector] = cast_slice_mut(line);
             for vector in 0..VECTORS {
                 line[vector] = lanes.add(line[vector], lanes.total(sums[vector]));
@@ -340,7 +377,8 @@ mod tests {
         for level in Level::available() {
             let mut found = start.clone();
             if rows * inner * columns > 0 {
-                level.run(Task::new(&mut found, columns, &w, &x, shape));
+                let source = Matrix { words: &x, columns };
+                level.run(Task::new(&mut found, &w, source, shape));
             }
             assert_eq!(found, expected, "{shape:?} at {level:?}");
         }
@@ -362,21 +400,6 @@ mod tests {
     fn empty_dimensions_leave_the_result_alone() {
         for (rows, inner, columns) in [(0, 3, 4), (3, 0, 4), (3, 4, 0)] {
             check(rows, inner, columns);
-        }
-    }
-
-    #[test]
-    fn a_stride_leaves_the_words_between_alone() {
-        let shape = MatmulShape { rows: 3, inner: 4, columns: 5 };
-        let (w, x) = (words(12, 1), words(20, 2));
-        let mut dense = vec![0; 15];
-        naive(&mut dense, &w, &x, shape);
-        let mut out = vec![7; 2 * 9 + 5];
-        multiply_add_into(&mut out, 9, &w, &x, shape);
-        for (index, word) in out.iter().enumerate() {
-            let (row, column) = (index / 9, index % 9);
-            let expected = if column < 5 { dense[row * 5 + column].wrapping_add(7) } else { 7 };
-            assert_eq!(*word, expected, "row {row}, column {column}");
         }
     }
 
