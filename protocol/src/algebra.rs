@@ -9,13 +9,15 @@ pub mod fixed;
 mod lanes;
 pub mod linear;
 pub mod matmul;
+pub mod pool;
 pub mod prg;
 pub mod stream;
 pub mod z64;
 
 pub use bits::Packed;
-pub use conv::{ConvShape, PoolShape};
+pub use conv::ConvShape;
 pub use fixed::Fixed;
 pub use linear::LinearShape;
 pub use matmul::MatmulShape;
+pub use pool::PoolShape;
 pub use prg::{Prg, Seed};

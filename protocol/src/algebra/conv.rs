@@ -1,4 +1,4 @@
-//! Convolutions and pooling windows over `[channel][row][column][batch]`, batch innermost.
+//! Convolutions over `[channel][row][column][batch]`, batch innermost.
 //!
 //! A convolution is its weights (`outputs` rows of `channels * kernel rows * kernel columns`)
 //! times the matrix of windows ([`im2col`]). That matrix is as many times larger than the input as
@@ -36,10 +36,23 @@ pub struct ConvShape {
 impl ConvShape {
     /// Rows and columns of an output channel; zeros if the kernel does not fit or a stride is 0.
     pub fn output_dims(&self) -> [usize; 2] {
-        let [top, left, bottom, right] = self.padding;
-        let high = self.height.saturating_add(top).saturating_add(bottom);
-        let wide = self.width.saturating_add(left).saturating_add(right);
+        let [high, wide] = self.padded_dims();
         [positions(high, self.kernel[0], self.stride[0]), positions(wide, self.kernel[1], self.stride[1])]
+    }
+
+    /// Rows and columns of a channel with its padding.
+    pub fn padded_dims(&self) -> [usize; 2] {
+        let [top, left, bottom, right] = self.padding;
+        [
+            self.height.saturating_add(top).saturating_add(bottom),
+            self.width.saturating_add(left).saturating_add(right),
+        ]
+    }
+
+    /// Words of the input with its padding, which [`convolve_add`] may hold for a while.
+    pub fn padded_len(&self) -> usize {
+        let [high, wide] = self.padded_dims();
+        product(&[self.channels, high, wide, self.batch])
     }
 
     /// Weights of one output channel: the inner dimension of the matrix product.
@@ -66,45 +79,6 @@ impl ConvShape {
     pub fn columns(&self) -> usize {
         let [high, wide] = self.output_dims();
         product(&[high, wide, self.batch])
-    }
-}
-
-/// Windows without padding over each channel by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoolShape {
-    /// Channels.
-    pub channels: usize,
-    /// Rows of a channel.
-    pub height: usize,
-    /// Columns of a channel.
-    pub width: usize,
-    /// Rows and columns of a window.
-    pub kernel: [usize; 2],
-    /// Steps between windows, down and across.
-    pub stride: [usize; 2],
-    /// Images side by side.
-    pub batch: usize,
-}
-
-impl PoolShape {
-    /// Rows and columns of an output channel; zeros if the window does not fit or a stride is 0.
-    pub fn output_dims(&self) -> [usize; 2] {
-        [
-            positions(self.height, self.kernel[0], self.stride[0]),
-            positions(self.width, self.kernel[1], self.stride[1]),
-        ]
-    }
-
-    /// Words of the input.
-    pub fn input_len(&self) -> usize {
-        product(&[self.channels, self.height, self.width, self.batch])
-    }
-
-    /// Words of the output.
-    pub fn output_len(&self) -> usize {
-        let [high, wide] = self.output_dims();
-        product(&[self.channels, high, wide, self.batch])
     }
 }
 
@@ -140,69 +114,15 @@ pub fn convolve_add(out: &mut [u64], w: &[u64], x: &[u64], shape: &ConvShape) {
     }
 }
 
-/// Sum of the words under each window, wrapping, as `[channel][row][column][batch]`.
-///
-/// # Panics
-/// If `x` is not `shape.input_len()` words.
-pub fn sum_pool(x: &[u64], shape: &PoolShape) -> Vec<u64> {
-    let mut sums = vec![0_u64; shape.output_len()];
-    each_window_run(x, shape, |_, place, words| {
-        for (sum, word) in sums[place..].iter_mut().zip(words) {
-            *sum = sum.wrapping_add(*word);
-        }
-    });
-    sums
-}
-
-/// One vector per position inside the window (row by row): the word at that position of each
-/// window, as `[channel][row][column][batch]`. The maximum over the vectors is a max-pool.
-///
-/// # Panics
-/// If `x` is not `shape.input_len()` words.
-pub fn gather_windows(x: &[u64], shape: &PoolShape) -> Vec<Vec<u64>> {
-    let mut vectors = vec![vec![0; shape.output_len()]; product(&shape.kernel)];
-    each_window_run(x, shape, |position, place, words| {
-        vectors[position][place..][..words.len()].copy_from_slice(words);
-    });
-    vectors
-}
-
-fn positions(size: usize, kernel: usize, stride: usize) -> usize {
+/// Places of a kernel in `size` words; 0 if it does not fit or the stride is 0.
+pub(super) fn positions(size: usize, kernel: usize, stride: usize) -> usize {
     let room = if kernel == 0 { None } else { size.checked_sub(kernel) };
     room.and_then(|room| room.checked_div(stride)).map_or(0, |steps| steps.saturating_add(1))
 }
 
+/// The product, or `usize::MAX` where it would be larger.
 pub(super) fn product(factors: &[usize]) -> usize {
     factors.iter().fold(1, |product, factor| product.saturating_mul(*factor))
-}
-
-/// Calls `each(position in the window, place in the output, words)` for runs that are contiguous
-/// in both.
-fn each_window_run(x: &[u64], shape: &PoolShape, mut each: impl FnMut(usize, usize, &[u64])) {
-    assert_eq!(x.len(), shape.input_len(), "input against {shape:?}");
-    if shape.output_len() == 0 {
-        return;
-    }
-    let [high, wide] = shape.output_dims();
-    let line_words = shape.width * shape.batch;
-    let (run_words, runs, hop) = if shape.stride[1] == 1 {
-        (wide * shape.batch, 1, 0)
-    } else {
-        (shape.batch, wide, shape.stride[1] * shape.batch)
-    };
-    let mut place = 0;
-    for channel in x.chunks_exact(shape.height * line_words) {
-        for row in 0..high {
-            for position in 0..product(&shape.kernel) {
-                let (down, across) = (position / shape.kernel[1], position % shape.kernel[1]);
-                let start = (row * shape.stride[0] + down) * line_words + across * shape.batch;
-                for run in 0..runs {
-                    each(position, place + run * run_words, &channel[start + run * hop..][..run_words]);
-                }
-            }
-            place += wide * shape.batch;
-        }
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -234,15 +154,10 @@ impl Source for Windows<'_> {
     }
 }
 
-fn padded_dims(shape: &ConvShape) -> [usize; 2] {
-    let [top, left, bottom, right] = shape.padding;
-    [shape.height + top + bottom, shape.width + left + right]
-}
-
 /// The input with its padding as words.
 fn pad(x: &[u64], shape: &ConvShape) -> Vec<u64> {
-    let ([high, wide], batch) = (padded_dims(shape), shape.batch);
-    let mut padded = vec![0; product(&[shape.channels, high, wide, batch])];
+    let ([high, wide], batch) = (shape.padded_dims(), shape.batch);
+    let mut padded = vec![0; shape.padded_len()];
     let images = x.chunks_exact(shape.height * shape.width * batch);
     for (image, padded) in images.zip(padded.chunks_exact_mut(high * wide * batch)) {
         let lines = padded.chunks_exact_mut(wide * batch).skip(shape.padding[0]);
@@ -255,7 +170,7 @@ fn pad(x: &[u64], shape: &ConvShape) -> Vec<u64> {
 
 /// Places in the padded input: of each row of the window matrix, and of each of its columns.
 fn places(shape: &ConvShape) -> (Vec<usize>, Vec<usize>) {
-    let ([high, wide], batch) = (padded_dims(shape), shape.batch);
+    let ([high, wide], batch) = (shape.padded_dims(), shape.batch);
     let mut bases = Vec::with_capacity(shape.patch_len());
     for channel in 0..shape.channels {
         for down in 0..shape.kernel[0] {
@@ -400,15 +315,6 @@ mod tests {
     }
 
     #[test]
-    fn shapes_that_do_not_fit_have_no_output() {
-        let shape = PoolShape { channels: 2, height: 3, width: 3, kernel: [4, 1], stride: [1, 1], batch: 1 };
-        assert_eq!(shape.output_dims(), [0, 3]);
-        assert!(sum_pool(&words(18, 1), &shape).is_empty());
-        assert_eq!(PoolShape { kernel: [1, 1], stride: [0, 1], ..shape }.output_dims(), [0, 3]);
-        assert_eq!(PoolShape { kernel: [0, 1], ..shape }.output_dims(), [0, 3]);
-    }
-
-    #[test]
     fn huge_shapes_saturate() {
         let shape = ConvShape {
             channels: usize::MAX,
@@ -441,36 +347,5 @@ mod tests {
         fn any_convolution_agrees(shape in conv_shapes()) {
             check(&shape);
         }
-
-        #[test]
-        fn windows_agree_with_a_convolution_of_ones(shape in conv_shapes()) {
-            let ConvShape { channels, height, width, kernel, stride, batch, .. } = shape;
-            let pool = PoolShape { channels, height, width, kernel, stride, batch };
-            let x = words(pool.input_len(), 4);
-            let one = ConvShape { channels: 1, outputs: 1, padding: [0; 4], ..shape };
-            let [high, wide] = pool.output_dims();
-            let mut expected = Vec::new();
-            for channel in x.chunks_exact(height * width * batch) {
-                let mut sums = vec![0; high * wide * batch];
-                naive(&mut sums, &vec![1; kernel[0] * kernel[1]], channel, &one);
-                expected.extend(sums);
-            }
-            prop_assert_eq!(&sum_pool(&x, &pool), &expected);
-            let mut sums = vec![0_u64; expected.len()];
-            for vector in gather_windows(&x, &pool) {
-                prop_assert_eq!(vector.len(), expected.len());
-                for (sum, word) in sums.iter_mut().zip(vector) {
-                    *sum = sum.wrapping_add(word);
-                }
-            }
-            prop_assert_eq!(sums, expected);
-        }
-    }
-
-    #[test]
-    fn windows_are_gathered_position_by_position() {
-        let shape = PoolShape { channels: 1, height: 2, width: 4, kernel: [2, 2], stride: [2, 2], batch: 1 };
-        let vectors = gather_windows(&[0, 1, 2, 3, 4, 5, 6, 7], &shape);
-        assert_eq!(vectors, [[0, 2], [1, 3], [4, 6], [5, 7]]);
     }
 }

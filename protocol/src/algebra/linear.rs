@@ -29,13 +29,13 @@ pub enum LinearError {
         "the {tensor} of the layer has no words; every dimension must be positive and the kernel fit the image"
     )]
     Empty {
-        /// `input`, `output` or `weights`.
+        /// `input`, `padded input`, `output` or `weights`.
         tensor: &'static str,
     },
     /// Some tensor of the layer is larger than the caller allows.
     #[error("the {tensor} of the layer has {words} words, at most {words_max} are allowed")]
     TooLarge {
-        /// `input`, `output` or `weights`.
+        /// `input`, `padded input`, `output` or `weights`.
         tensor: &'static str,
         /// Words it needs (`usize::MAX` stands for any larger number).
         words: usize,
@@ -51,8 +51,16 @@ impl LinearShape {
     /// # Errors
     /// [`LinearError`] names the tensor.
     pub fn check(&self, words_max: usize) -> Result<(), LinearError> {
-        let tensors =
-            [("input", self.input_len()), ("weights", self.weight_len()), ("output", self.output_len())];
+        let padded = match self {
+            Self::Dense { .. } => self.input_len(),
+            Self::Conv(shape) => shape.padded_len(),
+        };
+        let tensors = [
+            ("input", self.input_len()),
+            ("padded input", padded),
+            ("weights", self.weight_len()),
+            ("output", self.output_len()),
+        ];
         for (tensor, words) in tensors {
             if words == 0 {
                 return Err(LinearError::Empty { tensor });
@@ -175,6 +183,12 @@ mod tests {
         assert_eq!(shape.check(90), Err(LinearError::Empty { tensor: "input" }));
         let shape = LinearShape::Conv(ConvShape { stride: [0, 1], ..CONV });
         assert_eq!(shape.check(90), Err(LinearError::Empty { tensor: "output" }));
+        let wide = LinearShape::Conv(ConvShape { stride: [1 << 40; 2], padding: [1 << 40; 4], ..CONV });
+        assert_eq!(wide.output_len(), 4 * 3 * 3 * 5);
+        assert_eq!(
+            wide.check(1 << 20),
+            Err(LinearError::TooLarge { tensor: "padded input", words: usize::MAX, words_max: 1 << 20 })
+        );
         let shape = LinearShape::Dense { outputs: usize::MAX, inputs: 3, batch: 1 };
         assert_eq!(
             shape.check(90),

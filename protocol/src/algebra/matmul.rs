@@ -4,8 +4,12 @@
 //! registers: some rows of the left matrix against a strip of columns, copied once into contiguous
 //! memory. The copy reads through [`Source`], so that a convolution needs no window matrix.
 
+mod dot;
+mod tile;
+
 use super::lanes::{self, Kernel, Lanes};
-use pulp::bytemuck::{cast_slice, cast_slice_mut};
+use dot::dot_rows;
+use tile::{Left, Target, column_of_tiles, pack};
 use zeroize::Zeroize;
 
 /// Steps of the inner dimension in one strip: 16 KiB for two registers of eight words, so that
@@ -13,10 +17,6 @@ use zeroize::Zeroize;
 const INNER_BLOCK: usize = 128;
 /// From this many columns on, a strip beats one dot product per entry even if partly empty.
 const STRIP_COLUMNS_MIN: usize = 5;
-/// Columns of the widest strip.
-const STRIP_COLUMNS_MAX: usize = 16;
-/// Rows whose dot products share the loads of the right vector.
-const DOT_ROWS: usize = 4;
 
 /// Shape of `out[rows x columns] += w[rows x inner] * x[inner x columns]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,169 +177,6 @@ impl<S: Source> Kernel for Task<'_, S> {
             self.dots(lanes);
         } else {
             self.strips::<L, ROWS, VECTORS>(lanes);
-        }
-    }
-}
-
-/// `out[i * stride] += row i of w * x`.
-#[inline(always)]
-fn dot_rows<L: Lanes>(lanes: L, out: &mut [u64], stride: usize, w: &[u64], x: &[u64]) {
-    let mut groups = w.chunks_exact(DOT_ROWS * x.len());
-    let mut place = 0;
-    for group in groups.by_ref() {
-        let mut rows = group.chunks_exact(x.len());
-        let rows: [&[u64]; DOT_ROWS] = std::array::from_fn(|_| rows.next().unwrap_or_default());
-        for sum in dot::<L, DOT_ROWS>(lanes, rows, x) {
-            out[place] = out[place].wrapping_add(sum);
-            place += stride;
-        }
-    }
-    for row in groups.remainder().chunks_exact(x.len()) {
-        let [sum] = dot::<L, 1>(lanes, [row], x);
-        out[place] = out[place].wrapping_add(sum);
-        place += stride;
-    }
-}
-
-#[inline(always)]
-fn dot<L: Lanes, const ROWS: usize>(lanes: L, rows: [&[u64]; ROWS], x: &[u64]) -> [u64; ROWS] {
-    let (body, tail) = x.split_at(x.len() - x.len() % L::LANES);
-    let body: &[L::Vector] = cast_slice(body);
-    let mut heads: [&[L::Vector]; ROWS] = [&[]; ROWS];
-    for (head, row) in heads.iter_mut().zip(rows) {
-        *head = &cast_slice(&row[..body.len() * L::LANES])[..body.len()];
-    }
-    let mut sums = [lanes.empty(); ROWS];
-    for (index, vector) in body.iter().enumerate() {
-        let right = lanes.right(*vector);
-        for row in 0..ROWS {
-            sums[row] = lanes.multiply_add(sums[row], heads[row][index], right);
-        }
-    }
-    let mut result = [0; ROWS];
-    for row in 0..ROWS {
-        let total = [lanes.total(sums[row])];
-        let mut sum = 0_u64;
-        for word in cast_slice::<L::Vector, u64>(&total) {
-            sum = sum.wrapping_add(*word);
-        }
-        for (a, b) in rows[row][body.len() * L::LANES..].iter().zip(tail) {
-            sum = sum.wrapping_add(a.wrapping_mul(*b));
-        }
-        result[row] = sum;
-    }
-    result
-}
-
-/// Copies `width` columns from `place` on, step by step from `first` on, `VECTORS` registers each.
-/// Lanes beyond `width` keep what they held: nothing reads their sums.
-#[inline(always)]
-fn pack<L: Lanes, S: Source, const VECTORS: usize>(
-    packed: &mut [u64],
-    source: S,
-    first: usize,
-    place: usize,
-    width: usize,
-) {
-    let mut offsets = [0; STRIP_COLUMNS_MAX];
-    for (index, offset) in offsets[..width].iter_mut().enumerate() {
-        *offset = source.offset(place + index);
-    }
-    let words = source.words();
-    for vector in 0..VECTORS {
-        let lanes = width.saturating_sub(vector * L::LANES).min(L::LANES);
-        let offsets = &offsets[vector * L::LANES..][..lanes];
-        let adjacent = offsets.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        for (index, target) in packed.chunks_exact_mut(VECTORS * L::LANES).enumerate() {
-            let base = source.base(first + index);
-            let target = &mut target[vector * L::LANES..][..L::LANES];
-            if adjacent && lanes == L::LANES {
-                target.copy_from_slice(&words[base + offsets[0]..][..L::LANES]);
-            } else {
-                for (word, offset) in target.iter_mut().zip(offsets) {
-                    *word = words[base + offset];
-                }
-            }
-        }
-    }
-}
-
-/// The left matrix, read from the step `first` on.
-#[derive(Clone, Copy)]
-struct Left<'a> {
-    w: &'a [u64],
-    inner: usize,
-    first: usize,
-}
-
-/// Where the tiles of one strip go: `width` words in each `stride` words.
-struct Target<'a> {
-    out: &'a mut [u64],
-    stride: usize,
-    width: usize,
-}
-
-#[inline(always)]
-fn column_of_tiles<L: Lanes, const ROWS: usize, const VECTORS: usize>(
-    lanes: L,
-    mut target: Target<'_>,
-    mut left: Left<'_>,
-    strip: &[u64],
-) {
-    let strip = cast_slice::<u64, L::Vector>(strip).as_chunks::<VECTORS>().0;
-    macro_rules! tiles {
-        ($rows:literal) => {
-            while ROWS >= $rows && left.w.len() >= $rows * left.inner {
-                tile::<L, $rows, VECTORS>(lanes, &mut target, left, strip);
-                left.w = &left.w[$rows * left.inner..];
-                target.out = target.out.get_mut($rows * target.stride..).unwrap_or_default();
-            }
-        };
-    }
-    tiles!(8);
-    tiles!(4);
-    tiles!(2);
-    tiles!(1);
-}
-
-#[inline(always)]
-fn tile<L: Lanes, const ROWS: usize, const VECTORS: usize>(
-    lanes: L,
-    target: &mut Target<'_>,
-    left: Left<'_>,
-    strip: &[[L::Vector; VECTORS]],
-) {
-    let mut rows: [&[u64]; ROWS] = [&[]; ROWS];
-    for (index, row) in rows.iter_mut().enumerate() {
-        *row = &left.w[index * left.inner + left.first..][..strip.len()];
-    }
-    let mut sums = [[lanes.empty(); VECTORS]; ROWS];
-    for (index, vectors) in strip.iter().enumerate() {
-        let mut right = [lanes.right(vectors[0]); VECTORS];
-        for vector in 1..VECTORS {
-            right[vector] = lanes.right(vectors[vector]);
-        }
-        for row in 0..ROWS {
-            let factor = lanes.splat(rows[row][index]);
-            for vector in 0..VECTORS {
-                sums[row][vector] = lanes.multiply_add(sums[row][vector], factor, right[vector]);
-            }
-        }
-    }
-    for (row, sums) in sums.iter().enumerate() {
-        let line = &mut target.out[row * target.stride..][..target.width];
-        if target.width == VECTORS * L::LANES {
-            let line: &mut [L::Vector] = cast_slice_mut(line);
-            for vector in 0..VECTORS {
-                line[vector] = lanes.add(line[vector], lanes.total(sums[vector]));
-            }
-        } else {
-            for (part, sum) in line.chunks_mut(L::LANES).zip(sums) {
-                let total = [lanes.total(*sum)];
-                for (word, sum) in part.iter_mut().zip(cast_slice::<L::Vector, u64>(&total)) {
-                    *word = word.wrapping_add(*sum);
-                }
-            }
         }
     }
 }
