@@ -2,7 +2,7 @@
 //!
 //! One column, or a few, is a row of dot products. More columns go through tiles held in
 //! registers: some rows of the left matrix against a strip of columns, copied once into contiguous
-//! memory. The copy reads through [`Source`], so that a convolution needs no window matrix.
+//! memory. The copy reads through a `Source`, so that a convolution needs no window matrix.
 
 mod dot;
 mod tile;
@@ -226,9 +226,16 @@ mod tests {
 
     #[test]
     fn every_level_agrees_with_the_definition() {
-        for (rows, inner, columns) in
-            [(1, 1, 1), (10, 128, 1), (13, 257, 1), (16, 25, 576), (10, 600, 37), (9, 3, 5), (3, 700, 4)]
-        {
+        for (rows, inner, columns) in [
+            (1, 1, 1),
+            (10, 128, 1),
+            (13, 257, 1),
+            (16, 25, 576),
+            (10, 600, 37),
+            (9, 300, 70),
+            (9, 3, 5),
+            (3, 700, 4),
+        ] {
             check(rows, inner, columns);
         }
     }
