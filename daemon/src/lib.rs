@@ -1,5 +1,7 @@
 //! Consilium.
 
+pub mod datasets;
 pub mod ledger;
 pub mod registry;
+pub mod training;
 pub mod vault;
