@@ -1,0 +1,439 @@
+//! Authenticated channels between the members of one closed roster.
+//!
+//! This module alone names libp2p. A node listens on TCP, encrypts and authenticates every connection by Noise,
+//! and multiplexes it by Yamux; it keeps one connection to each member and redials a lost one. On a connection
+//! lie [`Channel`]s, one for each [`Role`] and session, long-lived: opening one costs a round trip, a message on
+//! it costs half of one.
+//!
+//! ```text
+//! Settings ─▶ Network::start ─┬─▶ Network   open(peer, role) ─▶ Channel    connected(peer) ─▶ Presence
+//!                             └─▶ Incoming  next() ─▶ (peer, role, Channel)
+//! ```
+//!
+//! The swarm's tasks run in the runtime that called [`Network::start`]. That is the fastest place for rounds: a
+//! message that arrives wakes its reader on the same worker. It asks for one thing in return: arithmetic longer
+//! than a few hundred microseconds belongs on other threads.
+//!
+//! Names in this module say *peer* for a member as seen from here.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    error, fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use thiserror::Error;
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinSet,
+    time::Instant,
+};
+
+mod address;
+mod admission;
+mod behaviour;
+mod channel;
+pub mod codec;
+mod dial;
+mod frame;
+mod identity;
+mod limits;
+mod presence;
+mod role;
+mod service;
+mod stream;
+
+pub use address::{Address, AddressError, PeerId, PeerIdError};
+pub use channel::Channel;
+pub use frame::{ChannelError, ChannelReceiver, ChannelSender, PREFIX_BYTES};
+pub use identity::{Identity, IdentityError};
+pub use limits::Limits;
+pub use presence::{DialFault, PeerState, Presence};
+pub use role::Role;
+
+use admission::{Arrival, Gates};
+use dial::Dials;
+use presence::Board;
+use service::{Command, Service};
+use stream::{OpenFault, Streams};
+
+/// Commands on their way to the swarm; senders wait when it is full.
+const COMMAND_QUEUE: usize = 64;
+/// After a stream was lost with its connection, how long to wait for news of the connection before trying anew.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+
+/// Somebody we talk to.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its name, which it proves in every handshake.
+    pub peer: PeerId,
+    /// Where it answers; may be empty for a member that dials us.
+    pub addresses: Vec<Address>,
+}
+
+/// What a node needs in order to take part.
+#[derive(Debug)]
+pub struct Settings {
+    /// Our own key.
+    pub identity: Identity,
+    /// IP addresses to listen on; port 0 takes any free port. May be empty for a node that only dials.
+    pub listen: Vec<Address>,
+    /// Everybody whom we dial and who may connect; our own entry, if there is one, is skipped.
+    pub members: Vec<Member>,
+    /// Bounds and clocks.
+    pub limits: Limits,
+}
+
+/// What can go wrong between starting a network and holding a channel.
+#[derive(Debug, Error)]
+pub enum NetError {
+    /// A limit lies outside what the wire formats allow.
+    #[error("limit {name} is {found}; it must lie between {least} and {most}")]
+    Limit {
+        /// The field of [`Limits`].
+        name: &'static str,
+        /// Its value.
+        found: usize,
+        /// Least value allowed.
+        least: usize,
+        /// Largest value allowed.
+        most: usize,
+    },
+    /// More members than the limit.
+    #[error("the roster has {found} members, the limit is {limit}")]
+    TooManyMembers {
+        /// Members given.
+        found: usize,
+        /// Members allowed.
+        limit: usize,
+    },
+    /// A member stands in the roster twice.
+    #[error("{peer} stands in the roster twice; merge its addresses into one entry")]
+    DuplicateMember {
+        /// The member.
+        peer: PeerId,
+    },
+    /// A peer that is not in our roster.
+    #[error("{peer} is not a member; add it to the roster first")]
+    NotAMember {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A host name where an IP address is needed.
+    #[error("cannot listen on {address}: give an IP address, such as /ip4/0.0.0.0/tcp/7700")]
+    ListenName {
+        /// The address.
+        address: Address,
+    },
+    /// The system refused a listening address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The key could not be used for Noise.
+    #[error("cannot set up Noise with this identity: {source}")]
+    Noise {
+        /// What the library said.
+        source: Box<dyn error::Error + Send + Sync>,
+    },
+    /// Not called from within a tokio runtime.
+    #[error("the network must be started inside a tokio runtime")]
+    NoRuntime,
+    /// The peer's places for our channels are all taken.
+    #[error("{peer} has no place for another {role} channel; close some or try later")]
+    Busy {
+        /// The peer.
+        peer: PeerId,
+        /// The role asked for.
+        role: Role,
+    },
+    /// The peer runs a version that does not know the role.
+    #[error("{peer} does not speak {}; one of the two versions is out of date", role.protocol())]
+    Unsupported {
+        /// The peer.
+        peer: PeerId,
+        /// The role asked for.
+        role: Role,
+    },
+    /// No channel in time.
+    #[error("no {role} channel to {peer} within {within:?} ({})", reason(*connected, fault.as_ref()))]
+    Deadline {
+        /// The peer.
+        peer: PeerId,
+        /// The role asked for.
+        role: Role,
+        /// The time given.
+        within: Duration,
+        /// Whether the peer was connected when time ran out.
+        connected: bool,
+        /// Why the last dial failed, if one did.
+        fault: Option<DialFault>,
+    },
+    /// The network was shut down.
+    #[error("the network is shut down")]
+    Stopped,
+}
+
+fn reason(connected: bool, fault: Option<&DialFault>) -> String {
+    match (connected, fault) {
+        (true, _) => "connected, but it did not accept".to_owned(),
+        (false, Some(fault)) => fault.to_string(),
+        (false, None) => "not connected".to_owned(),
+    }
+}
+
+/// The handle of a running network; clones share it. The network stops when the last one is dropped.
+#[derive(Clone)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    peer_id: PeerId,
+    peers: HashMap<PeerId, Peer>,
+    gates: Gates,
+    limits: Limits,
+    commands: mpsc::Sender<Command>,
+    listening: watch::Receiver<BTreeSet<Address>>,
+    listeners: usize,
+    strangers: Arc<AtomicU64>,
+    stop: watch::Sender<bool>,
+    task: Shared<BoxFuture<'static, ()>>,
+}
+
+struct Peer {
+    presence: Presence,
+    places: Arc<Semaphore>,
+}
+
+/// Channels that peers open towards us.
+#[derive(Debug)]
+pub struct Incoming {
+    queue: mpsc::Receiver<Arrival>,
+}
+
+impl Incoming {
+    /// The next channel that a member opened; `None` once the network is shut down. May be dropped.
+    ///
+    /// Channels that find the queue full are refused, so call this from a loop that does nothing slow.
+    pub async fn next(&mut self) -> Option<(PeerId, Role, Channel)> {
+        self.queue.recv().await
+    }
+}
+
+impl Network {
+    /// Listens, and starts to dial all members that have addresses.
+    ///
+    /// # Errors
+    /// [`NetError`] for settings that contradict themselves, an address that cannot be listened on, or a call
+    /// from outside a tokio runtime.
+    pub fn start(settings: Settings) -> Result<(Self, Incoming), NetError> {
+        let runtime = Handle::try_current().map_err(|_| NetError::NoRuntime)?;
+        let Settings { identity, listen, members, limits } = settings;
+        limits.check()?;
+        let peer_id = identity.peer_id();
+        let members = roster(members, peer_id, &limits)?;
+        let names = || members.iter().map(|member| member.peer);
+
+        let (queue, incoming) = mpsc::channel(limits.incoming_queue_channels);
+        let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
+        let (stop, stopped) = watch::channel(false);
+        let (listening, addresses) = watch::channel(BTreeSet::new());
+        let gates = Gates::new(names(), &limits);
+        let board = Board::new(names());
+        let strangers = Arc::new(AtomicU64::new(0));
+        let peers = board
+            .views()
+            .into_iter()
+            .map(|(peer, presence)| {
+                let places = Arc::new(Semaphore::new(limits.outbound_channels_per_peer_max));
+                (peer, Peer { presence, places })
+            })
+            .collect();
+
+        let streams = Streams::new(gates.clone(), queue, limits.clone());
+        let mut swarm = behaviour::swarm(&identity, names(), streams, &limits)?;
+        for address in &listen {
+            let socket = address.socket().ok_or_else(|| NetError::ListenName { address: address.clone() })?;
+            swarm.listen_on(address::multiaddr(socket)).map_err(|error| NetError::Listen {
+                address: address.clone(),
+                source: io::Error::other(error),
+            })?;
+        }
+        let plan = members.iter().map(|member| (member.peer, member.addresses.clone()));
+        let service = Service {
+            swarm,
+            dials: Dials::new(plan, &limits, Instant::now()),
+            board,
+            limits: limits.clone(),
+            commands: command_queue,
+            stop: stopped,
+            listening,
+            strangers: strangers.clone(),
+            lookups: JoinSet::new(),
+        };
+        let task = runtime.spawn(service.run());
+        let task = async move {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "the network task failed; this is a bug");
+            }
+        };
+        let inner = Inner {
+            peer_id,
+            peers,
+            gates,
+            limits,
+            commands,
+            listening: addresses,
+            listeners: listen.len(),
+            strangers,
+            stop,
+            task: task.boxed().shared(),
+        };
+        Ok((Self { inner: Arc::new(inner) }, Incoming { queue: incoming }))
+    }
+
+    /// Our own name.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.peer_id
+    }
+
+    /// Opens a channel to `peer`, waiting for it to be connected first, all within `deadline`.
+    ///
+    /// May be dropped; the peer can then see a channel that ends at once. A channel counts against
+    /// [`Limits::outbound_channels_per_peer_max`] until it is dropped; when all places are taken, this waits.
+    ///
+    /// # Errors
+    /// [`NetError::NotAMember`], [`NetError::Busy`], [`NetError::Unsupported`], [`NetError::Deadline`] or
+    /// [`NetError::Stopped`].
+    pub async fn open(&self, peer: PeerId, role: Role, deadline: Duration) -> Result<Channel, NetError> {
+        let entry = self.peer(peer)?;
+        match tokio::time::timeout(deadline, self.open_patiently(peer, entry, role)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let state = entry.presence.state();
+                let (connected, fault) = (state.connected, state.dial_fault);
+                Err(NetError::Deadline { peer, role, within: deadline, connected, fault })
+            }
+        }
+    }
+
+    async fn open_patiently(&self, peer: PeerId, entry: &Peer, role: Role) -> Result<Channel, NetError> {
+        let place = entry.places.clone().acquire_owned().await.map_err(|_| NetError::Stopped)?;
+        let mut presence = entry.presence.clone();
+        loop {
+            if !presence.is_connected() {
+                self.command(Command::Dial { peer }).await?;
+                presence.wait_connected().await?;
+            }
+            let (reply, answer) = oneshot::channel();
+            self.command(Command::Open { peer, role, reply }).await?;
+            match answer.await {
+                Ok(Ok(stream)) => {
+                    return Ok(Channel::over_stream(
+                        stream,
+                        self.inner.limits.frame_bytes_max,
+                        Arc::new(place),
+                    ));
+                }
+                Ok(Err(OpenFault::Busy)) => return Err(NetError::Busy { peer, role }),
+                Ok(Err(OpenFault::Unsupported)) => return Err(NetError::Unsupported { peer, role }),
+                Ok(Err(OpenFault::Lost)) | Err(_) => {
+                    // The loss of the connection may reach us a moment later than the loss of the stream.
+                    if let Ok(changed) = tokio::time::timeout(RETRY_AFTER, presence.changed()).await {
+                        changed?;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), NetError> {
+        self.inner.commands.send(command).await.map_err(|_| NetError::Stopped)
+    }
+
+    fn peer(&self, peer: PeerId) -> Result<&Peer, NetError> {
+        self.inner.peers.get(&peer).ok_or(NetError::NotAMember { peer })
+    }
+
+    /// A view of the connection to `peer` that follows its changes.
+    ///
+    /// # Errors
+    /// [`NetError::NotAMember`].
+    pub fn connected(&self, peer: PeerId) -> Result<Presence, NetError> {
+        self.peer(peer).map(|entry| entry.presence.clone())
+    }
+
+    /// What is known of every member, in the order of their names.
+    pub fn peers(&self) -> Vec<PeerState> {
+        let mut states: Vec<_> = self.inner.peers.values().map(|entry| entry.presence.state()).collect();
+        states.sort_by_key(|state| state.peer);
+        states
+    }
+
+    /// The addresses we listen on now, with real ports; a wildcard shows as one address for each interface.
+    pub fn listening(&self) -> Vec<Address> {
+        self.inner.listening.borrow().iter().cloned().collect()
+    }
+
+    /// Waits until as many addresses are listened on as were asked for, and returns them. May be dropped.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn wait_listening(&self) -> Result<Vec<Address>, NetError> {
+        let (mut listening, wanted) = (self.inner.listening.clone(), self.inner.listeners);
+        let addresses =
+            listening.wait_for(|list| list.len() >= wanted).await.map_err(|_| NetError::Stopped)?;
+        Ok(addresses.iter().cloned().collect())
+    }
+
+    /// Channels of `peer` that we refused since the start for want of a place.
+    pub fn refused_channels(&self, peer: PeerId) -> u64 {
+        self.inner.gates.refused(peer)
+    }
+
+    /// Connections that we refused since the start: strangers, and members above their limit.
+    pub fn refused_connections(&self) -> u64 {
+        self.inner.strangers.load(Ordering::Relaxed)
+    }
+
+    /// Takes leave of all peers, stops listening, and returns when the network's task has ended. Any number of
+    /// handles may call this; later calls return at once. May be dropped: the shutdown then goes on by itself.
+    pub async fn shutdown(&self) {
+        self.inner.stop.send_replace(true);
+        self.inner.task.clone().await;
+    }
+}
+
+impl fmt::Debug for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Network").field("peer_id", &self.inner.peer_id).finish_non_exhaustive()
+    }
+}
+
+/// The members without ourselves, each once.
+fn roster(members: Vec<Member>, ourselves: PeerId, limits: &Limits) -> Result<Vec<Member>, NetError> {
+    if members.len() > limits.members_max {
+        return Err(NetError::TooManyMembers { found: members.len(), limit: limits.members_max });
+    }
+    let mut seen = HashSet::new();
+    if let Some(twice) = members.iter().find(|member| !seen.insert(member.peer)) {
+        return Err(NetError::DuplicateMember { peer: twice.peer });
+    }
+    Ok(members.into_iter().filter(|member| member.peer != ourselves).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! Who may open how many channels towards us.
+//!
+//! A place in the queue of new channels and a place among the peer's channels are both taken *before* the peer
+//! hears that its channel is accepted; so an accepted channel is never lost, and a slow caller of
+//! [`Incoming::next`](super::Incoming::next) makes peers hear "busy" instead of stopping the network.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::{PeerId, channel::Channel, limits::Limits, role::Role};
+
+/// A peer's place for one channel; free again when the last half of the channel is dropped.
+pub(super) type Lease = Arc<OwnedSemaphorePermit>;
+
+/// A new channel, on its way to [`Incoming::next`](super::Incoming::next).
+pub(super) type Arrival = (PeerId, Role, Channel);
+
+/// The places of one member, and how often there was none.
+#[derive(Debug)]
+struct Gate {
+    places: Arc<Semaphore>,
+    refused: AtomicU64,
+}
+
+/// The gates of all members. Members are fixed at start, so nothing here needs a lock.
+#[derive(Clone, Debug)]
+pub(super) struct Gates {
+    gates: Arc<HashMap<PeerId, Gate>>,
+}
+
+impl Gates {
+    pub(super) fn new(members: impl Iterator<Item = PeerId>, limits: &Limits) -> Self {
+        let gate = |peer| {
+            let places = Arc::new(Semaphore::new(limits.inbound_channels_per_peer_max));
+            (peer, Gate { places, refused: AtomicU64::new(0) })
+        };
+        Self { gates: Arc::new(members.map(gate).collect()) }
+    }
+
+    /// Channels of `peer` that were refused since the start.
+    pub(super) fn refused(&self, peer: PeerId) -> u64 {
+        self.gates.get(&peer).map_or(0, |gate| gate.refused.load(Ordering::Relaxed))
+    }
+}
+
+/// Admits the channels of one connection.
+#[derive(Clone, Debug)]
+pub(super) struct Doorkeeper {
+    peer: PeerId,
+    gates: Gates,
+    queue: mpsc::Sender<Arrival>,
+    frame_bytes_max: usize,
+}
+
+impl Doorkeeper {
+    pub(super) fn new(
+        peer: PeerId,
+        gates: Gates,
+        queue: mpsc::Sender<Arrival>,
+        frame_bytes_max: usize,
+    ) -> Self {
+        Self { peer, gates, queue, frame_bytes_max }
+    }
+
+    /// Both places for one more channel, or `None`, counted, if either is taken or the peer is no member.
+    pub(super) fn admit(&self) -> Option<Ticket> {
+        let gate = self.gates.gates.get(&self.peer)?;
+        let taken = gate.places.clone().try_acquire_owned().ok().and_then(|permit| {
+            let place = self.queue.clone().try_reserve_owned().ok()?;
+            Some(Ticket {
+                peer: self.peer,
+                place,
+                lease: Arc::new(permit),
+                frame_bytes_max: self.frame_bytes_max,
+            })
+        });
+        if taken.is_none() {
+            gate.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        taken
+    }
+}
+
+/// The right to deliver one channel.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    peer: PeerId,
+    place: mpsc::OwnedPermit<Arrival>,
+    lease: Lease,
+    frame_bytes_max: usize,
+}
+
+impl Ticket {
+    pub(super) fn deliver<S>(self, role: Role, stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let channel = Channel::over_stream(stream, self.frame_bytes_max, self.lease);
+        self.place.send((self.peer, role, channel));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::io::Cursor;
+
+    use super::*;
+    use crate::net::Identity;
+
+    fn door(places: usize, queue: usize) -> (Doorkeeper, mpsc::Receiver<Arrival>) {
+        let peer = Identity::generate().peer_id();
+        let limits = Limits { inbound_channels_per_peer_max: places, ..Limits::default() };
+        let (sender, receiver) = mpsc::channel(queue);
+        (Doorkeeper::new(peer, Gates::new([peer].into_iter(), &limits), sender, 1000), receiver)
+    }
+
+    #[test]
+    fn a_peers_places_come_back_when_its_channels_are_dropped() {
+        let (door, mut queue) = door(2, 10);
+        for _ in 0..2 {
+            door.admit().unwrap().deliver(Role::Query, Cursor::new(Vec::new()));
+        }
+        assert!(door.admit().is_none());
+        assert_eq!(door.gates.refused(door.peer), 1);
+        let (peer, role, channel) = queue.try_recv().unwrap();
+        assert_eq!((peer, role), (door.peer, Role::Query));
+        let (sender, receiver) = channel.split();
+        drop(sender);
+        assert!(door.admit().is_none(), "half a channel still counts");
+        drop(receiver);
+        assert!(door.admit().is_some());
+    }
+
+    #[test]
+    fn a_full_or_abandoned_queue_refuses_and_keeps_no_place() {
+        let (door, mut queue) = door(5, 1);
+        door.admit().unwrap().deliver(Role::Query, Cursor::new(Vec::new()));
+        assert!(door.admit().is_none());
+        drop(queue.try_recv().unwrap());
+        assert!(door.admit().is_some());
+        drop(queue);
+        assert!(door.admit().is_none());
+        assert_eq!(door.gates.refused(door.peer), 2);
+    }
+
+    #[test]
+    fn a_stranger_has_no_gate() {
+        let (mut door, _queue) = door(5, 5);
+        door.peer = Identity::generate().peer_id();
+        assert!(door.admit().is_none());
+    }
+}

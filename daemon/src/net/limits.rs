@@ -1,0 +1,130 @@
+//! Every bound of the network layer, by name.
+
+use std::time::Duration;
+
+use super::NetError;
+
+/// Bounds on what peers can make this node spend, and the clocks of its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections kept with one member; two, because both may dial at the same moment.
+    pub connections_per_peer_max: u32,
+    /// Connections kept with all members together.
+    pub connections_max: u32,
+    /// Connections in their handshake, each direction; strangers can fill the inbound ones.
+    pub connections_pending_max: u32,
+    /// Channels that one member may hold open towards us.
+    pub inbound_channels_per_peer_max: usize,
+    /// Channels that we hold open towards one member; further openings wait.
+    pub outbound_channels_per_peer_max: usize,
+    /// Accepted channels that wait for [`Incoming::next`](super::Incoming::next); more are refused.
+    pub incoming_queue_channels: usize,
+    /// Longest frame that any channel sends or takes.
+    pub frame_bytes_max: usize,
+    /// Members in the roster.
+    pub members_max: usize,
+    /// Time for TCP connection, Noise handshake and multiplexer together.
+    pub handshake_within: Duration,
+    /// Time for the peer to accept a channel on a live connection.
+    pub negotiation_within: Duration,
+    /// Distance between two pings of a connection.
+    pub ping_every: Duration,
+    /// Time for the answer to a ping, after which the connection is given up.
+    pub ping_within: Duration,
+    /// Longest wait before the first repeated dial; doubles with every failure.
+    pub redial_after: Duration,
+    /// Longest wait between two dials.
+    pub redial_after_max: Duration,
+    /// Time to say goodbye to all peers at shutdown.
+    pub shutdown_within: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_peer_max: 2,
+            connections_max: 256,
+            connections_pending_max: 64,
+            inbound_channels_per_peer_max: 64,
+            outbound_channels_per_peer_max: 64,
+            incoming_queue_channels: 256,
+            frame_bytes_max: 64 << 20,
+            members_max: 256,
+            handshake_within: Duration::from_secs(10),
+            negotiation_within: Duration::from_secs(10),
+            ping_every: Duration::from_secs(4),
+            ping_within: Duration::from_secs(8),
+            redial_after: Duration::from_millis(200),
+            redial_after_max: Duration::from_secs(30),
+            shutdown_within: Duration::from_secs(2),
+        }
+    }
+}
+
+/// The multiplexer reserves 256 KiB of window for each stream out of 1 GiB.
+const CHANNELS_PER_PEER_CEILING: usize = 1024;
+/// The length prefix of a frame has 32 bits; a quarter of that is more than any message needs.
+const FRAME_BYTES_CEILING: usize = 1 << 30;
+
+impl Limits {
+    /// Streams that the multiplexer allows on one connection: the channels of both directions, and as many
+    /// again for pings and channels still in negotiation.
+    pub(super) fn streams_per_connection(&self) -> usize {
+        2 * (self.inbound_channels_per_peer_max + self.outbound_channels_per_peer_max) + 256
+    }
+
+    pub(super) fn check(&self) -> Result<(), NetError> {
+        let bounds = [
+            ("connections_per_peer_max", self.connections_per_peer_max as usize, 1, 8),
+            ("connections_max", self.connections_max as usize, 1, 65_536),
+            ("connections_pending_max", self.connections_pending_max as usize, 1, 65_536),
+            (
+                "inbound_channels_per_peer_max",
+                self.inbound_channels_per_peer_max,
+                1,
+                CHANNELS_PER_PEER_CEILING / 2,
+            ),
+            (
+                "outbound_channels_per_peer_max",
+                self.outbound_channels_per_peer_max,
+                1,
+                CHANNELS_PER_PEER_CEILING / 2,
+            ),
+            ("incoming_queue_channels", self.incoming_queue_channels, 1, 65_536),
+            ("frame_bytes_max", self.frame_bytes_max, 1, FRAME_BYTES_CEILING),
+            ("members_max", self.members_max, 1, 65_536),
+        ];
+        for (name, found, least, most) in bounds {
+            if !(least..=most).contains(&found) {
+                return Err(NetError::Limit { name, found, least, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_pass_and_zero_names_its_field() {
+        Limits::default().check().unwrap();
+        let bad = Limits { incoming_queue_channels: 0, ..Limits::default() };
+        assert!(matches!(
+            bad.check(),
+            Err(NetError::Limit { name: "incoming_queue_channels", found: 0, .. })
+        ));
+    }
+
+    #[test]
+    fn the_largest_channel_counts_stay_inside_the_multiplexer() {
+        let most = Limits {
+            inbound_channels_per_peer_max: 512,
+            outbound_channels_per_peer_max: 512,
+            ..Limits::default()
+        };
+        most.check().unwrap();
+        assert!(most.streams_per_connection() * (256 << 10) <= 1 << 30);
+    }
+}

@@ -1,0 +1,82 @@
+//! What a stream between two members is for.
+
+use std::fmt;
+
+/// The purpose of a channel, agreed by name when it is opened.
+///
+/// The version at the end of [`Role::protocol`] rises when the messages of that role change shape, so that
+/// two versions refuse each other at opening and not in the middle of a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Rounds of a live query between the two compute parties.
+    Online,
+    /// Agreement between the two compute parties: serials, ledger heads, sessions.
+    Pair,
+    /// Correlated randomness from a dealer.
+    Deal,
+    /// Openings of masked weights at registration.
+    Mask,
+    /// A model's shares from its owner to a compute party.
+    Publish,
+    /// A client's shared input and the answer to it.
+    Query,
+    /// What a member tells another about its health.
+    Status,
+}
+
+impl Role {
+    /// Every role, in the order of the enum.
+    pub const ALL: [Self; 7] =
+        [Self::Online, Self::Pair, Self::Deal, Self::Mask, Self::Publish, Self::Query, Self::Status];
+
+    /// The lower-case name, as logs and metrics show it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Pair => "pair",
+            Self::Deal => "deal",
+            Self::Mask => "mask",
+            Self::Publish => "publish",
+            Self::Query => "query",
+            Self::Status => "status",
+        }
+    }
+
+    /// The name on the wire, for example `/consilium/online/1`.
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Self::Online => "/consilium/online/1",
+            Self::Pair => "/consilium/pair/1",
+            Self::Deal => "/consilium/deal/1",
+            Self::Mask => "/consilium/mask/1",
+            Self::Publish => "/consilium/publish/1",
+            Self::Query => "/consilium/query/1",
+            Self::Status => "/consilium/status/1",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The wire name: stream negotiation works on strings.
+impl AsRef<str> for Role {
+    fn as_ref(&self) -> &str {
+        self.protocol()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_names_hold_the_name_and_the_version() {
+        for role in Role::ALL {
+            assert_eq!(role.protocol(), format!("/consilium/{}/1", role.name()));
+        }
+    }
+}
