@@ -172,9 +172,9 @@ async fn one_vote(
             Op::Rectify(_) => masked::rectify(&mut context, &wire).await?,
             Op::Square { .. } => square::square(&mut context, &wire).await?,
             Op::MaxPool { shape, .. } => {
-                pool::maximum(&mut context, crate::algebra::conv::gather_windows(&wire, shape)).await?
+                pool::maximum(&mut context, crate::algebra::pool::gather_windows(&wire, shape)).await?
             }
-            Op::SumPool { shape, .. } => crate::algebra::conv::sum_pool(&wire, shape).into(),
+            Op::SumPool { shape, .. } => crate::algebra::pool::sum_pool(&wire, shape).into(),
         };
     }
     Ok(vote(&mut context, &wire, program.vote()).await?)

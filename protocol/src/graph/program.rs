@@ -2,8 +2,8 @@
 //! each comparison must be.
 
 use super::network::{Layer, Network, Shape, Window};
-use crate::algebra::conv::{ConvShape, PoolShape};
 use crate::algebra::linear::LinearShape;
+use crate::algebra::{ConvShape, PoolShape};
 use crate::online::vote::VoteShape;
 use crate::online::{masked, pool};
 use crate::stock::{Demand, MaskedShape};
