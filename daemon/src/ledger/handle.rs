@@ -59,6 +59,22 @@ impl LedgerHandle {
         self.ask(move |ledger, books| books.reserve(&ledger.key, &request), orphan).await
     }
 
+    /// The stored answer to a question that was asked before under this id, `None` for a new id.
+    ///
+    /// # Errors
+    /// As [`Ledger::reserve`] with an id that was used.
+    pub async fn stored(
+        &self,
+        release: ReleaseId,
+        (client, task): (String, String),
+        content: [u8; 32],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, LedgerError> {
+        let work = move |ledger: &Ledger, books: &mut Books<'_>| {
+            books.stored(&ledger.key, release, (&client, &task, content))
+        };
+        self.ask(work, |_| None).await
+    }
+
     /// See [`Ledger::commit`].
     ///
     /// # Errors

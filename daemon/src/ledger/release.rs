@@ -104,7 +104,8 @@ impl Books<'_> {
         request.check()?;
         let release = request.release;
         if let Some((phase, reserved)) = self.release(release)? {
-            return self.repeat(key, request, phase, reserved);
+            let asked = (request.client.as_str(), request.task.as_str(), request.content);
+            return self.repeat(key, release, asked, phase, reserved).map(Reservation::Stored);
         }
         let mark = self.unused_serials(request)?;
         self.unused_ticket(request)?;
@@ -190,18 +191,30 @@ impl Books<'_> {
         Ok(())
     }
 
-    /// The same id again. Its owner and its question must be the same before its state is told.
+    /// The answer under an id that was asked before, `None` for a new id.
+    pub(super) fn stored(
+        &self,
+        key: &StorageKey,
+        release: ReleaseId,
+        asked: (&str, &str, [u8; 32]),
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Trouble> {
+        match self.release(release)? {
+            Some((phase, reserved)) => self.repeat(key, release, asked, phase, reserved).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The same id again. Client, task and question must be the same before its state is told.
     fn repeat(
         &self,
         key: &StorageKey,
-        request: &Reserve,
+        release: ReleaseId,
+        asked: (&str, &str, [u8; 32]),
         phase: Phase,
         reserved: u64,
-    ) -> Result<Reservation, Trouble> {
-        let release = request.release;
+    ) -> Result<Zeroizing<Vec<u8>>, Trouble> {
         let first = self.reservation(release, reserved)?;
-        if (&first.client, &first.task, &first.content) != (&request.client, &request.task, &request.content)
-        {
+        if (first.client.as_str(), first.task.as_str(), first.content) != asked {
             return Err(LedgerError::ContentDiffers { release }.into());
         }
         let refusal = match phase {
@@ -211,8 +224,7 @@ impl Books<'_> {
             Phase::Committed => {
                 let row = self.answers.get(&release.0)?;
                 let row = row.ok_or_else(|| inconsistent(self.path, format!("the answer of {release}")))?;
-                let answer = Ledger::answer(key, &self.origin()?, release, row.value())?;
-                return Ok(Reservation::Stored(answer));
+                return Ok(Ledger::answer(key, &self.origin()?, release, row.value())?);
             }
         };
         Err(refusal.into())

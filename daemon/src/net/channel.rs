@@ -8,7 +8,11 @@ use std::{
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, future::try_join};
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{io::ReadBuf, net::TcpStream, time::Duration};
+use tokio::{
+    io::ReadBuf,
+    net::{TcpStream, UnixStream},
+    time::Duration,
+};
 
 use super::{
     admission::Lease,
@@ -64,6 +68,13 @@ impl Channel {
         let (reader, writer) = stream.into_split();
         let limit = Limits::default().frame_bytes_max;
         Ok(Self::from_halves(Box::new(Tokio(reader)), Box::new(Tokio(writer)), limit, None))
+    }
+
+    /// A channel over a unix socket, between the processes of one machine.
+    pub fn local(stream: UnixStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        let limit = Limits::default().frame_bytes_max;
+        Self::from_halves(Box::new(Tokio(reader)), Box::new(Tokio(writer)), limit, None)
     }
 
     /// The same channel with another bound on the payload bytes of every frame, in both directions.

@@ -5,7 +5,7 @@
 
 use super::{MaskId, RegistryError};
 use crate::vault::{Kind, StorageKey, Store, VaultError};
-use redb::{ReadableTable, TableDefinition};
+use redb::TableDefinition;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::path::Path;
 use std::sync::Arc;

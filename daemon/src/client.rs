@@ -1,0 +1,214 @@
+//! A client: shares its input, gets both shares of the label.
+
+use crate::ledger::ReleaseId;
+use crate::message::{AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
+use crate::net::{Channel, ChannelError, Identity, Network, PeerId, Role};
+use crate::owner::PairPeers;
+use crate::task::TaskTerms;
+use consilium_protocol::algebra::{Fixed, Seed};
+use consilium_protocol::evaluate::shared::labels;
+use consilium_protocol::share::Additive;
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+const IDLE_CHANNELS_MAX: usize = 16;
+const SHARE_BYTES_MAX: usize = 1 << 16;
+
+/// An answer with its provenance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// Name of the question; asking again with the same name and input costs nothing.
+    pub release: ReleaseId,
+    /// One class index per row.
+    pub labels: Vec<u32>,
+    /// The same in words.
+    pub classes: Vec<String>,
+    /// Where it came from and what it cost.
+    pub terms: AnswerTerms,
+    /// How the label was released, in words.
+    pub mechanism: String,
+    /// Privacy loss charged to each owner by this answer; `None` for an exact release.
+    pub epsilon: Option<f64>,
+    /// From question to answer.
+    pub milliseconds: f64,
+}
+
+/// A client's side of the network.
+#[derive(Debug)]
+pub struct Client {
+    network: Network,
+    identity: Arc<Identity>,
+    deadline: Duration,
+    idle: Mutex<HashMap<PeerId, Vec<Channel>>>,
+}
+
+impl Client {
+    /// A client that waits at most `deadline` for an answer.
+    pub fn new(network: Network, identity: Arc<Identity>, deadline: Duration) -> Self {
+        Self { network, identity, deadline, idle: Mutex::default() }
+    }
+
+    /// Asks for the labels of up to one batch of rows, each as the task's input wants it (after the
+    /// task's public normalisation). `release` is drawn if it is not given.
+    ///
+    /// # Errors
+    /// The input does not fit the task, or a compute party refused.
+    pub async fn ask(
+        &self,
+        terms: &TaskTerms,
+        pair: PairPeers,
+        rows: &[Vec<f64>],
+        release: Option<ReleaseId>,
+    ) -> Result<Answer, Refusal> {
+        let input = encode(terms, rows)?;
+        let release = match release {
+            Some(release) => release,
+            None => {
+                ReleaseId(*Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error))?.as_bytes())
+            }
+        };
+        let seed = self.seed(terms, release, &input);
+        let request = QueryRequest {
+            release,
+            task: terms.name().to_owned(),
+            task_digest: terms.digest,
+            rows: rows.len() as u32,
+        };
+        let share = Additive::complement(&input, &seed);
+        let bytes: Zeroizing<Vec<u8>> =
+            Zeroizing::new(share.iter().flat_map(|word| word.to_le_bytes()).collect());
+        let started = Instant::now();
+        let both = async {
+            tokio::try_join!(
+                self.call(pair[0], &request, seed.as_bytes()),
+                self.call(pair[1], &request, &bytes)
+            )
+        };
+        let late = |_| Refusal::new(Obstacle::Deadline, "no answer in time");
+        let (zero, one) = tokio::time::timeout(self.deadline, both).await.map_err(late)??;
+        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        let labels = combine(terms, &zero, &one, rows.len())?;
+        Ok(Answer {
+            release,
+            classes: labels.iter().map(|label| terms.roster.classes[*label].clone()).collect(),
+            labels: labels.into_iter().map(|label| label as u32).collect(),
+            mechanism: terms.mechanism.to_string(),
+            epsilon: terms.epsilon_spent(zero.terms.charged),
+            terms: zero.terms,
+            milliseconds,
+        })
+    }
+
+    /// The seed of party Zero's share. It depends on the whole question, so that the same question
+    /// is the same bytes, and different inputs never stand under one mask.
+    fn seed(&self, terms: &TaskTerms, release: ReleaseId, input: &[u64]) -> Seed {
+        let words: Zeroizing<Vec<u8>> =
+            Zeroizing::new(input.iter().flat_map(|word| word.to_le_bytes()).collect());
+        let content = digest(&SHA256, &words);
+        let message = [&terms.digest[..], &release.0, content.as_ref()].concat();
+        let signature = Zeroizing::new(self.identity.sign("consilium input seed 1", &message));
+        let hash = digest(&SHA256, &signature);
+        let mut seed = [0; 16];
+        seed.copy_from_slice(&hash.as_ref()[..16]);
+        Seed::from_bytes(seed)
+    }
+
+    /// Puts the question to one party. A channel that was kept from an earlier question may have died
+    /// since; the question is then put again on another one, which is safe: it has one name.
+    async fn call(&self, peer: PeerId, request: &QueryRequest, share: &[u8]) -> Result<Part, Refusal> {
+        while let Some(mut channel) = self.kept(peer) {
+            if let Ok(outcome) = converse(&mut channel, request, share).await {
+                self.keep(peer, channel);
+                return outcome;
+            }
+        }
+        let opened = self.network.open(peer, Role::Query, self.deadline).await;
+        let mut channel = opened.map_err(|error| party_failed(&error))?;
+        let outcome = converse(&mut channel, request, share).await.map_err(|error| party_failed(&error))?;
+        self.keep(peer, channel);
+        outcome
+    }
+
+    fn kept(&self, peer: PeerId) -> Option<Channel> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.get_mut(&peer).and_then(Vec::pop)
+    }
+
+    fn keep(&self, peer: PeerId, channel: Channel) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle.entry(peer).or_default();
+        if kept.len() < IDLE_CHANNELS_MAX {
+            kept.push(channel);
+        }
+    }
+}
+
+async fn converse(
+    channel: &mut Channel,
+    request: &QueryRequest,
+    share: &[u8],
+) -> Result<Result<Part, Refusal>, ChannelError> {
+    channel.send_value(request).await?;
+    channel.send(share).await?;
+    match channel.receive_value(MESSAGE_BYTES_MAX).await? {
+        QueryReply::Refused(refusal) => Ok(Err(refusal)),
+        QueryReply::Answer(terms) => {
+            let frame = channel.receive(SHARE_BYTES_MAX).await?;
+            let words = frame.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+            Ok(Ok(Part { terms, words: Zeroizing::new(words.collect()) }))
+        }
+    }
+}
+
+fn party_failed(error: &dyn std::fmt::Display) -> Refusal {
+    Refusal::new(Obstacle::Peer, format!("a compute party: {error}"))
+}
+
+struct Part {
+    terms: AnswerTerms,
+    words: Zeroizing<Vec<u64>>,
+}
+
+/// Encodes rows as `[value][row]`, missing rows as zeros, after checking the task's public bound.
+fn encode(terms: &TaskTerms, rows: &[Vec<f64>]) -> Result<Zeroizing<Vec<u64>>, Refusal> {
+    let refuse = |text: String| Refusal::new(Obstacle::Request, text);
+    let (values, batch) = (terms.roster.input.len(), terms.batch());
+    if rows.is_empty() || rows.len() > batch {
+        return Err(refuse(format!("{} rows at once; the task takes 1 to {batch}", rows.len())));
+    }
+    let fixed = Fixed { fraction_bits: terms.numbers.fraction_bits };
+    let bound = terms.roster.input_abs_max;
+    let mut words = Zeroizing::new(vec![0; values * batch]);
+    for (column, row) in rows.iter().enumerate() {
+        if row.len() != values {
+            return Err(refuse(format!("row {column} has {} values, the task takes {values}", row.len())));
+        }
+        for (index, value) in row.iter().enumerate() {
+            let word = fixed.encode(*value, bound).map_err(|_| {
+                let text = format!(
+                    "row {column}, value {index} is not a number of magnitude up to {bound}, the task's public bound"
+                );
+                refuse(text)
+            })?;
+            words[index * batch + column] = word;
+        }
+    }
+    Ok(words)
+}
+
+fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Vec<usize>, Refusal> {
+    let expected = ((terms.classes() - 1) * rows).div_ceil(64);
+    let same = zero.terms.owners == one.terms.owners
+        && zero.terms.noise == one.terms.noise
+        && zero.terms.charged == one.terms.charged;
+    if !same || zero.words.len() != expected || one.words.len() != expected {
+        let text = "the two compute parties answered differently; ask the consortium to look into it";
+        return Err(Refusal::new(Obstacle::Peer, text));
+    }
+    Ok(labels(&zero.words, &one.words, terms.classes(), rows))
+}

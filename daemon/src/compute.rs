@@ -1,0 +1,129 @@
+//! One seat of a pair of compute parties.
+//!
+//! ```text
+//! owner  --announce/share/activate-->  Zero --open--> One          models.rs
+//! Zero   --activate--> One, both --deal--> dealer                  epoch.rs, refill.rs
+//! client --query--> both, Zero --reserve--> One, rounds, commit    query.rs, online.rs
+//! ```
+//!
+//! Party Zero leads: it draws masks, begins epochs, picks serials. Nothing of a query is computed
+//! before both ledgers hold its reservation.
+
+mod epoch;
+mod link;
+mod models;
+mod online;
+mod query;
+mod refill;
+mod start;
+
+pub use epoch::{Epoch, EpochId};
+
+use crate::ledger::LedgerHandle;
+use crate::message::{Obstacle, Refusal};
+use crate::net::{Channel, Network, PeerId};
+use crate::registry::Registry;
+use crate::task::TaskTerms;
+use consilium_protocol::party::Party;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Limits and deadlines of a compute party.
+#[derive(Clone, Copy, Debug)]
+pub struct ComputeLimits {
+    /// Longest wait for the other party within a round.
+    pub round_deadline: Duration,
+    /// Longest time from a client's question to its answer.
+    pub query_deadline: Duration,
+    /// Bundles fetched at once.
+    pub refill_batch_queries: u32,
+    /// Bundles laid out ahead.
+    pub prepared_max: usize,
+    /// Memory of all compact bundles of a task.
+    pub pool_bytes_max: u64,
+    /// Questions that may wait for the other party at the same time.
+    pub waiting_max: usize,
+}
+
+/// Everything that one seat holds.
+pub struct Compute {
+    pub(crate) seat: Party,
+    pub(crate) other: PeerId,
+    pub(crate) other_name: String,
+    pub(crate) dealer: PeerId,
+    pub(crate) network: Network,
+    pub(crate) registry: Registry,
+    pub(crate) ledger: LedgerHandle,
+    pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
+    pub(crate) roster_digest: [u8; 32],
+    pub(crate) limits: ComputeLimits,
+    pub(crate) epochs: Mutex<HashMap<String, Arc<Epoch>>>,
+    /// Held while a task's epoch begins or its models change, so that one happens at a time.
+    pub(crate) changing: tokio::sync::Mutex<()>,
+    pub(crate) idle: Mutex<Vec<Channel>>,
+    pub(crate) waiting: online::WaitingRoom,
+    pub(crate) spare: tokio::sync::Notify,
+    pub(crate) refill_fault: Mutex<Option<String>>,
+}
+
+impl Compute {
+    /// The task of this name, if this pair serves it.
+    pub(crate) fn task(&self, name: &str) -> Result<Arc<TaskTerms>, Refusal> {
+        let unknown = || Refusal::new(Obstacle::Task, format!("this pair serves no task {name:?}"));
+        self.tasks.get(name).cloned().ok_or_else(unknown)
+    }
+
+    /// The epoch of a task that is in force, if any.
+    pub fn epoch(&self, task: &str) -> Option<Arc<Epoch>> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
+    }
+
+    /// Ends an epoch; all its bundles are burnt.
+    pub(crate) fn end_epoch(&self, task: &str) {
+        if let Some(epoch) = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).remove(task) {
+            epoch.end();
+        }
+    }
+
+    pub(crate) fn put_epoch(&self, epoch: Arc<Epoch>) {
+        let task = epoch.terms().name().to_owned();
+        let old = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).insert(task, epoch);
+        if let Some(old) = old {
+            old.end();
+        }
+    }
+
+    /// Why the last refill failed, if it did.
+    pub fn refill_fault(&self) -> Option<String> {
+        self.refill_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// This seat.
+    pub fn seat(&self) -> Party {
+        self.seat
+    }
+
+    /// The tasks that this pair serves.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<TaskTerms>> {
+        self.tasks.values()
+    }
+
+    /// Models of a task that are ready to vote.
+    pub fn ready_models(&self, task: &str) -> usize {
+        models::ready(&self.registry, task).map_or(0, |models| models.len())
+    }
+
+    /// The ledger.
+    pub fn ledger(&self) -> &LedgerHandle {
+        &self.ledger
+    }
+}
+
+pub(crate) fn peer_failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Obstacle::Peer, format!("the other compute party: {error}"))
+}
+
+pub(crate) fn local_failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Obstacle::Local, error)
+}

@@ -1,0 +1,311 @@
+//! Models of owners: receiving shares, opening masked weights, withdrawing.
+
+use super::epoch::{HeldModel, HeldModels};
+use super::{Compute, local_failed, peer_failed};
+use crate::dealer::{layer_seed, weight_lengths};
+use crate::message::{
+    MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, PairReply, PairRequest, PublishReply,
+    PublishRequest, Refusal,
+};
+use crate::net::{Channel, ChannelError, Role};
+use crate::registry::{Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError};
+use consilium_protocol::algebra::Seed;
+use consilium_protocol::evaluate::shared::SharedModel;
+use consilium_protocol::graph::Network as Architecture;
+use consilium_protocol::offline::dealer::weight_mask_share;
+use consilium_protocol::party::Party;
+use consilium_protocol::share::Additive;
+use ring::digest::{SHA256, digest};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+impl Compute {
+    /// Serves an owner's channel until it closes.
+    ///
+    /// # Errors
+    /// The channel failed.
+    pub(crate) async fn serve_owner(
+        self: Arc<Self>,
+        mut channel: Channel,
+        owner: String,
+    ) -> Result<(), ChannelError> {
+        loop {
+            let request = match channel.receive_value(MESSAGE_BYTES_MAX).await {
+                Ok(request) => request,
+                Err(ChannelError::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let reply = match self.publish(&mut channel, &owner, request).await {
+                Ok(reply) => reply,
+                Err(refusal) => {
+                    tracing::warn!(owner, obstacle = ?refusal.obstacle, "refused an owner: {refusal}");
+                    PublishReply::Refused(refusal)
+                }
+            };
+            channel.send_value(&reply).await?;
+        }
+    }
+
+    async fn publish(
+        self: &Arc<Self>,
+        channel: &mut Channel,
+        owner: &str,
+        request: PublishRequest,
+    ) -> Result<PublishReply, Refusal> {
+        match request {
+            PublishRequest::Announce { task, task_digest, network } => {
+                self.check_model(owner, &task, &network)?;
+                if self.task(&task)?.digest != task_digest {
+                    let text = format!("the owner's roster has other terms for task {task}; compare rosters");
+                    return Err(Refusal::new(Obstacle::Task, text));
+                }
+                self.require_zero()?;
+                Ok(PublishReply::Mask(self.draw_mask().await?))
+            }
+            PublishRequest::Share(announced) => {
+                if announced.owner != owner {
+                    return Err(Refusal::new(Obstacle::NotAllowed, "a model is published by its owner"));
+                }
+                self.check_model(owner, &announced.task, &announced.network)?;
+                self.receive_share(channel, announced).await?;
+                Ok(PublishReply::Stored)
+            }
+            PublishRequest::Activate { model } => {
+                self.require_zero()?;
+                let record = self.owned(owner, model)?;
+                self.open_weights(model).await?;
+                self.retire_older(&record).await?;
+                self.change_epoch(&record.announced.task);
+                tracing::info!(owner, task = record.announced.task, model = %model, "a model is ready to vote");
+                Ok(PublishReply::Ready)
+            }
+            PublishRequest::Withdraw { model } => {
+                let record = self.owned(owner, model)?;
+                self.withdraw(&record).await?;
+                Ok(PublishReply::Withdrawn)
+            }
+        }
+    }
+
+    fn require_zero(&self) -> Result<(), Refusal> {
+        match self.seat {
+            Party::Zero => Ok(()),
+            Party::One => Err(Refusal::new(Obstacle::NotAllowed, "this is a request for party Zero")),
+        }
+    }
+
+    fn owned(&self, owner: &str, model: ModelId) -> Result<ModelRecord, Refusal> {
+        let record = self.registry.model(model).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        if record.announced.owner == owner {
+            Ok(record)
+        } else {
+            Err(Refusal::new(Obstacle::NotAllowed, "the model belongs to another owner"))
+        }
+    }
+
+    fn check_model(&self, owner: &str, task: &str, network: &Architecture) -> Result<(), Refusal> {
+        let terms = self.task(task)?;
+        if !terms.has_owner(owner) {
+            let text = format!("the roster does not list {owner} as an owner of task {task}");
+            return Err(Refusal::new(Obstacle::NotAllowed, text));
+        }
+        terms.plan(std::slice::from_ref(network)).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        Ok(())
+    }
+
+    async fn receive_share(&self, channel: &mut Channel, announced: Announcement) -> Result<(), Refusal> {
+        let words: usize = weight_lengths(&announced.network).map(|(weight, bias)| weight + bias).sum();
+        let expected = if self.seat == Party::Zero { 16 } else { words * 8 };
+        let failed =
+            |error: ChannelError| Refusal::new(Obstacle::Request, format!("the model's share: {error}"));
+        let frame = Zeroizing::new(channel.receive(expected).await.map_err(failed)?);
+        if frame.len() != expected {
+            let text = format!("the model's share has {} bytes, expected {expected}", frame.len());
+            return Err(Refusal::new(Obstacle::Request, text));
+        }
+        let share = match (self.seat, <[u8; 16]>::try_from(frame.as_slice())) {
+            (Party::Zero, Ok(seed)) => Additive::expand(&Seed::from_bytes(seed), words),
+            _ => {
+                frame.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect::<Vec<_>>().into()
+            }
+        };
+        let model = announced.model;
+        let record = self.registry.register(announced).map_err(model_failed)?;
+        if matches!(record.state, ModelState::Announced | ModelState::Shared) {
+            self.registry.put_share(model, &share).map_err(model_failed)?;
+        }
+        Ok(())
+    }
+
+    async fn draw_mask(&self) -> Result<MaskId, Refusal> {
+        let mut channel = self.dealer_channel(Role::Mask).await?;
+        match mask_call(&mut channel, MaskRequest::Draw).await? {
+            MaskReply::Drawn(mask) => Ok(mask),
+            MaskReply::Refused(refusal) => Err(refusal),
+            _ => Err(Refusal::new(Obstacle::Dealer, "the dealer answered something else")),
+        }
+    }
+
+    async fn mask_seed(&self, mask: MaskId) -> Result<Seed, Refusal> {
+        let mut channel = self.dealer_channel(Role::Mask).await?;
+        match mask_call(&mut channel, MaskRequest::Seed(mask)).await? {
+            MaskReply::Seed => {
+                let bytes = Zeroizing::new(channel.receive(16).await.map_err(dealer_failed)?);
+                let seed = <[u8; 16]>::try_from(bytes.as_slice()).map_err(dealer_failed)?;
+                Ok(Seed::from_bytes(seed))
+            }
+            MaskReply::Refused(refusal) => Err(refusal),
+            _ => Err(Refusal::new(Obstacle::Dealer, "the dealer answered something else")),
+        }
+    }
+
+    pub(super) async fn dealer_channel(&self, role: Role) -> Result<Channel, Refusal> {
+        self.network.open(self.dealer, role, self.limits.round_deadline).await.map_err(dealer_failed)
+    }
+
+    /// This party's side of opening the masked weights of a model, pinned durably before it is
+    /// returned. It is the same bytes each time, so a party that missed it may get it again.
+    pub(super) async fn own_opening(&self, model: ModelId) -> Result<Zeroizing<Vec<u64>>, Refusal> {
+        let record = self.registry.model(model).map_err(model_failed)?;
+        let seed = self.mask_seed(record.announced.mask).await?;
+        let share = self.registry.share(model).map_err(model_failed)?;
+        let mut opening = Zeroizing::new(Vec::new());
+        let mut at = 0;
+        for (layer, (weights, biases)) in weight_lengths(&record.announced.network).enumerate() {
+            let mask = weight_mask_share(&layer_seed(&seed, layer), weights);
+            let own = share.get(at..at + weights).ok_or_else(|| local_failed("a stored share is short"))?;
+            opening.extend(own.iter().zip(mask.iter()).map(|(weight, mask)| weight.wrapping_sub(*mask)));
+            at += weights + biases;
+        }
+        let bytes: Zeroizing<Vec<u8>> =
+            Zeroizing::new(opening.iter().flat_map(|word| word.to_le_bytes()).collect());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+        self.registry.pin_opening(model, record.announced.mask, hash).map_err(model_failed)?;
+        Ok(opening)
+    }
+
+    /// Party Zero: opens the masked weights together with party One.
+    async fn open_weights(&self, model: ModelId) -> Result<(), Refusal> {
+        let record = self.registry.model(model).map_err(model_failed)?;
+        let words: usize = weight_lengths(&record.announced.network).map(|(weight, _)| weight).sum();
+        let own = self.own_opening(model).await?;
+        let mut channel = self.pair_channel().await?;
+        channel.send_value(&PairRequest::Open { model }).await.map_err(peer_failed)?;
+        let frame: Vec<u8> = own.iter().flat_map(|word| word.to_le_bytes()).collect();
+        channel.send(&frame).await.map_err(peer_failed)?;
+        match channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(peer_failed)? {
+            PairReply::Opening => {}
+            PairReply::Refused(refusal) => return Err(refusal),
+            _ => return Err(peer_failed("answered something else")),
+        }
+        let theirs = channel.receive(words * 8).await.map_err(peer_failed)?;
+        self.finish_opening(model, &own, &theirs)
+    }
+
+    /// Adds both openings and makes the model ready.
+    pub(super) fn finish_opening(&self, model: ModelId, own: &[u64], theirs: &[u8]) -> Result<(), Refusal> {
+        let (chunks, rest) = theirs.as_chunks();
+        if chunks.len() != own.len() || !rest.is_empty() {
+            return Err(peer_failed(format!(
+                "its opening has {} bytes, expected {}",
+                theirs.len(),
+                own.len() * 8
+            )));
+        }
+        let opened: Vec<u64> =
+            own.iter().zip(chunks).map(|(own, bytes)| own.wrapping_add(u64::from_le_bytes(*bytes))).collect();
+        match self.registry.put_opened(model, &opened) {
+            Err(RegistryError::State { .. })
+                if self.registry.opened(model).is_ok_and(|old| *old == opened) =>
+            {
+                Ok(())
+            }
+            other => other.map_err(model_failed),
+        }
+    }
+
+    /// Withdraws earlier versions of the same owner's model.
+    async fn retire_older(&self, newest: &ModelRecord) -> Result<(), Refusal> {
+        for record in self.registry.list().map_err(model_failed)? {
+            let (old, new) = (&record.announced, &newest.announced);
+            if old.task == new.task
+                && old.owner == new.owner
+                && old.model != new.model
+                && old.version < new.version
+            {
+                self.withdraw(&record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a model here and, from party Zero, on the other side and at the dealer.
+    async fn withdraw(&self, record: &ModelRecord) -> Result<(), Refusal> {
+        let (model, task) = (record.announced.model, record.announced.task.as_str());
+        if self.seat == Party::Zero {
+            let mut channel = self.pair_channel().await?;
+            channel.send_value(&PairRequest::Withdraw { model }).await.map_err(peer_failed)?;
+            if let PairReply::Refused(refusal) =
+                channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(peer_failed)?
+            {
+                return Err(refusal);
+            }
+        }
+        self.end_epoch(task);
+        self.registry.withdraw(model).map_err(model_failed)?;
+        tracing::info!(owner = record.announced.owner, task, model = %model, "a model was withdrawn");
+        if self.seat == Party::Zero {
+            let mut dealer = self.dealer_channel(Role::Mask).await?;
+            mask_call(&mut dealer, MaskRequest::Delete(record.announced.mask)).await?;
+            self.change_epoch(task);
+        }
+        Ok(())
+    }
+
+    /// Loads the models of an epoch from the registry, in this order.
+    pub(super) fn load_models(&self, ids: &[ModelId]) -> Result<HeldModels, Refusal> {
+        let load = |id: &ModelId| -> Result<Arc<HeldModel>, Refusal> {
+            let record = self.registry.model(*id).map_err(model_failed)?;
+            let share = self.registry.share(*id).map_err(model_failed)?;
+            let opened = self.registry.opened(*id).map_err(model_failed)?;
+            let lengths: Vec<(usize, usize)> = weight_lengths(&record.announced.network).collect();
+            let share = SharedModel::cut(&lengths, &share).map_err(local_failed)?;
+            let mut rest = opened.as_slice();
+            let mut openings = Vec::with_capacity(lengths.len());
+            for (weights, _) in &lengths {
+                let (layer, left) = rest
+                    .split_at_checked(*weights)
+                    .ok_or_else(|| local_failed("a stored opening is short"))?;
+                openings.push(Zeroizing::new(layer.to_vec()));
+                rest = left;
+            }
+            Ok(Arc::new(HeldModel { record, share, openings }))
+        };
+        Ok(HeldModels(ids.iter().map(load).collect::<Result<_, _>>()?))
+    }
+}
+
+/// Ready models of a task, one per owner (the newest version), in the order of owners' names.
+pub(super) fn ready(registry: &Registry, task: &str) -> Result<Vec<ModelRecord>, RegistryError> {
+    let mut models: Vec<ModelRecord> = registry.list()?;
+    models.retain(|record| record.announced.task == task && record.state == ModelState::Ready);
+    let rank =
+        |record: &ModelRecord| (record.announced.owner.clone(), std::cmp::Reverse(record.announced.version));
+    models.sort_by_key(rank);
+    models.dedup_by(|later, first| later.announced.owner == first.announced.owner);
+    Ok(models)
+}
+
+async fn mask_call(channel: &mut Channel, request: MaskRequest) -> Result<MaskReply, Refusal> {
+    channel.send_value(&request).await.map_err(dealer_failed)?;
+    channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(dealer_failed)
+}
+
+pub(super) fn dealer_failed(error: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Obstacle::Dealer, format!("the dealer: {error}"))
+}
+
+pub(super) fn model_failed(error: RegistryError) -> Refusal {
+    Refusal::new(Obstacle::Local, error)
+}

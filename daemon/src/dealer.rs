@@ -1,0 +1,204 @@
+//! The dealer: makes correlated randomness for pairs of compute parties ahead of demand.
+//!
+//! It learns architectures and how many queries are prepared, never a weight, an input or a result.
+//! Bundles are derived from one secret that lives as long as the process: after a restart both
+//! parties see another run and start a new epoch.
+
+use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, Refusal};
+use crate::net::{Channel, ChannelError};
+use crate::registry::{MaskId, MaskStore};
+use crate::task::TaskTerms;
+use consilium_protocol::algebra::Seed;
+use consilium_protocol::graph::{Network, Plan};
+use consilium_protocol::offline::dealer::{WeightMasks, corrections, dependent_words, weight_mask};
+use consilium_protocol::party::Party;
+use consilium_protocol::stock::Demand;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use zeroize::Zeroizing;
+
+/// Most bundles of one request.
+pub const DEAL_BUNDLES_MAX: u32 = 4096;
+const PLANS_KEPT: usize = 4;
+
+/// One running dealer.
+pub struct Dealer {
+    run: [u8; 16],
+    secret: Seed,
+    masks: MaskStore,
+    plans: Mutex<HashMap<[u8; 32], Arc<Dealt>>>,
+}
+
+/// Everything about one plan that is the same for all its bundles.
+struct Dealt {
+    lanes: Vec<Vec<Demand>>,
+    masks: Vec<Vec<Zeroizing<Vec<u64>>>>,
+    ids: Vec<MaskId>,
+}
+
+impl std::fmt::Debug for Dealt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dealt({} models)", self.ids.len())
+    }
+}
+
+impl WeightMasks for Dealt {
+    fn mask(&self, model: usize, layer: usize) -> &[u64] {
+        &self.masks[model][layer]
+    }
+}
+
+impl Dealer {
+    /// A dealer with a fresh secret over a durable store of weight masks.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn new(masks: MaskStore) -> Result<Self, Refusal> {
+        let fresh = || Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error));
+        let run = *fresh()?.as_bytes();
+        Ok(Self { run, secret: fresh()?, masks, plans: Mutex::default() })
+    }
+
+    /// Serves one request for bundles from the party in `seat` of the task's pair.
+    ///
+    /// # Errors
+    /// The channel failed.
+    pub async fn deal(
+        self: Arc<Self>,
+        mut channel: Channel,
+        seat: Party,
+        request: DealRequest,
+        terms: Arc<TaskTerms>,
+    ) -> Result<(), ChannelError> {
+        let dealer = self.clone();
+        let prepared = {
+            let request = request.clone();
+            tokio::task::spawn_blocking(move || dealer.prepare(&request, &terms)).await
+        };
+        let dealt = match prepared {
+            Ok(Ok(dealt)) => dealt,
+            Ok(Err(refusal)) => return channel.send_value(&DealReply::Refused(refusal)).await,
+            Err(_) => {
+                let refusal = Refusal::new(Obstacle::Local, "the dealer failed to prepare the plan");
+                return channel.send_value(&DealReply::Refused(refusal)).await;
+            }
+        };
+        let words = if seat == Party::One { dependent_words(&dealt.lanes) as u64 } else { 0 };
+        channel.send_value(&DealReply::Dealing { run: self.run, words }).await?;
+        for serial in request.first..request.first.saturating_add(u64::from(request.count)) {
+            let zero = self.bundle_seed(Party::Zero, &request.epoch, serial);
+            let one = self.bundle_seed(Party::One, &request.epoch, serial);
+            let frame = match seat {
+                Party::Zero => Zeroizing::new(zero.as_bytes().to_vec()),
+                Party::One => {
+                    let dealt = dealt.clone();
+                    let made = tokio::task::spawn_blocking(move || {
+                        let words = Zeroizing::new(corrections(&dealt.lanes, &zero, &one, &*dealt));
+                        let mut frame = Zeroizing::new(Vec::with_capacity(16 + words.len() * 8));
+                        frame.extend_from_slice(one.as_bytes());
+                        frame.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+                        frame
+                    });
+                    match made.await {
+                        Ok(frame) => frame,
+                        Err(_) => return channel.close().await,
+                    }
+                }
+            };
+            channel.send(&frame).await?;
+        }
+        channel.close().await
+    }
+
+    /// Serves one request about weight masks from the party in `seat` of some pair.
+    ///
+    /// # Errors
+    /// The channel failed.
+    pub async fn mask(&self, mut channel: Channel, seat: Party) -> Result<(), ChannelError> {
+        let request: MaskRequest = channel.receive_value(MESSAGE_BYTES_MAX).await?;
+        let refuse =
+            |error: crate::registry::RegistryError| MaskReply::Refused(Refusal::new(Obstacle::Dealer, error));
+        let leader = seat == Party::Zero;
+        let reply = match request {
+            MaskRequest::Draw if leader => self.masks.draw().map_or_else(refuse, MaskReply::Drawn),
+            MaskRequest::Delete(mask) if leader => {
+                self.masks.delete(mask).map_or_else(refuse, |()| MaskReply::Deleted)
+            }
+            MaskRequest::Seed(mask) => match self.masks.get(mask) {
+                Ok(seeds) => {
+                    channel.send_value(&MaskReply::Seed).await?;
+                    let seed = if leader { &seeds.zero } else { &seeds.one };
+                    channel.send(seed.as_slice()).await?;
+                    return channel.close().await;
+                }
+                Err(error) => refuse(error),
+            },
+            _ => MaskReply::Refused(Refusal::new(Obstacle::NotAllowed, "only party Zero may do this")),
+        };
+        channel.send_value(&reply).await?;
+        channel.close().await
+    }
+
+    fn bundle_seed(&self, party: Party, epoch: &[u8; 16], serial: u64) -> Seed {
+        let label = format!("bundle {party} {:032x}", u128::from_be_bytes(*epoch));
+        self.secret.derive(&label, serial)
+    }
+
+    fn prepare(&self, request: &DealRequest, terms: &TaskTerms) -> Result<Arc<Dealt>, Refusal> {
+        let refuse = |explanation: String| Refusal::new(Obstacle::Request, explanation);
+        if request.count == 0 || request.count > DEAL_BUNDLES_MAX {
+            return Err(refuse(format!(
+                "{} bundles; 1 to {DEAL_BUNDLES_MAX} are dealt at once",
+                request.count
+            )));
+        }
+        let ids: Vec<MaskId> = request.models.iter().map(|(_, mask)| *mask).collect();
+        let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&request.plan).cloned();
+        if let Some(dealt) = kept.filter(|dealt| dealt.ids == ids) {
+            return Ok(dealt);
+        }
+        let networks: Vec<Network> = request.models.iter().map(|(network, _)| network.clone()).collect();
+        let plan = terms.plan(&networks).map_err(|error| refuse(error.to_string()))?;
+        if plan.digest() != request.plan {
+            return Err(refuse(
+                "the dealer compiles another plan from the same models; compare rosters".into(),
+            ));
+        }
+        let dealt = Arc::new(self.expand(&plan, &networks, ids)?);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.len() >= PLANS_KEPT {
+            plans.clear();
+        }
+        plans.insert(request.plan, dealt.clone());
+        Ok(dealt)
+    }
+
+    fn expand(&self, plan: &Plan, networks: &[Network], ids: Vec<MaskId>) -> Result<Dealt, Refusal> {
+        let mut masks = Vec::with_capacity(ids.len());
+        for (network, id) in networks.iter().zip(&ids) {
+            let seeds = self.masks.get(*id).map_err(|error| Refusal::new(Obstacle::Dealer, error))?;
+            let [zero, one] = [Seed::from_bytes(*seeds.zero), Seed::from_bytes(*seeds.one)];
+            masks.push(
+                weight_lengths(network)
+                    .enumerate()
+                    .map(|(layer, (weights, _))| {
+                        let of = |seed: &Seed| layer_seed(seed, layer);
+                        weight_mask(&of(&zero), &of(&one), weights)
+                    })
+                    .collect(),
+            );
+        }
+        Ok(Dealt { lanes: plan.lanes(), masks, ids })
+    }
+}
+
+/// Lengths of weights and bias of each linear layer.
+pub fn weight_lengths(network: &Network) -> impl Iterator<Item = (usize, usize)> + '_ {
+    let layers = network.layers().iter().enumerate().filter(|(_, layer)| layer.is_linear());
+    layers.map(|(index, layer)| layer.parameters(network.shape_before(index)))
+}
+
+/// The seed of one layer's mask within a model's.
+pub fn layer_seed(seed: &Seed, layer: usize) -> Seed {
+    seed.derive("consilium layer", layer as u64)
+}

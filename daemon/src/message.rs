@@ -1,0 +1,341 @@
+//! What members say to each other beside the rounds of a query.
+//!
+//! One message is one frame of CBOR, bounded by [`MESSAGE_BYTES_MAX`]. Bulk (shares, openings,
+//! corrections) follows in raw frames whose length both sides know from the message.
+
+use crate::ledger::{Head, ReleaseId};
+use crate::registry::{Announcement, MaskId, ModelId};
+use consilium_attest::Provenance;
+use consilium_protocol::graph::Network;
+use serde::{Deserialize, Serialize};
+
+/// Longest message.
+pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Longest explanation in a refusal.
+const EXPLANATION_CHARS_MAX: usize = 600;
+
+/// What stood in the way, for machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obstacle {
+    /// The roster does not give the asker this right.
+    NotAllowed,
+    /// No such task, or other public terms of it.
+    Task,
+    /// The request does not fit the task.
+    Request,
+    /// The model does not fit the task.
+    Model,
+    /// A privacy budget is spent.
+    Budget,
+    /// The release id cannot be used again.
+    Release,
+    /// Too few models are ready.
+    Models,
+    /// No correlated randomness is at hand.
+    Correlations,
+    /// The two compute parties hold different correlated randomness; they agree anew.
+    Epoch,
+    /// The other compute party cannot be reached, or failed.
+    Peer,
+    /// The dealer cannot be reached, or failed.
+    Dealer,
+    /// The deadline passed.
+    Deadline,
+    /// The task's policy does not allow the only source of noise.
+    Noise,
+    /// The two privacy ledgers do not match.
+    Ledger,
+    /// Storage or memory of the one who refuses.
+    Local,
+}
+
+/// A request that was not granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{explanation}")]
+pub struct Refusal {
+    /// What stood in the way.
+    pub obstacle: Obstacle,
+    /// What happened and what to do, for people.
+    pub explanation: String,
+}
+
+impl Refusal {
+    /// A refusal with its explanation, cut to a bounded length.
+    pub fn new(obstacle: Obstacle, explanation: impl std::fmt::Display) -> Self {
+        let explanation = explanation.to_string().chars().take(EXPLANATION_CHARS_MAX).collect();
+        Self { obstacle, explanation }
+    }
+}
+
+/// From an owner to a compute party.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum PublishRequest {
+    /// To party Zero: draw a weight mask for a new model. Answered by [`PublishReply::Mask`].
+    Announce {
+        /// Task to vote in.
+        task: String,
+        /// Public terms of the task as the owner knows them.
+        task_digest: [u8; 32],
+        /// The public part of the model.
+        network: Network,
+    },
+    /// The share of a model follows in one raw frame: 16 bytes (a seed) to party Zero, 8 bytes per
+    /// parameter to party One. Answered by [`PublishReply::Stored`].
+    Share(Announcement),
+    /// To party Zero, when both hold their shares: open the masked weights and let the model vote.
+    /// Answered by [`PublishReply::Ready`].
+    Activate {
+        /// The model.
+        model: ModelId,
+    },
+    /// Remove a model. Answered by [`PublishReply::Withdrawn`].
+    Withdraw {
+        /// The model.
+        model: ModelId,
+    },
+}
+
+/// From a compute party to an owner.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum PublishReply {
+    /// The mask under which the weights will be opened.
+    Mask(MaskId),
+    /// The share is durable.
+    Stored,
+    /// The model votes from now on.
+    Ready,
+    /// The model is gone.
+    Withdrawn,
+    /// Not granted.
+    Refused(Refusal),
+}
+
+/// From party Zero to party One, one request a channel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum PairRequest {
+    /// Compares rosters and ledgers before any query.
+    Hello {
+        /// Digest of the roster.
+        roster: [u8; 32],
+        /// Head of this side's ledger.
+        head: Head,
+        /// Last head of the other side's ledger that this side saw.
+        seen: Option<Head>,
+    },
+    /// Opens the masked weights of a model; this side's opening follows in one raw frame, the other
+    /// side's comes after [`PairReply::Opening`].
+    Open {
+        /// The model.
+        model: ModelId,
+    },
+    /// Starts a new epoch of a task with these models.
+    Activate {
+        /// The task.
+        task: String,
+        /// Fresh randomness of this side.
+        nonce: [u8; 16],
+        /// The models in the order of the plan.
+        models: Vec<ModelId>,
+        /// Digest of the plan.
+        plan: [u8; 32],
+    },
+    /// Fetches more correlated randomness.
+    Refill {
+        /// The task.
+        task: String,
+        /// The epoch.
+        epoch: [u8; 16],
+        /// First serial.
+        first: u64,
+        /// Number of serials.
+        count: u32,
+    },
+    /// Removes a model.
+    Withdraw {
+        /// The model.
+        model: ModelId,
+    },
+    /// Party Zero refused a question, so party One need not wait for it.
+    Forget {
+        /// The release.
+        release: ReleaseId,
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+/// From party One to party Zero.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum PairReply {
+    /// The rosters and ledgers match.
+    Hello {
+        /// Head of the answering side's ledger.
+        head: Head,
+        /// Last head of the asking side's ledger that the answering side saw.
+        seen: Option<Head>,
+    },
+    /// The opening follows in one raw frame.
+    Opening,
+    /// The epoch has begun.
+    Active {
+        /// Fresh randomness of the answering side.
+        nonce: [u8; 16],
+    },
+    /// The batch is there.
+    Filled {
+        /// The run of the dealer that dealt it.
+        dealer_run: [u8; 16],
+    },
+    /// Done.
+    Done,
+    /// Not granted.
+    Refused(Refusal),
+}
+
+/// From party Zero to party One on an online channel, before the rounds of a query.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnlineRequest {
+    /// The release.
+    pub release: ReleaseId,
+    /// The task.
+    pub task: String,
+    /// The epoch.
+    pub epoch: [u8; 16],
+    /// The serial that this query burns.
+    pub serial: u64,
+    /// Who asks, as party Zero knows it.
+    pub client: String,
+    /// Queries side by side that the client asks.
+    pub rows: u32,
+    /// Head of party Zero's ledger after its own reservation.
+    pub head: Head,
+}
+
+/// From party One to party Zero: reserved durably as well, or not.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum OnlineReply {
+    /// Durable; the rounds may begin.
+    Reserved {
+        /// Head of party One's ledger after its reservation.
+        head: Head,
+    },
+    /// Nothing was reserved, and nothing will be for this id.
+    Refused(Refusal),
+}
+
+/// From a client to both compute parties. The share of the input follows in one raw frame: 16 bytes
+/// (a seed) to party Zero, 8 bytes per value to party One.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QueryRequest {
+    /// Name of this question; asking again under the same name costs nothing.
+    pub release: ReleaseId,
+    /// The task.
+    pub task: String,
+    /// Public terms of the task as the client knows them.
+    pub task_digest: [u8; 32],
+    /// Queries side by side, at most the task's batch.
+    pub rows: u32,
+}
+
+/// From a compute party to a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum QueryReply {
+    /// This party's share of the label follows in one raw frame of [`AnswerTerms::share_words`] words.
+    Answer(AnswerTerms),
+    /// Not granted.
+    Refused(Refusal),
+}
+
+/// Where an answer comes from and what it cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AnswerTerms {
+    /// Words of this party's share.
+    pub share_words: u32,
+    /// Models that voted.
+    pub owners: u32,
+    /// Where the noise came from.
+    pub noise: Provenance,
+    /// Where the correlated randomness came from.
+    pub preprocessing: String,
+    /// What was charged to each owner, in units of 2^-40.
+    pub charged: u64,
+    /// Rounds between the compute parties.
+    pub rounds: u32,
+    /// Bytes that this party sent in them.
+    pub bytes: u64,
+    /// Correlations (bundles) burnt.
+    pub bundles: u32,
+    /// Whether this is an earlier answer to the same question.
+    pub repeated: bool,
+}
+
+/// From a compute party to the dealer. Answered by [`DealReply`], then one raw frame per serial:
+/// a seed of 16 bytes, and for party One the corrections behind it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DealRequest {
+    /// The task.
+    pub task: String,
+    /// The epoch.
+    pub epoch: [u8; 16],
+    /// Public part and weight mask of each model, in the order of the plan.
+    pub models: Vec<(Network, MaskId)>,
+    /// Digest of the plan.
+    pub plan: [u8; 32],
+    /// First serial.
+    pub first: u64,
+    /// Number of serials.
+    pub count: u32,
+}
+
+/// From the dealer to a compute party.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum DealReply {
+    /// The bundles follow.
+    Dealing {
+        /// This run of the dealer; both parties must see the same.
+        run: [u8; 16],
+        /// Dependent words of each bundle for the asking party.
+        words: u64,
+    },
+    /// Not granted.
+    Refused(Refusal),
+}
+
+/// From a compute party to the dealer, about weight masks.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum MaskRequest {
+    /// Draw a fresh mask (party Zero).
+    Draw,
+    /// This party's seed of a mask.
+    Seed(MaskId),
+    /// The mask is not needed any more (party Zero).
+    Delete(MaskId),
+}
+
+/// From the dealer to a compute party, about weight masks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum MaskReply {
+    /// The mask that was drawn.
+    Drawn(MaskId),
+    /// The asking party's seed follows in one raw frame of 16 bytes.
+    Seed,
+    /// Done.
+    Deleted,
+    /// Not granted.
+    Refused(Refusal),
+}

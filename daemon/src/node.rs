@@ -1,0 +1,423 @@
+//! One running node: its network, its seats, its dealer, its owner and client sides.
+
+use crate::client::Client;
+use crate::compute::{Compute, ComputeLimits};
+use crate::dealer::Dealer;
+use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
+use crate::message::{Obstacle, Refusal};
+use crate::net::{self, Address, Channel, Identity, Incoming, Limits, Network, PeerId, Role};
+use crate::owner::{Owner, PairPeers};
+use crate::registry::{MaskStore, Registry};
+use crate::task::{TaskError, TaskTerms};
+use crate::vault::{StorageKey, private_directory};
+use consilium_config::Node as NodeConfig;
+use consilium_config::{Member, Pair, Roster};
+use consilium_protocol::party::Party;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Questions that may wait at party One.
+const WAITING_MAX: usize = 256;
+/// Requests that may wait for a ledger.
+const LEDGER_QUEUE_MAX: usize = 256;
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// This machine's key is not in the roster.
+    #[error(
+        "the roster {roster} has no member with this node's peer id {peer}; add it there, or check node.identity"
+    )]
+    NotAMember {
+        /// The roster's file.
+        roster: String,
+        /// This node's peer id.
+        peer: PeerId,
+    },
+    /// The roster names this node otherwise.
+    #[error("this node is called {found} in its configuration and {expected} in the roster; use one name")]
+    Name {
+        /// The roster's name.
+        expected: String,
+        /// The configuration's name.
+        found: String,
+    },
+    /// A peer id or address of the roster is not valid.
+    #[error("member {member} of the roster: {explanation}")]
+    Member {
+        /// Its name.
+        member: String,
+        /// What is wrong.
+        explanation: String,
+    },
+    /// A pair that this node belongs to has no dealer.
+    #[error("pair {0} names no dealer; this version needs one")]
+    NoDealer(String),
+    /// A configuration file.
+    #[error(transparent)]
+    Config(#[from] consilium_config::ConfigError),
+    /// A task.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] net::NetError),
+    /// This node's key.
+    #[error(transparent)]
+    Identity(#[from] net::IdentityError),
+    /// Files.
+    #[error(transparent)]
+    Vault(#[from] crate::vault::VaultError),
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] crate::ledger::LedgerError),
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] crate::registry::RegistryError),
+    /// The dealer.
+    #[error(transparent)]
+    Dealer(#[from] Refusal),
+}
+
+/// A running node. [`Node::stop`] ends it in order.
+pub struct Node {
+    shared: Arc<Shared>,
+    running: JoinSet<()>,
+    ledgers: Vec<LedgerThread>,
+}
+
+/// What the node's parts and its administrator see.
+pub struct Shared {
+    pub(crate) me: Member,
+    pub(crate) roster: Roster,
+    pub(crate) network: Network,
+    pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
+    pub(crate) seats: Vec<(String, Arc<Compute>)>,
+    pub(crate) dealer: Option<Arc<Dealer>>,
+    pub(crate) owner: Owner,
+    pub(crate) client: Client,
+    faults: Mutex<u64>,
+}
+
+impl Node {
+    /// Starts everything that the roster asks of this node.
+    ///
+    /// # Errors
+    /// [`NodeError`] says what to change.
+    pub async fn start(config: &NodeConfig) -> Result<Self, NodeError> {
+        let state = &config.place().state;
+        private_directory(state)?;
+        let identity = Arc::new(Identity::load_or_create(&config.place().identity)?);
+        let roster = Roster::load(&config.place().roster)?;
+        let me = own_member(config, &roster, identity.peer_id())?;
+        let key = Arc::new(StorageKey::load_or_create(&state.join("storage.key"))?);
+        let mut tasks = HashMap::new();
+        for task in roster.tasks() {
+            tasks.insert(task.name.to_string(), Arc::new(TaskTerms::new(task)?));
+        }
+        let (network, incoming) = start_network(config, &roster, &identity)?;
+        let mut ledgers = Vec::new();
+        let mut seats = Vec::new();
+        for pair in roster.pairs() {
+            if let Some(seat) = seat_in(pair, &me) {
+                let (compute, ledger) = seat_of(config, &roster, (pair, seat), &network, &key, &tasks)?;
+                ledgers.push(ledger);
+                seats.push((pair.name.to_string(), Arc::new(compute)));
+            }
+        }
+        let deals = roster.pairs().iter().any(|pair| pair.dealer.as_ref() == Some(&me.name));
+        let dealer = if deals {
+            let path = state.join("masks.redb");
+            let masks =
+                if path.exists() { MaskStore::open(&path, key)? } else { MaskStore::create(&path, key)? };
+            Some(Arc::new(Dealer::new(masks)?))
+        } else {
+            None
+        };
+        let deadline = config.network().query_deadline;
+        let name = me.name.to_string();
+        let owner = Owner::new(name, network.clone(), deadline * 4, state.join("published.json"));
+        let client = Client::new(network.clone(), identity, deadline + config.network().round_deadline);
+        let shared = Arc::new(Shared {
+            me,
+            roster,
+            network,
+            tasks,
+            seats,
+            dealer,
+            owner,
+            client,
+            faults: Mutex::new(0),
+        });
+        let mut running = JoinSet::new();
+        running.spawn(accept(shared.clone(), incoming));
+        for (_, compute) in &shared.seats {
+            if compute.seat() == Party::Zero {
+                for task in compute.tasks() {
+                    running.spawn(compute.clone().keep(task.name().to_owned()));
+                }
+            }
+        }
+        tracing::info!(member = %shared.me.name, peer = %shared.network.peer_id(), "the node is up");
+        Ok(Self { shared, running, ledgers })
+    }
+
+    /// What the administrator sees.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Stops serving, closes the network and the stores. Queries in progress fail on the other side.
+    pub async fn stop(mut self) {
+        self.running.shutdown().await;
+        for (_, compute) in &self.shared.seats {
+            for task in compute.tasks() {
+                compute.end_epoch(task.name());
+            }
+        }
+        self.shared.network.shutdown().await;
+        for ledger in self.ledgers {
+            ledger.stop();
+        }
+        tracing::info!("the node has stopped");
+    }
+}
+
+impl Shared {
+    /// The task of this name.
+    pub(crate) fn task(&self, name: &str) -> Result<Arc<TaskTerms>, Refusal> {
+        let known: Vec<&str> = self.tasks.keys().map(String::as_str).collect();
+        let unknown = || {
+            let text = format!("no task {name:?} in the roster; it has {}", known.join(", "));
+            Refusal::new(Obstacle::Task, text)
+        };
+        self.tasks.get(name).cloned().ok_or_else(unknown)
+    }
+
+    /// The compute parties of a task.
+    pub(crate) fn pair_of(&self, terms: &TaskTerms) -> Result<PairPeers, Refusal> {
+        let seats = self.roster.seats_of(&terms.roster);
+        let seats = seats.ok_or_else(|| Refusal::new(Obstacle::Task, "the roster lacks the task's pair"))?;
+        let peer = |member: &Member| {
+            member.peer.as_str().parse::<PeerId>().map_err(|error| Refusal::new(Obstacle::Task, error))
+        };
+        Ok([peer(seats.zero)?, peer(seats.one)?])
+    }
+
+    /// Addresses that the network listens on.
+    pub fn listening(&self) -> Vec<Address> {
+        self.network.listening()
+    }
+
+    /// Channels that ended in an error since the start.
+    pub fn faults(&self) -> u64 {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_fault(&self) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+    }
+}
+
+fn own_member(config: &NodeConfig, roster: &Roster, peer: PeerId) -> Result<Member, NodeError> {
+    let file = config.place().roster.display().to_string();
+    let me = roster.member_by_peer(&peer.to_string()).ok_or(NodeError::NotAMember { roster: file, peer })?;
+    if me.name != *config.name() {
+        return Err(NodeError::Name { expected: me.name.to_string(), found: config.name().to_string() });
+    }
+    Ok(me.clone())
+}
+
+fn seat_in(pair: &Pair, me: &Member) -> Option<Party> {
+    if pair.zero == me.name {
+        Some(Party::Zero)
+    } else if pair.one == me.name {
+        Some(Party::One)
+    } else {
+        None
+    }
+}
+
+fn peer_of(member: &Member) -> Result<PeerId, NodeError> {
+    member.peer.as_str().parse().map_err(|error: net::PeerIdError| NodeError::Member {
+        member: member.name.to_string(),
+        explanation: error.to_string(),
+    })
+}
+
+fn start_network(
+    config: &NodeConfig,
+    roster: &Roster,
+    identity: &Arc<Identity>,
+) -> Result<(Network, Incoming), NodeError> {
+    let settings = config.network();
+    let address = |member: &str, text: &str| {
+        text.parse::<Address>()
+            .map_err(|error| NodeError::Member { member: member.to_owned(), explanation: error.to_string() })
+    };
+    let mut members = Vec::new();
+    for member in roster.members() {
+        let peer = peer_of(member)?;
+        if peer == identity.peer_id() {
+            continue;
+        }
+        let addresses = member.addresses.iter().map(|text| address(member.name.as_str(), text.as_str()));
+        members.push(net::Member { peer, addresses: addresses.collect::<Result<_, _>>()? });
+    }
+    let listen = settings.listen.iter().map(|text| address(config.name().as_str(), text.as_str()));
+    let limits = Limits {
+        connections_per_peer_max: settings.connections_per_peer_max,
+        inbound_channels_per_peer_max: settings.streams_per_peer_max as usize,
+        outbound_channels_per_peer_max: settings.streams_per_peer_max as usize,
+        frame_bytes_max: settings.frame_bytes_max as usize,
+        handshake_within: settings.dial_timeout,
+        ..Limits::default()
+    };
+    let settings = net::Settings {
+        identity: (**identity).clone(),
+        listen: listen.collect::<Result<_, _>>()?,
+        members,
+        limits,
+    };
+    Ok(Network::start(settings)?)
+}
+
+fn seat_of(
+    config: &NodeConfig,
+    roster: &Roster,
+    (pair, seat): (&Pair, Party),
+    network: &Network,
+    key: &Arc<StorageKey>,
+    tasks: &HashMap<String, Arc<TaskTerms>>,
+) -> Result<(Compute, LedgerThread), NodeError> {
+    let seats = roster.seats(pair).ok_or_else(|| NodeError::NoDealer(pair.name.to_string()))?;
+    let dealer = seats.dealer.ok_or_else(|| NodeError::NoDealer(pair.name.to_string()))?;
+    let other = if seat == Party::Zero { seats.one } else { seats.zero };
+    let folder = config.place().state.join("pairs").join(pair.name.as_str());
+    private_directory(&config.place().state.join("pairs"))?;
+    private_directory(&folder)?;
+    let (books, models) = (folder.join("ledger.redb"), folder.join("models"));
+    // Models without a ledger are not a new seat: an empty ledger would give all budgets back.
+    let new = !books.exists() && !models.exists();
+    let ledger = if new { Ledger::create(&books, key.clone())? } else { Ledger::open(&books, key.clone())? };
+    let registry = if models.exists() {
+        Registry::open(&models, key.clone())?
+    } else {
+        Registry::create(&models, key.clone())?
+    };
+    let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
+    let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
+    let settings = config.network();
+    let pools = config.pools();
+    let compute = Compute {
+        seat,
+        other: peer_of(other)?,
+        other_name: other.name.to_string(),
+        dealer: peer_of(dealer)?,
+        network: network.clone(),
+        registry,
+        ledger,
+        tasks: served.map(|(name, terms)| (name.clone(), terms.clone())).collect(),
+        roster_digest: roster.digest().to_bytes(),
+        limits: ComputeLimits {
+            round_deadline: settings.round_deadline,
+            query_deadline: settings.query_deadline,
+            refill_batch_queries: pools.refill_batch_queries,
+            prepared_max: pools.prepared_max as usize,
+            pool_bytes_max: pools.bytes_max,
+            waiting_max: WAITING_MAX,
+        },
+        epochs: Mutex::default(),
+        changing: tokio::sync::Mutex::new(()),
+        idle: Mutex::default(),
+        waiting: Default::default(),
+        spare: tokio::sync::Notify::new(),
+        refill_fault: Mutex::default(),
+    };
+    Ok((compute, thread))
+}
+
+/// Hands every incoming channel to the part that serves it. Ends with the network.
+async fn accept(shared: Arc<Shared>, mut incoming: Incoming) {
+    let mut serving = JoinSet::new();
+    loop {
+        tokio::select! {
+            arrival = incoming.next() => match arrival {
+                Some((peer, role, channel)) => {
+                    serving.spawn(serve(shared.clone(), peer, role, channel));
+                }
+                None => break,
+            },
+            Some(_) = serving.join_next() => {}
+        }
+    }
+    serving.shutdown().await;
+}
+
+async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) {
+    let Some(member) = shared.roster.member_by_peer(&peer.to_string()) else { return };
+    let name = member.name.to_string();
+    let served = match role {
+        Role::Query => match shared.first_seat() {
+            Some(compute) => compute.serve_client(channel, name.clone()).await,
+            None => return,
+        },
+        Role::Publish => match shared.first_seat() {
+            Some(compute) => compute.serve_owner(channel, name.clone()).await,
+            None => return,
+        },
+        Role::Online | Role::Pair => match shared.seats.iter().find(|(_, compute)| compute.other == peer) {
+            Some((_, compute)) if role == Role::Online => compute.clone().serve_online(channel).await,
+            Some((_, compute)) => compute.clone().serve_pair(channel).await,
+            None => return,
+        },
+        Role::Deal => serve_deal(&shared, member, channel).await,
+        Role::Mask => match (&shared.dealer, shared.dealt_seat(member)) {
+            (Some(dealer), Some(seat)) => dealer.mask(channel, seat).await,
+            _ => return,
+        },
+        Role::Status => return,
+    };
+    if let Err(error) = served {
+        shared.note_fault();
+        tracing::debug!(member = name, role = role.name(), "a channel ended: {error}");
+    }
+}
+
+impl Shared {
+    fn first_seat(&self) -> Option<Arc<Compute>> {
+        self.seats.first().map(|(_, compute)| compute.clone())
+    }
+
+    /// The seat of a member in a pair that this node deals for.
+    fn dealt_seat(&self, member: &Member) -> Option<Party> {
+        let pairs = self.roster.pairs().iter().filter(|pair| pair.dealer.as_ref() == Some(&self.me.name));
+        pairs.into_iter().find_map(|pair| seat_in(pair, member))
+    }
+}
+
+async fn serve_deal(
+    shared: &Arc<Shared>,
+    member: &Member,
+    mut channel: Channel,
+) -> Result<(), net::ChannelError> {
+    use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX};
+    let request: DealRequest = channel.receive_value(MESSAGE_BYTES_MAX).await?;
+    let terms = shared.tasks.get(&request.task).cloned();
+    let pair = terms.as_ref().and_then(|terms| shared.roster.pair(terms.roster.pair.as_str()));
+    let seat = pair
+        .filter(|pair| pair.dealer.as_ref() == Some(&shared.me.name))
+        .and_then(|pair| seat_in(pair, member));
+    match (&shared.dealer, terms, seat) {
+        (Some(dealer), Some(terms), Some(seat)) => dealer.clone().deal(channel, seat, request, terms).await,
+        _ => {
+            let text = format!("this node does not deal for {} in task {}", member.name, request.task);
+            channel.send_value(&DealReply::Refused(Refusal::new(Obstacle::NotAllowed, text))).await
+        }
+    }
+}
+
+/// How long an administrator's request may take beside the deadlines of the network.
+pub const ADMIN_WITHIN: Duration = Duration::from_secs(600);
