@@ -1,8 +1,21 @@
-//! Consilium.
+//! The daemon of a Consilium member: network, seats, stores, command line.
+//!
+//! Only [`net`] names libp2p; only [`cli`] and [`demo`] print.
 
-pub mod datasets;
-pub mod ledger;
 pub mod net;
-pub mod registry;
-pub mod training;
 pub mod vault;
+pub mod ledger;
+pub mod registry;
+pub mod task;
+pub mod message;
+pub mod dealer;
+pub mod compute;
+pub mod owner;
+pub mod client;
+pub mod node;
+pub mod admin;
+pub mod telemetry;
+pub mod datasets;
+pub mod training;
+pub mod demo;
+pub mod cli;

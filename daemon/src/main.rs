@@ -1,2 +1,5 @@
 //! The `consilium` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    consilium::cli::run()
+}

@@ -1,0 +1,72 @@
+//! The administrator's side door: a unix socket that only the node's own user (and root) may open.
+//!
+//! One request is one message; a model file follows `Publish` in one raw frame. The command line is
+//! its only intended client.
+
+mod serve;
+mod status;
+
+pub use serve::{AdminError, Door, call, publish};
+pub use status::{Level, MemberStatus, Report, SeatStatus, TaskStatus};
+
+use crate::client::Answer;
+use crate::ledger::ReleaseId;
+use crate::message::Refusal;
+use crate::owner::Published;
+use crate::registry::ModelId;
+use serde::{Deserialize, Serialize};
+
+/// Longest administrator's message.
+pub const ADMIN_BYTES_MAX: usize = 64 << 20;
+
+/// From the command line to the node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum AdminRequest {
+    /// What the node does.
+    Status,
+    /// Publish the ONNX model that follows in one raw frame.
+    Publish {
+        /// The task.
+        task: String,
+    },
+    /// The book of published models.
+    Models,
+    /// Withdraw a model.
+    Withdraw {
+        /// The model.
+        model: ModelId,
+    },
+    /// Ask a question.
+    Ask {
+        /// The task.
+        task: String,
+        /// One or more rows of raw values.
+        rows: Vec<Vec<f64>>,
+        /// Name of the question, to ask it again without a charge; drawn if absent.
+        release: Option<ReleaseId>,
+    },
+}
+
+/// From the node to the command line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum AdminReply {
+    /// What the node does.
+    Status(Box<Report>),
+    /// The model is ready to vote.
+    Published {
+        /// The entry in the book.
+        entry: Published,
+        /// What the importer dropped or folded.
+        warnings: Vec<String>,
+    },
+    /// The book of published models.
+    Models(Vec<Published>),
+    /// The model is gone.
+    Withdrawn,
+    /// The answer.
+    Answer(Box<Answer>),
+    /// Not granted.
+    Refused(Refusal),
+}

@@ -1,0 +1,185 @@
+//! The socket, on both sides.
+
+use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, Report};
+use crate::message::{Obstacle, Refusal};
+use crate::net::{Channel, ChannelError};
+use crate::node::Shared;
+use consilium_protocol::model::{FILE_BYTES_MAX, import_for};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+/// Administrators at the same time.
+const VISITORS_MAX: usize = 32;
+
+/// Why the node's socket cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nobody listens.
+    #[error("cannot reach the node at {path}: {source}; is it running? (`consilium daemon --config FILE`)")]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The socket cannot be made.
+    #[error("cannot listen on {path}: {source}")]
+    Listen {
+        /// The socket.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another node already listens.
+    #[error("another node already listens on {0}; stop it first, or give this one another state folder")]
+    Taken(PathBuf),
+    /// The conversation broke off.
+    #[error("the node broke off: {0}")]
+    Channel(#[from] ChannelError),
+}
+
+/// The listening socket; the file goes when it is dropped.
+#[derive(Debug)]
+pub struct Door {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Door {
+    /// Opens the socket, for this user alone. A file that a killed node left behind is replaced.
+    ///
+    /// # Errors
+    /// Another node listens there, or the folder does not allow it.
+    pub async fn open(path: &Path) -> Result<Self, AdminError> {
+        if path.exists() {
+            if UnixStream::connect(path).await.is_ok() {
+                return Err(AdminError::Taken(path.to_owned()));
+            }
+            let _ = std::fs::remove_file(path);
+        }
+        let failed = |source| AdminError::Listen { path: path.to_owned(), source };
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned() })
+    }
+
+    /// Serves administrators until dropped.
+    pub async fn serve(self, shared: Arc<Shared>) {
+        let mut visitors = JoinSet::new();
+        loop {
+            tokio::select! {
+                arrival = self.listener.accept(), if visitors.len() < VISITORS_MAX => match arrival {
+                    Ok((stream, _)) => {
+                        visitors.spawn(converse(Channel::local(stream), shared.clone()));
+                    }
+                    Err(error) => tracing::warn!("an administrator's connection failed: {error}"),
+                },
+                Some(_) = visitors.join_next() => {}
+            }
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn converse(mut channel: Channel, shared: Arc<Shared>) {
+    loop {
+        let request: AdminRequest = match channel.receive_value(ADMIN_BYTES_MAX).await {
+            Ok(request) => request,
+            Err(ChannelError::Closed) => return,
+            Err(error) => return tracing::debug!("an administrator's connection ended: {error}"),
+        };
+        let reply = answer(&mut channel, &shared, request).await.unwrap_or_else(AdminReply::Refused);
+        if let Err(error) = channel.send_value(&reply).await {
+            return tracing::debug!("an administrator left: {error}");
+        }
+    }
+}
+
+async fn answer(
+    channel: &mut Channel,
+    shared: &Arc<Shared>,
+    request: AdminRequest,
+) -> Result<AdminReply, Refusal> {
+    match request {
+        AdminRequest::Status => Ok(AdminReply::Status(Box::new(Report::of(shared).await))),
+        AdminRequest::Publish { task } => {
+            let failed = |error: ChannelError| Refusal::new(Obstacle::Request, error);
+            let file = channel.receive(FILE_BYTES_MAX).await.map_err(failed)?;
+            let terms = shared.task(&task)?;
+            let input = terms.roster.input;
+            let imported = tokio::task::spawn_blocking(move || import_for(&file, Some(input))).await;
+            let imported = imported.map_err(|error| Refusal::new(Obstacle::Local, error))?;
+            let imported = imported.map_err(|error| Refusal::new(Obstacle::Model, error))?;
+            let pair = shared.pair_of(&terms)?;
+            let entry = shared.owner.publish(&terms, pair, imported.model).await?;
+            Ok(AdminReply::Published { entry, warnings: imported.warnings })
+        }
+        AdminRequest::Models => Ok(AdminReply::Models(shared.owner.published()?)),
+        AdminRequest::Withdraw { model } => {
+            let book = shared.owner.published()?;
+            let entry = book.iter().find(|entry| entry.model == model);
+            let unknown = || Refusal::new(Obstacle::Model, format!("this node published no model {model}"));
+            let terms = shared.task(&entry.ok_or_else(unknown)?.task)?;
+            shared.owner.withdraw(shared.pair_of(&terms)?, model).await?;
+            Ok(AdminReply::Withdrawn)
+        }
+        AdminRequest::Ask { task, rows, release } => {
+            let terms = shared.task(&task)?;
+            let rows = normalised(&terms, rows)?;
+            let answer = shared.client.ask(&terms, shared.pair_of(&terms)?, &rows, release).await?;
+            Ok(AdminReply::Answer(Box::new(answer)))
+        }
+    }
+}
+
+/// Applies the task's public normalisation to raw rows and clips to its public bound.
+fn normalised(terms: &crate::task::TaskTerms, mut rows: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, Refusal> {
+    let Some(features) = &terms.roster.features else { return Ok(rows) };
+    let bound = terms.roster.input_abs_max;
+    for (index, row) in rows.iter_mut().enumerate() {
+        if row.len() != features.offset.len() {
+            let text =
+                format!("row {index} has {} values, the task takes {}", row.len(), features.offset.len());
+            return Err(Refusal::new(Obstacle::Request, text));
+        }
+        for (at, value) in row.iter_mut().enumerate() {
+            *value = features.normalise(at, *value).clamp(-bound, bound);
+        }
+    }
+    Ok(rows)
+}
+
+/// One request to the node behind the socket `path`.
+///
+/// # Errors
+/// [`AdminError`]; a refusal is a reply.
+pub async fn call(path: &Path, request: &AdminRequest) -> Result<AdminReply, AdminError> {
+    let mut channel = connect(path).await?;
+    channel.send_value(request).await?;
+    Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
+}
+
+/// Publishes the bytes of an ONNX file.
+///
+/// # Errors
+/// As [`call`].
+pub async fn publish(path: &Path, task: String, file: &[u8]) -> Result<AdminReply, AdminError> {
+    let mut channel = connect(path).await?.with_frame_bytes_max(FILE_BYTES_MAX);
+    channel.send_value(&AdminRequest::Publish { task }).await?;
+    channel.send(file).await?;
+    Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
+}
+
+async fn connect(path: &Path) -> Result<Channel, AdminError> {
+    let stream = UnixStream::connect(path).await;
+    stream.map(Channel::local).map_err(|source| AdminError::Unreachable { path: path.to_owned(), source })
+}

@@ -1,0 +1,158 @@
+//! What a node tells its administrator.
+
+use crate::compute::Compute;
+use crate::node::Shared;
+use consilium_protocol::party::Party;
+use serde::{Deserialize, Serialize};
+
+/// The state of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Name in the roster.
+    pub name: String,
+    /// Peer id.
+    pub peer: String,
+    /// Addresses listened on.
+    pub listening: Vec<String>,
+    /// The other members.
+    pub members: Vec<MemberStatus>,
+    /// Seats of this node.
+    pub seats: Vec<SeatStatus>,
+    /// Whether this node deals correlated randomness.
+    pub dealer: bool,
+    /// Channels that ended in an error since the start.
+    pub faults: u64,
+}
+
+/// Another member as seen from here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberStatus {
+    /// Name in the roster.
+    pub name: String,
+    /// Roles in the roster.
+    pub roles: Vec<String>,
+    /// Whether a connection stands.
+    pub connected: bool,
+    /// Last measured round trip.
+    pub round_trip_ms: Option<f64>,
+    /// Why the last dial failed.
+    pub fault: Option<String>,
+}
+
+/// A seat in a pair of compute parties.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeatStatus {
+    /// Name of the pair.
+    pub pair: String,
+    /// The seat.
+    pub seat: Party,
+    /// The tasks served.
+    pub tasks: Vec<TaskStatus>,
+    /// Why the last refill failed.
+    pub refill_fault: Option<String>,
+}
+
+/// A task at a seat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaskStatus {
+    /// Its name.
+    pub task: String,
+    /// Models that may vote.
+    pub models_ready: usize,
+    /// Owners in the roster.
+    pub owners: usize,
+    /// The pool, while an epoch is in force.
+    pub pool: Option<Level>,
+    /// Rounds of one query.
+    pub rounds: Option<u32>,
+    /// Bytes that this party sends in one query.
+    pub bytes: Option<u64>,
+    /// How labels are released.
+    pub mechanism: String,
+    /// Answers given.
+    pub answered: u64,
+    /// Largest privacy loss of any owner so far.
+    pub epsilon_spent: Option<f64>,
+    /// What every owner accepts in all.
+    pub epsilon_budget: Option<f64>,
+}
+
+/// Bundles of correlated randomness.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Level {
+    /// At hand.
+    pub left: u64,
+    /// Used in this epoch.
+    pub used: u64,
+    /// Low watermark.
+    pub low: u32,
+    /// High watermark.
+    pub high: u32,
+}
+
+impl Report {
+    /// Reads the state of a node.
+    pub async fn of(shared: &Shared) -> Self {
+        let states = shared.network.peers();
+        let members = shared.roster.members().iter().filter(|member| member.name != shared.me.name);
+        let status = |member: &consilium_config::Member| {
+            let state = states.iter().find(|state| state.peer.to_string() == member.peer.as_str());
+            MemberStatus {
+                name: member.name.to_string(),
+                roles: member.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+                connected: state.is_some_and(|state| state.connected),
+                round_trip_ms: state.and_then(|s| s.round_trip).map(|time| time.as_secs_f64() * 1e3),
+                fault: state.and_then(|state| state.dial_fault.as_ref()).map(ToString::to_string),
+            }
+        };
+        let members = members.map(status).collect();
+        let mut seats = Vec::new();
+        for (pair, compute) in &shared.seats {
+            seats.push(seat(pair, compute).await);
+        }
+        Self {
+            name: shared.me.name.to_string(),
+            peer: shared.network.peer_id().to_string(),
+            listening: shared.listening().iter().map(ToString::to_string).collect(),
+            members,
+            seats,
+            dealer: shared.dealer.is_some(),
+            faults: shared.faults(),
+        }
+    }
+}
+
+async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
+    let mut tasks = Vec::new();
+    for terms in compute.tasks() {
+        let epoch = compute.epoch(terms.name());
+        let pool = epoch.as_ref().map(|epoch| {
+            let (left, used) = epoch.level();
+            Level { left, used, low: terms.roster.stock.low, high: terms.roster.stock.high }
+        });
+        let cost = epoch.as_ref().map(|epoch| epoch.plan().cost());
+        let report = compute.ledger().report(terms.name().to_owned()).await.ok();
+        let most = report.as_ref().and_then(|report| report.owners.iter().map(|owner| owner.spent).max());
+        tasks.push(TaskStatus {
+            task: terms.name().to_owned(),
+            models_ready: compute.ready_models(terms.name()),
+            owners: terms.roster.owners.len(),
+            pool,
+            rounds: cost.map(|cost| cost.rounds),
+            bytes: cost.map(|cost| cost.bytes),
+            mechanism: terms.mechanism.to_string(),
+            answered: report.as_ref().map_or(0, |report| report.answered),
+            epsilon_spent: terms.budget.and_then(|_| terms.epsilon_spent(most.unwrap_or(0))),
+            epsilon_budget: terms
+                .budget
+                .map(|budget| budget.epsilon.numerator() as f64 / budget.epsilon.denominator() as f64),
+        });
+    }
+    tasks.sort_by(|a, b| a.task.cmp(&b.task));
+    SeatStatus { pair: pair.to_owned(), seat: compute.seat(), tasks, refill_fault: compute.refill_fault() }
+}

@@ -1,0 +1,76 @@
+//! `consilium status`: what the node does.
+
+use super::NodeArgs;
+use super::output::{print_json, request, table, unexpected};
+use crate::admin::{AdminReply, AdminRequest, Report, SeatStatus};
+use clap::Args;
+use miette::Result;
+
+/// Arguments of `consilium status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> Result<()> {
+    let AdminReply::Status(report) = request(&args.node, &AdminRequest::Status)? else {
+        return Err(unexpected());
+    };
+    if args.node.json {
+        return print_json(&report);
+    }
+    println!("{} ({})", report.name, report.peer);
+    println!(
+        "listening on {}",
+        if report.listening.is_empty() { "nothing".into() } else { report.listening.join(", ") }
+    );
+    if report.dealer {
+        println!("deals correlated randomness");
+    }
+    members(&report);
+    report.seats.iter().for_each(seat);
+    Ok(())
+}
+
+fn members(report: &Report) {
+    let mut rows = table(&["member", "roles", "connection", "round trip"]);
+    for member in &report.members {
+        let connection = match (&member.fault, member.connected) {
+            (_, true) => "up".to_owned(),
+            (Some(fault), false) => fault.clone(),
+            (None, false) => "none".to_owned(),
+        };
+        let trip = member.round_trip_ms.map_or_else(String::new, |ms| format!("{ms:.1} ms"));
+        rows.add_row([member.name.clone(), member.roles.join(", "), connection, trip]);
+    }
+    println!("{rows}");
+}
+
+fn seat(seat: &SeatStatus) {
+    println!("pair {}: party {}", seat.pair, seat.seat);
+    let mut rows = table(&["task", "models", "pool", "used", "rounds", "release", "answers", "epsilon"]);
+    for task in &seat.tasks {
+        let pool = task
+            .pool
+            .map_or_else(|| "no epoch".into(), |pool| format!("{} ({}-{})", pool.left, pool.low, pool.high));
+        let epsilon = match (task.epsilon_spent, task.epsilon_budget) {
+            (Some(spent), Some(budget)) => format!("{spent:.2} of {budget:.2}"),
+            _ => "-".to_owned(),
+        };
+        rows.add_row([
+            task.task.clone(),
+            format!("{} of {}", task.models_ready, task.owners),
+            pool,
+            task.pool.map_or_else(String::new, |pool| pool.used.to_string()),
+            task.rounds.map_or_else(String::new, |rounds| rounds.to_string()),
+            task.mechanism.clone(),
+            task.answered.to_string(),
+            epsilon,
+        ]);
+    }
+    println!("{rows}");
+    if let Some(fault) = &seat.refill_fault {
+        println!("the pool cannot be refilled: {fault}");
+    }
+}

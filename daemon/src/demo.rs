@@ -1,0 +1,62 @@
+//! A whole consortium on one machine: real processes, real sockets, real data, one report.
+
+#![allow(clippy::print_stdout, reason = "the report is for people, or JSON on standard output")]
+
+mod measure;
+mod report;
+mod scenario;
+mod tour;
+mod world;
+
+pub use measure::{Measured, Progress, evaluate};
+pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
+pub use scenario::{Hospital, Releases, Scenario, ScenarioError, breast_cancer, train_all};
+pub use world::{Process, World, WorldError, names, tasks};
+
+use clap::Args;
+use miette::{IntoDiagnostic, Result};
+use std::path::PathBuf;
+
+/// Arguments of `consilium demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Hospitals, each with its own disjoint part of the training data
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=40))]
+    owners: u16,
+    /// Held-out patients to ask about
+    #[arg(long, default_value_t = 114, value_parser = clap::value_parser!(u16).range(1..=114))]
+    queries: u16,
+    /// Seed of the split and of the training
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Keep configuration, state and logs of all processes in this folder
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// Print one JSON object instead of the report
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `consilium demo`.
+///
+/// # Errors
+/// A process failed, or the consortium gave a wrong answer.
+pub fn run(args: &DemoArgs) -> Result<()> {
+    let progress = measure::Progress::new(!args.json);
+    let scenario =
+        scenario::breast_cancer(usize::from(args.owners), args.seed, &progress).into_diagnostic()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .into_diagnostic()?;
+    let measured =
+        runtime.block_on(evaluate(&scenario, usize::from(args.queries), args.keep.as_deref(), &progress))?;
+    let report = Report::new(&scenario, &measured);
+    if args.json {
+        println!("{}", serde_json::to_string(&report).into_diagnostic()?);
+    } else {
+        report.print(&scenario, &measured);
+    }
+    report.verdict()
+}

@@ -1,0 +1,300 @@
+//! The figures of a run, for machines and for people.
+
+use super::measure::Measured;
+use super::scenario::Scenario;
+use super::tour;
+use super::world::tasks;
+use crate::client::Answer;
+use comfy_table::Table;
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use miette::{Result, miette};
+use serde::Serialize;
+
+/// Private accuracy may differ from the float ensemble's by this much.
+const ACCURACY_GAP_MAX: f64 = 0.005;
+/// Share of queries that rounding may decide.
+const NEAR_TIES_MAX: f64 = 0.005;
+
+/// One run as one JSON object. Later versions add fields and rename none.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The scenario.
+    pub scenario: String,
+    /// Model owners.
+    pub owners: usize,
+    /// Queries asked.
+    pub queries: usize,
+    /// Processes beside this one.
+    pub processes: usize,
+    /// Where the correlated randomness came from.
+    pub source: String,
+    /// Where the noise came from.
+    pub noise: String,
+    /// Exact private labels against the oracle's.
+    pub agreement: Agreement,
+    /// Shares of right labels.
+    pub accuracy: Accuracy,
+    /// Question to answer, exact release.
+    pub latency_ms: Latency,
+    /// Between the compute parties, per exact query.
+    pub online: Online,
+    /// Bundles of party Zero, all tasks.
+    pub correlations: Correlations,
+    /// The service with a budget.
+    pub privacy: Privacy,
+    /// Seconds of publishing (with filling the pools) and of asking.
+    pub seconds: [f64; 2],
+}
+
+/// Exact private labels against the clear-text fixed-point oracle.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Agreement {
+    /// Queries whose oracle margin exceeds the plan's rounding bound.
+    pub certain: usize,
+    /// Of these, private labels that equal the oracle's.
+    pub equal: usize,
+    /// Queries that rounding could decide.
+    pub near_ties: usize,
+    /// Of these, private labels that equal the oracle's.
+    pub near_ties_equal: usize,
+    /// `equal / certain`.
+    pub rate: f64,
+}
+
+/// Shares of right labels.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Accuracy {
+    /// One hospital alone, mean.
+    pub owner_mean: f64,
+    /// Majority of the float models.
+    pub ensemble_float: f64,
+    /// Exact private release.
+    pub private_exact: f64,
+    /// Noisy private release, evaluation ledger.
+    pub private_dp: f64,
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Latency {
+    /// Half of the queries are faster.
+    pub median: f64,
+    /// 95 of 100 queries are faster.
+    pub p95: f64,
+}
+
+/// Per query.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Online {
+    /// Simultaneous exchanges.
+    pub rounds: u32,
+    /// Bytes in both directions.
+    pub bytes: u64,
+}
+
+/// Bundles, one for each query.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Correlations {
+    /// Burnt.
+    pub used: u64,
+    /// At hand.
+    pub left: u64,
+}
+
+/// The promise to each owner.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Privacy {
+    /// Noise and its deviation.
+    pub mechanism: String,
+    /// Whose data one promise covers.
+    pub unit: String,
+    /// Budget of the service.
+    pub epsilon: f64,
+    /// Probability with which the promise may fail.
+    pub delta: f64,
+    /// Epsilon spent by the service when it refused.
+    pub spent: f64,
+    /// Answers that the budget paid for.
+    pub budget: usize,
+    /// True epsilon of the evaluation ledger, which answered all queries.
+    pub evaluation_epsilon: f64,
+}
+
+impl Report {
+    /// Counts.
+    pub fn new(scenario: &Scenario, measured: &Measured) -> Self {
+        let label = |answer: &Answer| answer.labels.first().map_or(usize::MAX, |label| *label as usize);
+        let exact: Vec<usize> = measured.exact.iter().map(label).collect();
+        let noisy: Vec<usize> = measured.noisy.iter().map(label).collect();
+        let first = measured.exact.first();
+        let status = |name: &str| measured.tasks.iter().find(|task| task.task == name);
+        let spent = |name: &str| status(name).and_then(|task| task.epsilon_spent).unwrap_or(0.0);
+        let pools = || measured.tasks.iter().filter_map(|task| task.pool);
+        Self {
+            scenario: scenario.name.clone(),
+            owners: scenario.hospitals.len(),
+            queries: exact.len(),
+            processes: measured.processes,
+            source: first.map_or_else(String::new, |answer| answer.terms.preprocessing.clone()),
+            noise: measured.noisy.first().map_or_else(String::new, |answer| answer.terms.noise.to_string()),
+            agreement: agreement(&exact, measured),
+            accuracy: Accuracy {
+                owner_mean: measured.owner_mean,
+                ensemble_float: share_right(&measured.float, &measured.truth),
+                private_exact: share_right(&exact, &measured.truth),
+                private_dp: share_right(&noisy, &measured.truth),
+            },
+            latency_ms: latency(measured.exact.iter().map(|answer| answer.milliseconds).collect()),
+            online: Online {
+                rounds: first.map_or(0, |answer| answer.terms.rounds),
+                bytes: first.map_or(0, |answer| 2 * answer.terms.bytes),
+            },
+            correlations: Correlations {
+                used: pools().map(|pool| pool.used).sum(),
+                left: pools().map(|pool| pool.left).sum(),
+            },
+            privacy: Privacy {
+                mechanism: status(tasks::SERVICE).map_or_else(String::new, |task| task.mechanism.clone()),
+                unit: "owner".into(),
+                epsilon: status(tasks::SERVICE).and_then(|task| task.epsilon_budget).unwrap_or(0.0),
+                delta: scenario.releases.delta.parse().unwrap_or(0.0),
+                spent: spent(tasks::SERVICE),
+                budget: measured.served,
+                evaluation_epsilon: spent(tasks::EVALUATION),
+            },
+            seconds: measured.seconds,
+        }
+    }
+
+    /// An error where the run contradicts what the product promises.
+    ///
+    /// # Errors
+    /// A label differs from the oracle's, too many near ties, an accuracy gap, or a service that
+    /// never refused.
+    pub fn verdict(&self) -> Result<()> {
+        let agreement = &self.agreement;
+        if agreement.equal != agreement.certain {
+            return Err(miette!(
+                "{} of {} certain labels differ from the oracle's",
+                agreement.certain - agreement.equal,
+                agreement.certain
+            ));
+        }
+        if agreement.near_ties as f64 > NEAR_TIES_MAX * self.queries as f64 {
+            return Err(miette!("{} of {} queries are near ties", agreement.near_ties, self.queries));
+        }
+        let gap = (self.accuracy.private_exact - self.accuracy.ensemble_float).abs();
+        if gap > ACCURACY_GAP_MAX {
+            return Err(miette!("private accuracy is {gap:.4} away from the float ensemble's"));
+        }
+        if self.privacy.spent > self.privacy.epsilon {
+            return Err(miette!("the service spent more than its budget"));
+        }
+        Ok(())
+    }
+
+    /// Prints the report for people.
+    pub fn print(&self, scenario: &Scenario, measured: &Measured) {
+        println!(
+            "\n{} {} hospitals, {} questions, {} processes.",
+            scenario.title, self.owners, self.queries, self.processes
+        );
+        println!("Data: {}\n", scenario.credit);
+        let percent = |share: f64| format!("{:.1} %", share * 100.0);
+        let mut rows = table(&["who answers", "right", "who learns what"]);
+        rows.add_row([
+            "one hospital alone (mean)",
+            &percent(self.accuracy.owner_mean),
+            "the hospital sees the patient",
+        ]);
+        rows.add_row([
+            "all hospitals, plaintext majority",
+            &percent(self.accuracy.ensemble_float),
+            "everyone's model and the patient in one place",
+        ]);
+        rows.add_row([
+            "Consilium, exact release",
+            &percent(self.accuracy.private_exact),
+            "the client learns the label, nobody anything else",
+        ]);
+        rows.add_row([
+            "Consilium, noisy release",
+            &percent(self.accuracy.private_dp),
+            "the same, with a privacy promise to every hospital",
+        ]);
+        println!("{rows}");
+        let agreement = &self.agreement;
+        println!(
+            "\nlabels as the plaintext oracle: {} of {} certain; {} near ties ({} equal)",
+            agreement.equal, agreement.certain, agreement.near_ties, agreement.near_ties_equal
+        );
+        println!("latency: median {:.1} ms, p95 {:.1} ms", self.latency_ms.median, self.latency_ms.p95);
+        println!(
+            "online, per query: {} rounds, {:.1} kB in both directions",
+            self.online.rounds,
+            self.online.bytes as f64 / 1e3
+        );
+        println!(
+            "correlated randomness: {} bundles used, {} left, from a {}",
+            self.correlations.used, self.correlations.left, self.source
+        );
+        let privacy = &self.privacy;
+        println!(
+            "\nprivacy: {}; noise: {}; unit: one {}'s whole data",
+            privacy.mechanism, self.noise, privacy.unit
+        );
+        println!(
+            "the service with epsilon {} (delta {:e}) gave {} answers, spent epsilon {:.2}, and then refused",
+            privacy.epsilon, privacy.delta, privacy.budget, privacy.spent
+        );
+        if let Some(refusal) = &measured.refusal {
+            println!("  \"{}\"", refusal.explanation);
+        }
+        println!(
+            "the accuracy of noisy answers comes from an evaluation ledger of epsilon {:.1}: no promise worth the name",
+            privacy.evaluation_epsilon
+        );
+        tour::print(scenario, self);
+        if let Some(folder) = &measured.state {
+            println!("\nconfiguration, state and logs of all processes: {}", folder.display());
+        }
+    }
+}
+
+pub(super) fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(UTF8_FULL_CONDENSED);
+    table.set_header(columns.iter().copied());
+    table
+}
+
+fn agreement(exact: &[usize], measured: &Measured) -> Agreement {
+    let pairs = || exact.iter().zip(&measured.verdicts);
+    let count = |certain: bool, equal: bool| {
+        pairs()
+            .filter(|(label, verdict)| verdict.certain == certain && (!equal || **label == verdict.label))
+            .count()
+    };
+    let (certain, equal) = (count(true, false), count(true, true));
+    Agreement {
+        certain,
+        equal,
+        near_ties: count(false, false),
+        near_ties_equal: count(false, true),
+        rate: if certain == 0 { 0.0 } else { equal as f64 / certain as f64 },
+    }
+}
+
+fn share_right(labels: &[usize], truth: &[usize]) -> f64 {
+    let right = labels.iter().zip(truth).filter(|(label, truth)| label == truth).count();
+    right as f64 / labels.len().max(1) as f64
+}
+
+fn latency(mut milliseconds: Vec<f64>) -> Latency {
+    milliseconds.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        let index = (milliseconds.len() as f64 * share).ceil() as usize;
+        milliseconds.get(index.saturating_sub(1)).copied().unwrap_or(0.0)
+    };
+    Latency { median: at(0.5), p95: at(0.95) }
+}

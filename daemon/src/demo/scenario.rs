@@ -1,0 +1,182 @@
+//! What a run shows: data, hospitals with their models, releases.
+
+use super::measure::Progress;
+use crate::datasets::{
+    Normalisation, NormalisationError, SplitError, breast_cancer as breast_cancer_table, partition, split,
+};
+use crate::training::{Examples, Recipe, TrainError, train};
+use consilium_config::Features;
+use consilium_protocol::graph::{Layer, Network, NetworkError, Numbers, Shape};
+use consilium_protocol::model::Model;
+
+/// Test rows of the breast cancer table: a fifth.
+const TEST_FRACTION: f64 = 0.2;
+/// Standardised features are clipped to this magnitude, the public bound of the task.
+const FEATURE_BOUND: f32 = 6.0;
+
+/// One owner.
+#[derive(Debug)]
+pub struct Hospital {
+    /// Name in the roster.
+    pub name: String,
+    /// Rows that it trained on.
+    pub rows: usize,
+    /// What it trained.
+    pub model: Model,
+}
+
+/// The noisy releases of a run.
+#[derive(Clone, Debug)]
+pub struct Releases {
+    /// Deviation of the Gaussian noise of each compute party, in votes, as an exact number.
+    pub sigma: String,
+    /// What every owner accepts in all in the service that is asked until it refuses.
+    pub epsilon: String,
+    /// Probability with which the promise may fail.
+    pub delta: String,
+    /// Budget of the evaluation, large enough for all queries.
+    pub evaluation_epsilon: String,
+}
+
+/// Everything that a run needs.
+#[derive(Debug)]
+pub struct Scenario {
+    /// Short name, also of the tasks.
+    pub name: String,
+    /// The question in words.
+    pub title: String,
+    /// Where the data come from.
+    pub credit: String,
+    /// Shape of one query.
+    pub input: Shape,
+    /// The answers.
+    pub classes: Vec<String>,
+    /// Public bound on each input value.
+    pub input_abs_max: f64,
+    /// Fixed-point numbers of the tasks.
+    pub numbers: Numbers,
+    /// Offset and scale per feature, where the client normalises raw values.
+    pub normalisation: Option<Normalisation>,
+    /// The owners.
+    pub hospitals: Vec<Hospital>,
+    /// Held-out rows as the client knows them.
+    pub test: Examples,
+    /// The noisy releases.
+    pub releases: Releases,
+    /// Bundles kept ready per task, low and high watermark.
+    pub pool: (u32, u32),
+}
+
+/// Why there is no scenario.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// The data cannot be split among so many.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// The features cannot be normalised.
+    #[error(transparent)]
+    Normalisation(#[from] NormalisationError),
+    /// The network does not fit the data.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// A hospital's training failed.
+    #[error("training of {hospital}: {source}")]
+    Training {
+        /// The hospital.
+        hospital: String,
+        /// What failed.
+        source: TrainError,
+    },
+}
+
+impl Releases {
+    /// Gaussian noise of a fifth of the owners, epsilon 8 at delta 1e-6.
+    pub fn usual(owners: usize) -> Self {
+        let fifths = owners.max(5);
+        Self {
+            sigma: format!("{fifths}/5"),
+            epsilon: "8".into(),
+            delta: "0.000001".into(),
+            evaluation_epsilon: "1000".into(),
+        }
+    }
+}
+
+impl Scenario {
+    /// The public normalisation as the roster states it.
+    pub fn features(&self) -> Option<Features> {
+        let normalisation = self.normalisation.as_ref()?;
+        Some(Features {
+            names: (1..=normalisation.offset().len()).map(|number| format!("feature {number}")).collect(),
+            offset: normalisation.offset().iter().map(|value| f64::from(*value)).collect(),
+            scale: normalisation.scale().iter().map(|value| f64::from(*value)).collect(),
+        })
+    }
+
+    /// A test row as the models take it.
+    pub fn prepared(&self, row: usize) -> Vec<f64> {
+        let raw = self.test.row(row).iter().map(|value| f64::from(*value));
+        match self.features() {
+            None => raw.collect(),
+            Some(features) => {
+                let bound = self.input_abs_max;
+                raw.enumerate()
+                    .map(|(at, value)| features.normalise(at, value).clamp(-bound, bound))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// Trains one model for each part, with progress.
+///
+/// # Errors
+/// A training failed.
+pub fn train_all(
+    parts: &[Examples],
+    network: &Network,
+    recipe: impl Fn(usize) -> Recipe,
+    seed: u64,
+    progress: &Progress,
+) -> Result<Vec<Hospital>, ScenarioError> {
+    let bar = progress.bar("hospitals train", parts.len() as u64);
+    let mut hospitals = Vec::with_capacity(parts.len());
+    for (index, part) in parts.iter().enumerate() {
+        let name = format!("hospital-{:02}", index + 1);
+        let trained = train(network, part, &recipe(part.rows()), seed + index as u64, &mut |_, _| {});
+        let model = trained.map_err(|source| ScenarioError::Training { hospital: name.clone(), source })?;
+        hospitals.push(Hospital { name, rows: part.rows(), model });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(hospitals)
+}
+
+/// The demo: Breast Cancer Wisconsin among `owners` hospitals.
+///
+/// # Errors
+/// Too many owners for the table, or a training failed.
+pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Scenario, ScenarioError> {
+    let table = breast_cancer_table();
+    let (train_rows, test) = split(&table, TEST_FRACTION, seed)?;
+    let normalisation = Normalisation::fit(&train_rows, FEATURE_BOUND)?;
+    let parts = partition(&normalisation.apply(&train_rows)?, owners, seed)?;
+    let input = Shape::vector(test.features() as u32);
+    let dense = |outputs| Layer::Dense { outputs };
+    let network = Network::new(input, vec![dense(32), Layer::Relu, dense(16), Layer::Relu, dense(2)])?;
+    let hospitals = train_all(&parts, &network, Recipe::table, seed, progress)?;
+    Ok(Scenario {
+        name: "breast-cancer".into(),
+        title: "Is this breast mass malignant?".into(),
+        credit: table.credit.into(),
+        input,
+        classes: table.class_names,
+        input_abs_max: f64::from(FEATURE_BOUND),
+        numbers: Numbers { fraction_bits: 16, value_bits: 12 },
+        normalisation: Some(normalisation),
+        hospitals,
+        test,
+        releases: Releases::usual(owners),
+        pool: (8, 24),
+    })
+}

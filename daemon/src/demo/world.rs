@@ -1,0 +1,400 @@
+//! The processes of a run: their folders, files, ports, births and deaths.
+
+use super::scenario::Scenario;
+use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
+use crate::net::{Identity, IdentityError};
+use crate::vault::{VaultError, private_directory};
+use consilium_config::{
+    Admin, ConfigError, Log, LogFormat, Member, Network, Node, Pair, Place, Pools, Release, Role, Roster,
+    Stock, Task, Terms, Unit,
+};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a process may take to come up, or to go.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Why the processes of a run cannot do their work.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// A file or process.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was attempted.
+        what: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A name or number that the configuration refuses.
+    #[error("cannot write the configuration: {0}")]
+    Value(String),
+    /// A configuration that does not read back.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// A folder.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A process ended by itself.
+    #[error("the process of {name} ended with {status}; its log is {log}:\n{tail}")]
+    Ended {
+        /// The node.
+        name: String,
+        /// Its exit status.
+        status: String,
+        /// Its log.
+        log: String,
+        /// The last lines of it.
+        tail: String,
+    },
+    /// A process does not get ready.
+    #[error("{name} was not ready within {UP_WITHIN:?}: {waiting_for}")]
+    Late {
+        /// The node.
+        name: String,
+        /// What was missing.
+        waiting_for: String,
+    },
+    /// The administration socket.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+}
+
+/// A node's process.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    folder: PathBuf,
+    child: Option<Child>,
+}
+
+/// All processes of a run. Dropping it kills them and, unless told otherwise, removes the folder.
+#[derive(Debug)]
+pub struct World {
+    processes: Vec<Process>,
+    program: PathBuf,
+    folder: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// Names of the tasks of a scenario.
+pub mod tasks {
+    /// Without noise.
+    pub const EXACT: &str = "exact";
+    /// With noise, until the budget is spent.
+    pub const SERVICE: &str = "private";
+    /// With the same noise and a budget for all queries.
+    pub const EVALUATION: &str = "evaluation";
+    /// All of them.
+    pub const ALL: [&str; 3] = [EXACT, SERVICE, EVALUATION];
+}
+
+/// Names of the nodes that are not hospitals.
+pub mod names {
+    /// Compute party Zero.
+    pub const ZERO: &str = "compute-zero";
+    /// Compute party One.
+    pub const ONE: &str = "compute-one";
+    /// The dealer.
+    pub const DEALER: &str = "dealer";
+    /// The client.
+    pub const CLIENT: &str = "clinic";
+}
+
+fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> WorldError {
+    let what = what.into();
+    move |source| WorldError::Io { what, source }
+}
+
+impl World {
+    /// Writes keys and configuration of every node into `keep` or a temporary folder, and starts all
+    /// processes of `program`.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub async fn start(
+        scenario: &Scenario,
+        program: PathBuf,
+        keep: Option<&Path>,
+    ) -> Result<Self, WorldError> {
+        let (folder, temporary) = match keep {
+            Some(folder) => (folder.to_owned(), None),
+            None => {
+                let temporary = tempfile::Builder::new().prefix("consilium-").tempdir();
+                let temporary = temporary.map_err(io("cannot make a temporary folder"))?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
+        private_directory(&folder)?;
+        let mut world = Self { processes: Vec::new(), program, folder, _temporary: temporary };
+        world.write(scenario)?;
+        let order = [names::DEALER, names::ONE, names::ZERO, names::CLIENT];
+        for name in order {
+            world.launch(name)?;
+        }
+        for hospital in &scenario.hospitals {
+            world.launch(&hospital.name)?;
+        }
+        for name in order.into_iter().chain(scenario.hospitals.iter().map(|hospital| hospital.name.as_str()))
+        {
+            world.ready(name).await?;
+        }
+        Ok(world)
+    }
+
+    fn write(&mut self, scenario: &Scenario) -> Result<(), WorldError> {
+        // The ports stay taken until all are chosen, so that they differ.
+        let mut held = Vec::new();
+        let mut address = || -> Result<String, WorldError> {
+            let listener = TcpListener::bind("127.0.0.1:0").map_err(io("cannot find a free port"))?;
+            let port = listener.local_addr().map_err(io("cannot find a free port"))?.port();
+            held.push(listener);
+            Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
+        };
+        let mut members = Vec::new();
+        for (name, role) in
+            [(names::ZERO, Role::Compute), (names::ONE, Role::Compute), (names::DEALER, Role::Dealer)]
+        {
+            members.push(self.member(name, role, Some(address()?))?);
+        }
+        members.push(self.member(names::CLIENT, Role::Client, None)?);
+        for hospital in &scenario.hospitals {
+            members.push(self.member(&hospital.name, Role::Owner, None)?);
+        }
+        let pair = Pair {
+            name: parse("main")?,
+            zero: parse(names::ZERO)?,
+            one: parse(names::ONE)?,
+            dealer: Some(parse(names::DEALER)?),
+        };
+        let tasks = tasks::ALL.iter().map(|name| task(name, scenario)).collect::<Result<Vec<_>, _>>()?;
+        let roster = Roster::new("demo", members.clone(), vec![pair], tasks)?;
+        let roster_file = self.folder.join("roster.toml");
+        std::fs::write(&roster_file, roster.to_toml()).map_err(io("cannot write the roster"))?;
+        for member in &members {
+            self.write_node(member, &roster_file)?;
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, name: &str, role: Role, address: Option<String>) -> Result<Member, WorldError> {
+        let folder = self.folder.join(name);
+        private_directory(&folder)?;
+        let identity = Identity::load_or_create(&folder.join("identity.key"))?;
+        self.processes.push(Process { name: name.to_owned(), folder, child: None });
+        Ok(Member {
+            name: parse(name)?,
+            peer: parse(&identity.peer_id().to_string())?,
+            organisation: None,
+            addresses: address.iter().map(|text| parse(text)).collect::<Result<_, _>>()?,
+            roles: vec![role],
+        })
+    }
+
+    fn write_node(&self, member: &Member, roster: &Path) -> Result<(), WorldError> {
+        let state = self.folder.join(member.name.as_str());
+        let network = Network { listen: member.addresses.clone(), ..Network::default() };
+        let log = Log { format: LogFormat::Plain, ..Log::default() };
+        let place = Place::new(member.name.clone(), state.clone(), roster.to_owned());
+        let node = Node::new(place, network, Pools::default(), Admin::beneath(&state), log)?;
+        std::fs::write(state.join("consilium.toml"), node.to_toml()).map_err(io("cannot write a node file"))
+    }
+
+    fn process(&mut self, name: &str) -> Result<&mut Process, WorldError> {
+        let found = self.processes.iter_mut().find(|process| process.name == name);
+        found.ok_or_else(|| WorldError::Value(format!("no node {name}")))
+    }
+
+    /// Starts the process of a node that does not run.
+    ///
+    /// # Errors
+    /// The program does not start.
+    pub fn launch(&mut self, name: &str) -> Result<(), WorldError> {
+        let program = self.program.clone();
+        let process = self.process(name)?;
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(process.log());
+        let log = log.map_err(io("cannot open a log"))?;
+        let child = Command::new(program)
+            .arg("daemon")
+            .arg("--config")
+            .arg(process.folder.join("consilium.toml"))
+            .env("RAYON_NUM_THREADS", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(io(format!("cannot start {name}")))?;
+        process.child = Some(child);
+        Ok(())
+    }
+
+    /// Kills a node's process at once, as a crash would.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn kill(&mut self, name: &str) -> Result<(), WorldError> {
+        let process = self.process(name)?;
+        if let Some(mut child) = process.child.take() {
+            child.kill().map_err(io(format!("cannot kill {name}")))?;
+            child.wait().map_err(io(format!("cannot await the end of {name}")))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a node answers and is connected to every member that it can dial.
+    ///
+    /// # Errors
+    /// The process ended, or is late.
+    pub async fn ready(&mut self, name: &str) -> Result<Report, WorldError> {
+        let started = Instant::now();
+        loop {
+            let waiting_for = match self.status(name).await {
+                Ok(report) => {
+                    let missing: Vec<&str> = report
+                        .members
+                        .iter()
+                        .filter(|member| !member.connected && is_listener(&member.name))
+                        .map(|member| member.name.as_str())
+                        .collect();
+                    if missing.is_empty() {
+                        return Ok(report);
+                    }
+                    format!("no connection to {}", missing.join(", "))
+                }
+                Err(error) => error.to_string(),
+            };
+            self.check_alive(name)?;
+            if started.elapsed() > UP_WITHIN {
+                return Err(WorldError::Late { name: name.to_owned(), waiting_for });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn check_alive(&mut self, name: &str) -> Result<(), WorldError> {
+        let process = self.process(name)?;
+        let Some(child) = &mut process.child else { return Ok(()) };
+        let ended = child.try_wait().map_err(io(format!("cannot look at {name}")))?;
+        let Some(status) = ended else { return Ok(()) };
+        let log = process.log();
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        let tail = lines[lines.len().saturating_sub(12)..].join("\n");
+        let (name, log) = (name.to_owned(), log.display().to_string());
+        Err(WorldError::Ended { name, status: status.to_string(), log, tail })
+    }
+
+    /// The administration socket of a node.
+    pub fn socket(&self, name: &str) -> PathBuf {
+        Admin::beneath(&self.folder.join(name)).socket
+    }
+
+    /// The state of a node.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn status(&self, name: &str) -> Result<Report, AdminError> {
+        match call(&self.socket(name), &AdminRequest::Status).await? {
+            AdminReply::Status(report) => Ok(*report),
+            _ => Err(AdminError::Channel(crate::net::ChannelError::Closed)),
+        }
+    }
+
+    /// Folder of a node.
+    pub fn folder_of(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Number of processes.
+    pub fn processes(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Asks every process to stop and waits for it.
+    pub fn stop(&mut self) {
+        for process in &self.processes {
+            if let Some(child) = &process.child {
+                terminate(child);
+            }
+        }
+        let started = Instant::now();
+        for process in &mut self.processes {
+            let Some(child) = &mut process.child else { continue };
+            while matches!(child.try_wait(), Ok(None)) && started.elapsed() < UP_WITHIN {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+}
+
+impl Process {
+    fn log(&self) -> PathBuf {
+        self.folder.join("log.txt")
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            if let Some(child) = &mut process.child {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+    }
+}
+
+fn terminate(child: &Child) {
+    let Ok(pid) = i32::try_from(child.id()) else { return };
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+fn is_listener(name: &str) -> bool {
+    [names::ZERO, names::ONE, names::DEALER].contains(&name)
+}
+
+fn parse<T: std::str::FromStr>(text: &str) -> Result<T, WorldError>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| WorldError::Value(format!("{text:?}: {error}")))
+}
+
+fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
+    let releases = &scenario.releases;
+    let gaussian = |epsilon: &str| -> Result<Release, WorldError> {
+        let terms =
+            Terms { unit: Unit::Owner, epsilon: parse(epsilon)?, client_epsilon: None, software_noise: true };
+        Ok(Release::Gaussian { sigma: parse(&releases.sigma)?, delta: parse(&releases.delta)?, terms })
+    };
+    let owners =
+        scenario.hospitals.iter().map(|hospital| parse(&hospital.name)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Task {
+        name: parse(name)?,
+        title: scenario.title.clone(),
+        pair: parse("main")?,
+        input: scenario.input,
+        classes: scenario.classes.clone(),
+        input_abs_max: scenario.input_abs_max,
+        fraction_bits: scenario.numbers.fraction_bits,
+        value_bits: scenario.numbers.value_bits,
+        owners_min: owners.len() as u32,
+        owners,
+        clients: vec![parse(names::CLIENT)?],
+        batch_queries: 1,
+        stock: Stock { low: scenario.pool.0, high: scenario.pool.1 },
+        features: scenario.features(),
+        release: match name {
+            tasks::EXACT => Release::Exact,
+            tasks::SERVICE => gaussian(&releases.epsilon)?,
+            _ => gaussian(&releases.evaluation_epsilon)?,
+        },
+    })
+}
