@@ -52,11 +52,8 @@ impl LedgerHandle {
     /// # Errors
     /// As there, and [`LedgerError::Closed`]; so for all methods here.
     pub async fn reserve(&self, request: Reserve) -> Result<Reservation, LedgerError> {
-        let orphan = |reservation| match reservation {
-            Reservation::Reserved(receipt) => Some(Receipt::release(&receipt)),
-            Reservation::Stored(_) => None,
-        };
-        self.ask(move |ledger, books| books.reserve(&ledger.key, &request), orphan).await
+        let (reply, answer) = oneshot::channel();
+        self.hear(reserving(request, reply), answer).await
     }
 
     /// The stored answer to a question that was asked before under this id, `None` for a new id.
@@ -84,7 +81,7 @@ impl LedgerHandle {
         receipt: Receipt,
         output_share: Zeroizing<Vec<u8>>,
     ) -> Result<Committed, LedgerError> {
-        self.ask(move |ledger, books| books.commit(&ledger.key, receipt, &output_share), |_| None).await
+        self.ask(move |ledger, books| books.commit(&ledger.key, receipt, &output_share)).await
     }
 
     /// See [`Ledger::abort`].
@@ -92,7 +89,7 @@ impl LedgerHandle {
     /// # Errors
     /// As there.
     pub async fn abort(&self, release: ReleaseId, abort: Abort) -> Result<Aborted, LedgerError> {
-        self.ask(move |_, books| books.abort(release, abort), |_| None).await
+        self.ask(move |_, books| books.abort(release, abort)).await
     }
 
     /// See [`Ledger::head`].
@@ -100,7 +97,7 @@ impl LedgerHandle {
     /// # Errors
     /// As there.
     pub async fn head(&self) -> Result<Head, LedgerError> {
-        self.ask(|_, books| books.head(), |_| None).await
+        self.ask(|_, books| books.head()).await
     }
 
     /// See [`Ledger::peer_head`].
@@ -108,7 +105,7 @@ impl LedgerHandle {
     /// # Errors
     /// As there.
     pub async fn peer_head(&self, peer: String) -> Result<Option<Head>, LedgerError> {
-        self.ask(move |_, books| books.peer_head(&peer), |_| None).await
+        self.ask(move |_, books| books.peer_head(&peer)).await
     }
 
     /// See [`Ledger::set_peer_head`].
@@ -116,7 +113,7 @@ impl LedgerHandle {
     /// # Errors
     /// As there.
     pub async fn set_peer_head(&self, peer: String, head: Head) -> Result<(), LedgerError> {
-        self.ask(move |_, books| books.set_peer_head(&peer, head), |()| None).await
+        self.ask(move |_, books| books.set_peer_head(&peer, head)).await
     }
 
     /// See [`Ledger::check_peer_head`].
@@ -124,7 +121,7 @@ impl LedgerHandle {
     /// # Errors
     /// As there.
     pub async fn check_peer_head(&self, peer: String, claimed: Head) -> Result<(), LedgerError> {
-        self.ask(move |_, books| books.check_peer_head(&peer, claimed), |()| None).await
+        self.ask(move |_, books| books.check_peer_head(&peer, claimed)).await
     }
 
     /// See [`Ledger::check_own_head`].
@@ -132,7 +129,7 @@ impl LedgerHandle {
     /// # Errors
     /// As there.
     pub async fn check_own_head(&self, seen: Head) -> Result<(), LedgerError> {
-        self.ask(move |_, books| books.check_own_head(seen), |()| None).await
+        self.ask(move |_, books| books.check_own_head(seen)).await
     }
 
     /// See [`Ledger::report`].
@@ -148,17 +145,24 @@ impl LedgerHandle {
     /// # Errors
     /// As [`Ledger::snapshot`].
     pub async fn snapshot(&self) -> Result<Snapshot, LedgerError> {
-        self.ask(|ledger, _| Ok(ledger.snapshot()?), |_| None).await
+        self.ask(|ledger, _| Ok(ledger.snapshot()?)).await
     }
 
     async fn ask<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send + 'static,
-        orphan: fn(T) -> Option<ReleaseId>,
     ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { work: Some(work), result: None, reply, orphan };
-        self.queue.send(Box::new(ask)).await.map_err(|_| LedgerError::Closed)?;
+        let ask = Ask { work: Some(work), result: None, reply, orphan: |_| None };
+        self.hear(Box::new(ask), answer).await
+    }
+
+    async fn hear<T>(
+        &self,
+        request: Box<dyn Request>,
+        answer: oneshot::Receiver<Result<T, LedgerError>>,
+    ) -> Result<T, LedgerError> {
+        self.queue.send(request).await.map_err(|_| LedgerError::Closed)?;
         answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 }
@@ -220,6 +224,15 @@ impl<T: Send, F: FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send> R
     }
 }
 
+fn reserving(request: Reserve, reply: oneshot::Sender<Result<Reservation, LedgerError>>) -> Box<dyn Request> {
+    let work = move |ledger: &Ledger, books: &mut Books<'_>| books.reserve(&ledger.key, &request);
+    let orphan = |reservation| match reservation {
+        Reservation::Reserved(receipt) => Some(Receipt::release(&receipt)),
+        Reservation::Stored(_) => None,
+    };
+    Box::new(Ask { work: Some(work), result: None, reply, orphan })
+}
+
 async fn serve(
     ledger: Ledger,
     mut requests: mpsc::Receiver<Box<dyn Request>>,
@@ -247,13 +260,13 @@ fn settle(ledger: &Ledger, group: &mut Vec<Box<dyn Request>>) {
     let done = ledger.transact(|books| {
         group.iter_mut().try_for_each(|request| request.run(ledger, books)).map_err(Trouble::Storage)
     });
-    let broken = match done {
-        Err(LedgerError::Store(error)) => {
-            tracing::error!(%error, requests = group.len(), "the ledger cannot be written");
-            Some(error)
-        }
-        _ => None,
-    };
+    let broken = done.err().map(|error| match error {
+        LedgerError::Store(error) => error,
+        _ => StoreError::Stopped { path: ledger.store.path().to_owned() },
+    });
+    if let Some(error) = &broken {
+        tracing::error!(%error, requests = group.len(), "the ledger cannot be written");
+    }
     let orphans: Vec<_> = group.drain(..).filter_map(|request| request.answer(broken.as_ref())).collect();
     for release in orphans {
         if let Err(error) = ledger.abort(release, Abort::Alone) {
@@ -265,8 +278,7 @@ fn settle(ledger: &Ledger, group: &mut Vec<Box<dyn Request>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::{Bench, granted, request, wide_request};
-    use futures::FutureExt;
+    use crate::ledger::trial::{Bench, filling_ledger, granted, request, wide_request};
     use futures::executor::block_on;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -323,18 +335,36 @@ mod tests {
 
     #[test]
     fn a_reservation_that_nobody_waits_for_is_aborted_and_stays_spent() {
-        let mut bench = Bench::new();
-        let (handle, owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
-        assert!(handle.reserve(request(1)).now_or_never().is_none(), "sent, not yet answered");
-        // Queued behind it, so that it is answered afterwards.
-        block_on(handle.head()).unwrap();
-        let again = block_on(handle.reserve(request(1)));
-        owner.stop();
-        bench.open();
+        let bench = Bench::new();
+        let (heard, answer) = oneshot::channel();
+        let (unheard, dropped) = oneshot::channel();
+        drop(dropped);
+        let mut group = vec![reserving(request(1), unheard), reserving(request(2), heard)];
+        settle(bench.ledger(), &mut group);
+        assert!(matches!(bench.ledger().reserve(&request(1)), Err(LedgerError::Aborted { .. })));
+        granted(block_on(answer).unwrap());
         let report = bench.ledger().report("chest").unwrap();
-        // The thread may have answered before the future was dropped; then the receipt was lost.
-        assert!(matches!(again, Err(LedgerError::Aborted { .. } | LedgerError::InProgress { .. })));
-        assert_eq!((report.kept + report.dead, report.owners[0].spent), (1, 10));
+        assert_eq!((report.kept, report.in_progress, report.owners[0].spent), (1, 1, 20));
+    }
+
+    #[test]
+    fn a_group_that_does_not_reach_the_disk_is_granted_to_nobody() {
+        let mut refused = 0;
+        for room in 0..20 {
+            let (ledger, left) = filling_ledger();
+            left.store(room, Ordering::Relaxed);
+            let (replies, answers): (Vec<_>, Vec<_>) = (0..3).map(|_| oneshot::channel()).unzip();
+            let asked = (0..).zip(replies).map(|(n, reply)| reserving(request(n), reply));
+            settle(&ledger, &mut asked.collect());
+            let answers: Vec<_> = answers.into_iter().map(|answer| block_on(answer).unwrap()).collect();
+            let granted = answers.iter().filter(|answer| answer.is_ok()).count();
+            assert!(granted == 0 || granted == 3, "{granted} with room for {room} writes");
+            refused += usize::from(granted == 0);
+            for error in answers.into_iter().filter_map(Result::err) {
+                assert!(matches!(error, LedgerError::Store(StoreError::Full { .. })), "{error}");
+            }
+        }
+        assert!(refused > 0);
     }
 
     #[test]

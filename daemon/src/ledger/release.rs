@@ -5,8 +5,8 @@
 
 use super::books::{Books, Phase, Trouble, inconsistent};
 use super::record::{Entry, Head, digest};
-use super::{Correlations, Ledger, LedgerError, ReleaseId, Reserve, answer_context};
-use crate::vault::StorageKey;
+use super::{Correlations, LedgerError, ReleaseId, Reserve};
+use crate::vault::{StorageKey, hex};
 use redb::ReadableTable;
 use zeroize::Zeroizing;
 
@@ -224,7 +224,8 @@ impl Books<'_> {
             Phase::Committed => {
                 let row = self.answers.get(&release.0)?;
                 let row = row.ok_or_else(|| inconsistent(self.path, format!("the answer of {release}")))?;
-                return Ok(Ledger::answer(key, &self.origin()?, release, row.value())?);
+                let answer = key.open(&answer_context(&self.origin()?, release), row.value());
+                return Ok(answer.map_err(LedgerError::from)?);
             }
         };
         Err(refusal.into())
@@ -258,6 +259,10 @@ impl Books<'_> {
             None => Ok(()),
         }
     }
+}
+
+fn answer_context(origin: &[u8; 16], release: ReleaseId) -> String {
+    format!("ledger {} answer {release}", hex::encode(origin))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(super) struct Bench {
-    directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     path: PathBuf,
     key: Arc<StorageKey>,
     ledger: Option<Ledger>,
@@ -22,7 +22,7 @@ impl Bench {
         let path = directory.path().join("ledger.redb");
         let key = Arc::new(StorageKey::load_or_create(&directory.path().join("storage.key")).unwrap());
         let ledger = Some(Ledger::create(&path, Arc::clone(&key)).unwrap());
-        Self { directory, path, key, ledger }
+        Self { _directory: directory, path, key, ledger }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -35,10 +35,6 @@ impl Bench {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
-    }
-
-    pub(super) fn directory(&self) -> &Path {
-        self.directory.path()
     }
 
     pub(super) fn close(&mut self) {

@@ -112,6 +112,7 @@ fn context(mask: MaskId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use redb::ReadableTable;
 
     #[test]
     fn masks_survive_until_deleted() {

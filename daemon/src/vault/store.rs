@@ -124,7 +124,9 @@ impl StoreError {
 
     fn vault(path: &Path, error: VaultError) -> Self {
         match error {
-            VaultError::Io { action, source, .. } => Self::io(path.to_owned(), action, source),
+            VaultError::Io { action, source, .. } => {
+                Self::Io { path: path.to_owned(), action, source: Arc::new(source) }
+            }
             VaultError::Full { .. } => Self::Full { path: path.to_owned(), action: "create" },
             other => Self::Damaged { path: path.to_owned(), detail: other.to_string() },
         }
@@ -234,11 +236,11 @@ fn builder() -> Builder {
 }
 
 /// One phase would let a crash choose between the last two states; two phases leave no choice, so that
-/// a damaged last commit is an error and never a silent return to the one before.
+/// a damaged last commit is an error and never a silent return to the one before. The allocator's state
+/// is not written each time: every opening walks the whole file anyway.
 fn durable(transaction: &mut WriteTransaction) -> Result<(), redb::Error> {
     transaction.set_durability(Durability::Immediate)?;
     transaction.set_two_phase_commit(true);
-    transaction.set_quick_repair(true);
     Ok(())
 }
 
