@@ -4,7 +4,7 @@ use super::network::{Network, Shape};
 use super::program::{Numbers, Program, ProgramError};
 use crate::online::vote::VoteShape;
 use crate::stock::Demand;
-use crate::wire::{HEADER_BYTES, Opening};
+use crate::wire::{HEADER_BYTES, Opening, PAYLOAD_BYTES_MAX};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
@@ -60,6 +60,14 @@ pub enum PlanError {
         model: usize,
         /// What does not fit.
         error: ProgramError,
+    },
+    /// The models together open more in one round than a frame carries.
+    #[error("round {round} opens {bytes} bytes; a frame carries {PAYLOAD_BYTES_MAX}: lower the task's batch")]
+    Frame {
+        /// The round, from 0.
+        round: usize,
+        /// Payload bytes in each direction.
+        bytes: usize,
     },
     /// The noise is too large for the ring.
     #[error("noise of magnitude {0} is too large")]
@@ -127,7 +135,14 @@ impl Plan {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
         let release = VoteShape { classes, batch, value_bits };
-        Ok(Self { input, batch, programs, release, digest: hash })
+        let plan = Self { input, batch, programs, release, digest: hash };
+        for (round, openings) in plan.openings().iter().enumerate() {
+            let bytes = openings.iter().map(Opening::bytes).sum();
+            if bytes > PAYLOAD_BYTES_MAX {
+                return Err(PlanError::Frame { round, bytes });
+            }
+        }
+        Ok(plan)
     }
 
     /// Shape of one query.

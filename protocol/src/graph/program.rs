@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 
 /// Bits by which an average may leave the usual scale before it must be truncated.
 const AVERAGE_BITS_MAX: u32 = 8;
+/// Most bits on one side of the point.
+const NUMBER_BITS_MAX: u32 = 62;
 /// Bits of the ring that no plan may use.
 const HEADROOM_BITS: u32 = 2;
 
@@ -65,6 +67,16 @@ pub enum Op {
 /// Why a network cannot be evaluated with the task's numbers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
+    /// The numbers are no fixed point of the ring.
+    #[error(
+        "{fraction_bits} bits after the point and {value_bits} before it: the first may be 0 to {NUMBER_BITS_MAX}, the second 1 to {NUMBER_BITS_MAX}"
+    )]
+    Numbers {
+        /// Bits after the point.
+        fraction_bits: u32,
+        /// Bits of the bound on all values.
+        value_bits: u32,
+    },
     /// A wire does not fit the ring.
     #[error(
         "layer {layer} needs {bits} bits, the ring has 64: lower fraction_bits or value_bits of the task"
@@ -78,8 +90,10 @@ pub enum ProgramError {
     /// Not a number of classes that can be voted on.
     #[error("{0} outputs; a vote needs between 2 and {CLASSES_MAX} classes")]
     Classes(usize),
-    /// Too many values on one wire of a batch.
-    #[error("{0} values on one wire of a batch; the limit is {BATCH_VALUES_MAX}: lower the task's batch")]
+    /// No query, or too many values on one wire of a batch.
+    #[error(
+        "{0} values on one wire of a batch; there must be some and at most {BATCH_VALUES_MAX}: change the task's batch"
+    )]
     Batch(usize),
 }
 
@@ -113,6 +127,10 @@ impl Program {
     /// # Errors
     /// The ring is too small for the numbers, or the outputs cannot be voted on.
     pub fn compile(network: &Network, numbers: Numbers, batch: usize) -> Result<Self, ProgramError> {
+        let Numbers { fraction_bits, value_bits } = numbers;
+        if fraction_bits > NUMBER_BITS_MAX || !(1..=NUMBER_BITS_MAX).contains(&value_bits) {
+            return Err(ProgramError::Numbers { fraction_bits, value_bits });
+        }
         let mut compiler = Compiler {
             numbers,
             batch,
@@ -124,7 +142,7 @@ impl Program {
         };
         for index in 0..=network.layers().len() {
             let values = network.shape_before(index).len().saturating_mul(batch);
-            if values > BATCH_VALUES_MAX {
+            if values == 0 || values > BATCH_VALUES_MAX {
                 return Err(ProgramError::Batch(values));
             }
         }
