@@ -1,7 +1,7 @@
 //! A model in fixed point, and the proof that its values stay within the task's public bounds.
 
 use super::Model;
-use crate::graph::{Layer, Numbers, Program, ProgramError, for_each_tap};
+use crate::graph::{Layer, Numbers, Op, Program, ProgramError, Shape, for_each_tap, ordered_layers};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Weights of one linear layer as ring elements.
@@ -75,75 +75,133 @@ pub fn encode(model: &Model, numbers: Numbers) -> Result<Vec<FixedWeights>, Fixe
     Ok(encoded)
 }
 
-/// Proves by interval arithmetic that no input with magnitudes up to `input_abs_max` pushes a value
-/// past the task's bound.
+/// Proves by interval arithmetic over the encoded weights that no input with magnitudes up to
+/// `input_abs_max` pushes a value past the task's bound, whatever the carries of truncations.
 ///
 /// # Errors
-/// [`FixedError::Reach`] names the first layer for which the proof fails.
+/// What [`encode`] refuses, and [`FixedError::Reach`], which names the first layer for which the proof
+/// fails.
 pub fn prove_bounds(model: &Model, numbers: Numbers, input_abs_max: f64) -> Result<(), FixedError> {
-    let network = model.network();
+    let program = Program::compile(model.network(), numbers, 1)?;
+    let weights = encode(model, numbers)?;
+    let mut scale = numbers.fraction_bits;
     let bound = 2f64.powi(numbers.value_bits as i32);
-    // Rounding of weights, inputs and truncations moves a value by far less than this share of it.
-    let slack = 1.0 + 2f64.powi(-10);
-    let mut weights = model.weights().iter();
-    let mut low = vec![-input_abs_max; network.input().len()];
-    let mut high = vec![input_abs_max; network.input().len()];
-    for (index, layer) in network.layers().iter().enumerate() {
-        let (input, output) = (network.shape_before(index), network.shape_before(index + 1));
-        let mut next_low = vec![0.0; output.len()];
-        let mut next_high = vec![0.0; output.len()];
-        match layer {
-            Layer::Dense { .. } | Layer::Conv { .. } => {
-                let Some(entry) = weights.next() else { break };
-                let per_bias = output.len() / entry.bias.len().max(1);
-                for out in 0..output.len() {
-                    next_low[out] = f64::from(entry.bias[out / per_bias]);
-                    next_high[out] = next_low[out];
-                }
-                for_each_tap(layer, input, output, |out, weight, from| {
-                    let w = f64::from(entry.weight[weight]);
-                    let (a, b) = (w * low[from], w * high[from]);
-                    next_low[out] += a.min(b);
-                    next_high[out] += a.max(b);
-                });
-            }
-            Layer::Relu => {
-                next_low = low.iter().map(|value| value.max(0.0)).collect();
-                next_high = high.iter().map(|value| value.max(0.0)).collect();
-            }
-            Layer::Square => {
-                for at in 0..low.len() {
-                    let (a, b) = (low[at] * low[at], high[at] * high[at]);
-                    let crosses = low[at] < 0.0 && high[at] > 0.0;
-                    next_low[at] = if crosses { 0.0 } else { a.min(b) };
-                    next_high[at] = a.max(b);
-                }
-            }
-            Layer::MaxPool { .. } => {
-                next_low.fill(f64::NEG_INFINITY);
-                next_high.fill(f64::NEG_INFINITY);
-                for_each_tap(layer, input, output, |out, _, from| {
-                    next_low[out] = next_low[out].max(low[from]);
-                    next_high[out] = next_high[out].max(high[from]);
-                });
-            }
-            Layer::AveragePool { window } => {
-                let share = 1.0 / window.area() as f64;
-                for_each_tap(layer, input, output, |out, _, from| {
-                    next_low[out] += share * low[from];
-                    next_high[out] += share * high[from];
-                });
-            }
+    if !(0.0..bound).contains(&input_abs_max) {
+        let layer = "0 (the input)".to_owned();
+        return Err(FixedError::Reach { layer, reach: input_abs_max, value_bits: numbers.value_bits });
+    }
+    let word = (input_abs_max * 2f64.powi(scale as i32)).ceil() as i64;
+    let mut wire = vec![Span { low: -word, high: word }; model.network().input().len()];
+    let mut layers = ordered_layers(model.network()).into_iter().peekable();
+    for op in program.ops() {
+        let Some((index, layer, input)) = layers.peek().copied() else { break };
+        if !matches!(op, Op::Truncate(_)) {
+            layers.next();
         }
-        let reach =
-            next_low.iter().chain(&next_high).fold(0.0f64, |most, value| most.max(value.abs())) * slack;
-        if reach.is_nan() || reach >= bound {
+        let Some(output) = layer.output(input) else { break };
+        let shapes = (input, output);
+        let next = match op {
+            Op::Truncate(shape) => Some(wire.iter().map(|span| span.truncated(shape.shift)).collect()),
+            Op::Rectify(shape) => {
+                Some(wire.iter().map(|span| span.truncated(shape.shift).rectified()).collect())
+            }
+            Op::Square { .. } => wire.iter().map(|span| span.squared()).collect(),
+            Op::Linear { weights: entry, .. } => linear(&layer, shapes, &weights[*entry], &wire),
+            Op::MaxPool { .. } => Some(largest(&layer, shapes, &wire)),
+            Op::SumPool { .. } => sums(&layer, shapes, &wire),
+        };
+        scale = match op {
+            Op::Truncate(_) | Op::Rectify(_) => numbers.fraction_bits,
+            Op::Square { .. } => 2 * numbers.fraction_bits,
+            Op::Linear { scale, .. } => *scale,
+            Op::SumPool { scale_bits, .. } => scale + scale_bits,
+            Op::MaxPool { .. } => scale,
+        };
+        // A carry of the next truncation may add one unit.
+        let unit = 1u64 << (scale - numbers.fraction_bits);
+        let reach = next.as_ref().map_or(u64::MAX, |next: &Vec<Span>| {
+            next.iter().map(|span| span.low.unsigned_abs().max(span.high.unsigned_abs())).max().unwrap_or(0)
+        });
+        if reach.saturating_add(unit) >= 1 << (numbers.value_bits + scale) {
             let layer = format!("{index} ({layer})");
+            let reach = reach as f64 / 2f64.powi(scale as i32);
             return Err(FixedError::Reach { layer, reach, value_bits: numbers.value_bits });
         }
-        (low, high) = (next_low, next_high);
+        wire = next.unwrap_or_default();
     }
     Ok(())
+}
+
+/// Smallest and largest word that a wire can carry.
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    low: i64,
+    high: i64,
+}
+
+type Shapes = (Shape, Shape);
+
+impl Span {
+    /// `None` where a bound passes the ring.
+    fn new(low: i128, high: i128) -> Option<Self> {
+        Some(Self { low: low.try_into().ok()?, high: high.try_into().ok()? })
+    }
+
+    fn truncated(self, shift: u32) -> Self {
+        let carry = i64::from(shift > 0);
+        Self { low: self.low >> shift, high: (self.high >> shift) + carry }
+    }
+
+    fn rectified(self) -> Self {
+        Self { low: self.low.max(0), high: self.high.max(0) }
+    }
+
+    fn squared(self) -> Option<Self> {
+        let (low, high) = (i128::from(self.low).pow(2), i128::from(self.high).pow(2));
+        let crosses = self.low < 0 && self.high > 0;
+        Self::new(if crosses { 0 } else { low.min(high) }, low.max(high))
+    }
+}
+
+/// `None` where some sum leaves the ring.
+fn linear(
+    layer: &Layer,
+    (input, output): Shapes,
+    weights: &FixedWeights,
+    wire: &[Span],
+) -> Option<Vec<Span>> {
+    let per_bias = output.len() / weights.bias.len().max(1);
+    let bias = |out: usize| i128::from(weights.bias[out / per_bias] as i64);
+    let mut ends: Vec<(i128, i128)> = (0..output.len()).map(|out| (bias(out), bias(out))).collect();
+    let mut fits = true;
+    for_each_tap(layer, input, output, |out, weight, from| {
+        let weight = i128::from(weights.weight[weight] as i64);
+        let (a, b) = (weight * i128::from(wire[from].low), weight * i128::from(wire[from].high));
+        let (low, high) = &mut ends[out];
+        // Two words multiply to less than 2^126, so that a sum below 2^126 can take one more.
+        *low = low.saturating_add(a.min(b));
+        *high = high.saturating_add(a.max(b));
+        fits &= low.unsigned_abs().max(high.unsigned_abs()) < 1 << 126;
+    });
+    if fits { ends.into_iter().map(|(low, high)| Span::new(low, high)).collect() } else { None }
+}
+
+fn largest(layer: &Layer, (input, output): Shapes, wire: &[Span]) -> Vec<Span> {
+    let mut spans = vec![Span { low: i64::MIN, high: i64::MIN }; output.len()];
+    for_each_tap(layer, input, output, |out, _, from| {
+        spans[out].low = spans[out].low.max(wire[from].low);
+        spans[out].high = spans[out].high.max(wire[from].high);
+    });
+    spans
+}
+
+fn sums(layer: &Layer, (input, output): Shapes, wire: &[Span]) -> Option<Vec<Span>> {
+    let mut ends = vec![(0i128, 0i128); output.len()];
+    for_each_tap(layer, input, output, |out, _, from| {
+        ends[out].0 += i128::from(wire[from].low);
+        ends[out].1 += i128::from(wire[from].high);
+    });
+    ends.into_iter().map(|(low, high)| Span::new(low, high)).collect()
 }
 
 fn linear_names(model: &Model) -> impl Iterator<Item = String> + '_ {
