@@ -163,3 +163,132 @@ impl<L: Link> Computation<L> {
         Ok(reply)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Step;
+    use crate::testing::{MemoryLink, run_now};
+    use std::convert::Infallible;
+
+    type Running = Pin<Box<dyn Future<Output = Result<Vec<Vec<u8>>, Infallible>> + Send>>;
+
+    /// A lane that sends one payload per round and returns what came back.
+    fn talk(payloads: &'static [(Step, &'static [u8])]) -> impl FnOnce(Lane) -> Running {
+        move |lane| {
+            Box::pin(async move {
+                let mut heard = Vec::new();
+                for (step, payload) in payloads {
+                    heard.push(lane.exchange(*step, payload.to_vec()).await);
+                }
+                Ok(heard)
+            })
+        }
+    }
+
+    type Heard = Result<Vec<Vec<Vec<u8>>>, ComputationError<Infallible>>;
+
+    /// Party Zero runs `lanes` against a peer that answers with these frames.
+    fn against(lanes: Vec<&'static [(Step, &'static [u8])]>, frames: Vec<Vec<u8>>) -> Heard {
+        let [zero, mut peer] = MemoryLink::pair();
+        let peer = std::thread::spawn(move || {
+            for frame in frames {
+                if run_now(peer.exchange(frame, 0)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut computation = Computation::new(zero, Party::Zero, 7);
+        let heard = run_now(computation.run(lanes.into_iter().map(talk).collect()));
+        drop(computation);
+        peer.join().unwrap();
+        heard
+    }
+
+    /// What party One sends when it runs these lanes itself.
+    fn frames(session: u64, lanes: Vec<&'static [(Step, &'static [u8])]>, rounds: usize) -> Vec<Vec<u8>> {
+        let [zero, mut one] = MemoryLink::pair();
+        let sent = zero.transcript();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut computation = Computation::new(zero, Party::One, session);
+                let _ = run_now(computation.run(lanes.into_iter().map(talk).collect()));
+            });
+            for _ in 0..rounds {
+                // Garbage ends the computation, but not before its next frame is out.
+                let _ = run_now(one.exchange(Vec::new(), 0));
+            }
+        });
+        sent.lock().unwrap().clone()
+    }
+
+    const OPEN: Step = Step::OperandOpen;
+    const BITS: Step = Step::BitOpen;
+
+    #[test]
+    fn lanes_share_a_frame_and_may_end_at_different_rounds() {
+        let [zero, one] = MemoryLink::pair();
+        let run = |party, link| {
+            let mut computation = Computation::new(link, party, 7);
+            let own: [&'static [(Step, &'static [u8])]; 3] = match party {
+                Party::Zero => [&[(OPEN, b"ab"), (BITS, b"c")], &[], &[(OPEN, b"def")]],
+                Party::One => [&[(OPEN, b"uv"), (BITS, b"w")], &[], &[(OPEN, b"xyz")]],
+            };
+            let heard = run_now(computation.run(own.into_iter().map(talk).collect())).unwrap();
+            (heard, computation.meter())
+        };
+        let (zero, one) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| run(Party::One, one));
+            (run(Party::Zero, zero), other.join().unwrap())
+        });
+        let bytes = |texts: &[&[u8]]| texts.iter().map(|text| text.to_vec()).collect::<Vec<_>>();
+        assert_eq!(zero.0, [bytes(&[b"uv", b"w"]), bytes(&[]), bytes(&[b"xyz"])]);
+        assert_eq!(one.0, [bytes(&[b"ab", b"c"]), bytes(&[]), bytes(&[b"def"])]);
+        let meter = Meter { rounds: 2, bytes: (2 * HEADER_BYTES + 6) as u64 };
+        assert_eq!((zero.1, one.1), (meter, meter));
+    }
+
+    #[test]
+    fn a_peer_elsewhere_is_named() {
+        let here: &[(Step, &[u8])] = &[(OPEN, b"abcd")];
+        let misbehaved = |frame: Vec<u8>| match against(vec![here], vec![frame]) {
+            Err(ComputationError::Peer(misbehaviour)) => misbehaviour,
+            other => panic!("{other:?}"),
+        };
+        let first = |session, lanes| frames(session, lanes, 1).swap_remove(0);
+        assert!(against(vec![here], vec![first(7, vec![here])]).is_ok());
+        assert_eq!(misbehaved(first(8, vec![here])), Misbehaviour::FrameSession { expected: 7, found: 8 });
+        assert!(matches!(
+            misbehaved(first(7, vec![&[(BITS, b"abcd")]])),
+            Misbehaviour::FrameStep { round: 0, .. }
+        ));
+        // The same bytes in two lanes are not the same step.
+        assert!(matches!(
+            misbehaved(first(7, vec![&[(OPEN, b"ab")], &[(OPEN, b"cd")]])),
+            Misbehaviour::FrameStep { round: 0, .. }
+        ));
+        assert_eq!(
+            misbehaved(first(7, vec![&[(OPEN, b"abcde")]])),
+            Misbehaviour::PayloadLength { round: 0, expected: 4, found: 5 }
+        );
+        let mut later = first(7, vec![here]);
+        later[12] = 1;
+        assert_eq!(misbehaved(later), Misbehaviour::FrameRound { expected: 0, found: 1 });
+        assert_eq!(misbehaved(Vec::new()), Misbehaviour::FrameTruncated(0));
+    }
+
+    #[test]
+    fn a_closed_link_is_an_error() {
+        let heard = against(vec![&[(OPEN, b"abcd")]], Vec::new());
+        assert!(matches!(heard, Err(ComputationError::Link(LinkError::Closed))));
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_anything_else_is_a_bug() {
+        let [zero, _one] = MemoryLink::pair();
+        let mut computation = Computation::new(zero, Party::Zero, 7);
+        let lane = |_: Lane| -> Running { Box::pin(std::future::pending()) };
+        let heard = run_now(computation.run(vec![lane]));
+        assert!(matches!(heard, Err(ComputationError::Bug(_))));
+    }
+}

@@ -61,7 +61,7 @@ impl Oracle {
             }
         }
         let best = logits[class];
-        let reaches = |value: &Value| (best.word as f64 - value.word as f64) <= best.error + value.error;
+        let reaches = |value: &Value| best.word.saturating_sub(value.word) as f64 <= best.error + value.error;
         let certain = |index: usize| {
             // Without rounding errors a tie is exact, and the public rule decides it.
             best.error == 0.0 && logits[index].error == 0.0 && index != class

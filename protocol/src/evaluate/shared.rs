@@ -100,7 +100,7 @@ pub async fn answer<L: Link>(
         .run(vec![|lane: Lane| -> Running<'_, Vec<u64>> {
             Box::pin(async move {
                 let mut context = Context::new(party, lane, mask);
-                let entry = context.enter().input_mask()?;
+                let entry = context.enter().input_mask(share.len())?;
                 Ok(open::operand(&context, share, &entry.mask).await)
             })
         }])
@@ -156,6 +156,21 @@ async fn one_vote(
     (opened, share): (&[u64], &[u64]),
 ) -> Result<Additive, GateError> {
     let mut context = Context::new(party, lane, stock);
+    let logits = logits(&mut context, program, model, (opened, share)).await?;
+    Ok(vote(&mut context, &logits, program.vote()).await?)
+}
+
+/// This party's share of one model's outputs (`[class][query]`), given the input under its mask, which
+/// is open, and this party's share of it. [`answer`] votes on them and opens nothing of them.
+///
+/// # Errors
+/// The stock was laid out for another program.
+pub async fn logits(
+    context: &mut Context,
+    program: &Program,
+    model: &SharedModel,
+    (opened, share): (&[u64], &[u64]),
+) -> Result<Additive, GateError> {
     let mut wire = Additive::from(share.to_vec());
     for (index, op) in program.ops().iter().enumerate() {
         wire = match op {
@@ -163,21 +178,21 @@ async fn one_vote(
                 let (weight, bias) = &model.layers[*weights];
                 let weights = WeightShare { weight, bias };
                 if index == 0 {
-                    with_opened(&mut context, opened, weights, *shape)?
+                    with_opened(context, opened, weights, *shape)?
                 } else {
-                    with_shared(&mut context, &wire, weights, *shape).await?
+                    with_shared(context, &wire, weights, *shape).await?
                 }
             }
-            Op::Truncate(_) => masked::truncate(&mut context, &wire).await?,
-            Op::Rectify(_) => masked::rectify(&mut context, &wire).await?,
-            Op::Square { .. } => square::square(&mut context, &wire).await?,
+            Op::Truncate(_) => masked::truncate(context, &wire).await?,
+            Op::Rectify(_) => masked::rectify(context, &wire).await?,
+            Op::Square { .. } => square::square(context, &wire).await?,
             Op::MaxPool { shape, .. } => {
                 pool::maximum(&mut context, crate::algebra::pool::gather_windows(&wire, shape)).await?
             }
             Op::SumPool { shape, .. } => crate::algebra::pool::sum_pool(&wire, shape).into(),
         };
     }
-    Ok(vote(&mut context, &wire, program.vote()).await?)
+    Ok(wire)
 }
 
 fn check(

@@ -175,3 +175,112 @@ fn pack(bits: impl Iterator<Item = u64>, count: usize) -> Zeroizing<Vec<u64>> {
     }
     words
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algebra::linear::LinearShape;
+    use crate::stock::{Provision, StockError, Tape, WeightOpenings};
+    use crate::testing::{MaskSeeds, Violation, contract};
+
+    struct Expanded(Vec<Vec<Vec<u64>>>);
+
+    impl WeightMasks for Expanded {
+        fn mask(&self, model: usize, layer: usize) -> &[u64] {
+            &self.0[model][layer]
+        }
+    }
+
+    impl WeightOpenings for Expanded {
+        fn opening(&self, model: usize, layer: usize) -> Option<&[u64]> {
+            self.0.get(model)?.get(layer).map(Vec::as_slice)
+        }
+    }
+
+    /// The masks behind the seeds of a task's linear layers.
+    fn expand(lanes: &[Vec<Demand>], seeds: &MaskSeeds) -> Expanded {
+        let mut masks = Vec::new();
+        for demand in lanes.iter().flatten() {
+            if let Demand::Linear { model, layer, shape, .. } = demand {
+                masks.resize(masks.len().max(model + 1), Vec::new());
+                let layers: &mut Vec<Vec<u64>> = &mut masks[*model];
+                layers.resize(layers.len().max(layer + 1), Vec::new());
+                let [zero, one] = seeds.of(*model, *layer);
+                layers[*layer] = weight_mask(zero, one, shape.weight_len()).to_vec();
+            }
+        }
+        Expanded(masks)
+    }
+
+    /// A dealer whose seeds are known, and whose corrections pass through `tamper` for each bundle.
+    fn dealt(mut tamper: impl FnMut(u64, &mut Vec<u64>)) -> Result<(), Violation> {
+        let root = Seed::from_bytes([9; 16]);
+        let mut bundle = 0;
+        contract(|lanes, seeds| {
+            let [zero, one] = ["zero", "one"].map(|name| root.derive(name, bundle));
+            let mut corrections = corrections(lanes, &zero, &one, &expand(lanes, seeds));
+            assert_eq!(corrections.len(), dependent_words(lanes));
+            tamper(bundle, &mut corrections);
+            bundle += 1;
+            [Tape::seeded(&zero), Tape::stored(&one, corrections)]
+        })
+    }
+
+    #[test]
+    fn the_contract_of_sources_holds() {
+        assert_eq!(dealt(|_, _| {}), Ok(()));
+    }
+
+    #[test]
+    fn the_contract_sees_any_wrong_word() {
+        let mut length = 0;
+        dealt(|_, corrections| length = corrections.len()).unwrap();
+        for at in (0..length).step_by(97).chain([length - 1]) {
+            let flipped = dealt(|bundle, corrections| {
+                if bundle == 1 {
+                    // The low half, since the bits beyond the count of a packed row mean nothing.
+                    corrections[at] ^= 1;
+                }
+            });
+            assert!(
+                matches!(flipped, Err(Violation::Relation { bundle: 1, .. })),
+                "word {at} of {length}: {flipped:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_contract_sees_a_bundle_dealt_twice() {
+        let root = Seed::from_bytes([9; 16]);
+        let repeated = contract(|lanes, seeds| {
+            let [zero, one] = ["zero", "one"].map(|name| root.derive(name, 0));
+            let corrections = corrections(lanes, &zero, &one, &expand(lanes, seeds));
+            [Tape::seeded(&zero), Tape::stored(&one, corrections)]
+        });
+        assert!(matches!(repeated, Err(Violation::Repeated { bundle: 1, .. })), "{repeated:?}");
+    }
+
+    #[test]
+    fn a_tape_for_another_plan_is_refused() {
+        let shape = LinearShape::Dense { outputs: 2, inputs: 3, batch: 1 };
+        let lanes = vec![vec![
+            Demand::Linear { model: 0, layer: 0, shape, first: false },
+            Demand::Masked(MaskedShape::rectify(70, 20, 8)),
+        ]];
+        let masks = Expanded(vec![vec![vec![0; 6]]]);
+        let [zero, one] = [[1; 16], [2; 16]].map(Seed::from_bytes);
+        let words = corrections(&lanes, &zero, &one, &masks);
+        let held = words.len();
+        let lay_out = |words: Vec<u64>| Provision::lay_out(Tape::stored(&one, words), &lanes, &masks).err();
+        assert_eq!(lay_out(words.clone()), None);
+        assert_eq!(lay_out(words[1..].to_vec()), Some(StockError::TapeShort { held: held - 1 }));
+        assert_eq!(lay_out(Vec::new()), Some(StockError::TapeShort { held: 0 }));
+        let longer = [words.clone(), vec![0]].concat();
+        assert_eq!(lay_out(longer), Some(StockError::TapeLong { used: held, held: held + 1 }));
+        let missing = Provision::lay_out(Tape::seeded(&zero), &lanes, &Expanded(Vec::new())).err();
+        assert_eq!(missing, Some(StockError::Opening { model: 0, layer: 0 }));
+        let short = Expanded(vec![vec![vec![0; 5]]]);
+        let short = Provision::lay_out(Tape::seeded(&zero), &lanes, &short).err();
+        assert_eq!(short, Some(StockError::Opening { model: 0, layer: 0 }));
+    }
+}

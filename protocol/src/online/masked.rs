@@ -1,7 +1,8 @@
 //! Truncation, sign and rectification from one opening.
 //!
-//! - Computes: for shared `y` with `|y| < 2^v`: `t = floor(y / 2^s) + c` with `c` in {0, 1}
-//!   (*truncate*), whether `t >= 0` (*sign*; exact where `s = 0`), `max(t, 0)` (*rectify*).
+//! - Computes: for shared `y` with `-2^v <= y < 2^v`: `t = floor(y / 2^s) + c` with `c` in {0, 1}
+//!   (*truncate*), whether `y >= 0` (*sign*), `max(t, 0)` (*rectify*, for `y < 2^v - 2^s`: a carry
+//!   must not leave the compared bits; the bounds that owners prove keep that distance).
 //! - Learns: nothing. The functionality includes the rounding bit `c`, a carry between the low bits
 //!   of `y` and of the mask (Li et al., USENIX Security 2023): no truncated value is ever opened.
 //! - Consumes: one [`MaskedShape`] entry.
@@ -23,17 +24,24 @@ use crate::wire::Opening;
 /// # Errors
 /// The stock holds something else.
 pub async fn truncate(context: &mut Context, value: &[u64]) -> Result<Additive, StockError> {
-    let entry = context.enter().masked()?;
+    let entry = context.enter().masked(value.len())?;
+    if !entry.shape.lift {
+        return Err(StockError::Order { wanted: "a lift", found: "masks without one" });
+    }
     let opened = open(context, value, &entry).await;
     Ok(lift(&opened, &entry, context.unit()))
 }
 
-/// Whether `y >= 0`: XOR shares, packed. Bits beyond the count are arbitrary.
+/// Whether `y >= 0`, exactly where the entry drops no bits: XOR shares, packed. Bits beyond the count
+/// are arbitrary.
 ///
 /// # Errors
 /// The stock holds something else.
 pub async fn sign(context: &mut Context, value: &[u64]) -> Result<Vec<u64>, StockError> {
-    let entry = context.enter().masked()?;
+    let entry = context.enter().masked(value.len())?;
+    if !entry.shape.compare {
+        return Err(StockError::Order { wanted: "a comparison", found: "masks without one" });
+    }
     let opened = open(context, value, &entry).await;
     compare(context, &opened, &entry).await
 }
@@ -43,11 +51,11 @@ pub async fn sign(context: &mut Context, value: &[u64]) -> Result<Vec<u64>, Stoc
 /// # Errors
 /// The stock holds something else.
 pub async fn rectify(context: &mut Context, value: &[u64]) -> Result<Additive, StockError> {
-    let entry = context.enter().masked()?;
-    let opened = open(context, value, &entry).await;
-    let sign = compare(context, &opened, &entry).await?;
+    let entry = context.enter().masked(value.len())?;
     let wanted = StockError::Order { wanted: "a selection", found: "masks without one" };
     let selection = entry.selection.as_ref().ok_or(wanted)?;
+    let opened = open(context, value, &entry).await;
+    let sign = compare(context, &opened, &entry).await?;
     let own = masked_row(&sign, &selection.bit.xor);
     let flipped = rows(context, Step::BitOpen, vec![own], value.len()).await.concat();
     Ok(select(&opened, &flipped, &entry, context.unit()))
@@ -224,4 +232,177 @@ fn combine(
         first += size;
     }
     (next_less, next_equal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::reconstruct;
+    use crate::testing::{Dealt, Gate};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    type Run = fn(Context, Additive) -> Gate<'static, Vec<u64>>;
+
+    const TRUNCATE: Run =
+        |mut context, value| Box::pin(async move { Ok(truncate(&mut context, &value).await?.into_words()) });
+    const RECTIFY: Run =
+        |mut context, value| Box::pin(async move { Ok(rectify(&mut context, &value).await?.into_words()) });
+    const SIGN: Run = |mut context, value| Box::pin(async move { sign(&mut context, &value).await });
+
+    /// Both parties' results; the meter must show what [`openings`] says.
+    fn run(shape: MaskedShape, values: &[i64], seed: u64, gate: Run) -> [Vec<u64>; 2] {
+        let values: Vec<u64> = values.iter().map(|value| *value as u64).collect();
+        let dealt = Dealt::new(&[demand(shape)], &[], seed).unwrap();
+        let outcome = dealt.run(&values, gate);
+        let opened = openings(shape);
+        let bytes: usize = opened.iter().map(|opening| opening.bytes() + crate::wire::HEADER_BYTES).sum();
+        assert_eq!((outcome.meter.rounds as usize, outcome.meter.bytes), (opened.len(), bytes as u64));
+        outcome.results.map(|result| result.unwrap())
+    }
+
+    fn words(shape: MaskedShape, values: &[i64], seed: u64, gate: Run) -> Vec<i64> {
+        let [zero, one] = run(shape, values, seed, gate);
+        reconstruct(&zero, &one).into_iter().map(|word| word as i64).collect()
+    }
+
+    /// Zero, the neighbours of zero and of both bounds, and random values; `top` is the largest allowed.
+    fn values(value_bits: u32, top: i64, random: usize, rng: &mut StdRng) -> Vec<i64> {
+        let bottom = -1i64 << value_bits;
+        let mut values = vec![0, 1, -1, 2, -2, top, top - 1, bottom, bottom + 1];
+        values.extend((0..random).map(|_| rng.random_range(bottom..=top)));
+        values.retain(|value| (bottom..=top).contains(value));
+        values
+    }
+
+    fn top(value_bits: u32, shift: u32) -> i64 {
+        ((1i128 << value_bits) - if shift > 0 { 1 << shift } else { 0 } - 1) as i64
+    }
+
+    /// Every width of the value with a shift that depends on it, up to 20.
+    fn shapes() -> impl Iterator<Item = (u32, u32)> {
+        (1..=62u32).flat_map(|bits| [0, bits * 7 % 21, 20].map(|shift| (bits, shift.min(bits - 1))))
+    }
+
+    #[test]
+    fn truncation_is_at_most_one_unit_too_large() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for (bits, shift) in shapes() {
+            let values = values(bits, top(bits, 0), 40, &mut rng);
+            let shape = MaskedShape::truncate(values.len(), bits, shift);
+            for (value, found) in values.iter().zip(words(shape, &values, 1, TRUNCATE)) {
+                let error = found - (value >> shift);
+                assert!(error == 0 || shift > 0 && error == 1, "{value} >> {shift} ({bits} bits): {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn truncation_never_fails_and_carries_as_often_as_the_low_bits_say() {
+        const COUNT: usize = 60_000;
+        let mut rng = StdRng::seed_from_u64(2);
+        for (bits, shift) in [(44, 16), (28, 16), (62, 20)] {
+            let mut values = values(bits, top(bits, 0), COUNT, &mut rng);
+            values.extend((0..COUNT).map(|_| top(bits, 0)));
+            values.extend((0..COUNT).map(|_| -1i64 << bits));
+            let shape = MaskedShape::truncate(values.len(), bits, shift);
+            let errors: Vec<i64> = values
+                .iter()
+                .zip(words(shape, &values, 3, TRUNCATE))
+                .map(|(value, found)| found - (value >> shift))
+                .collect();
+            assert!(errors.iter().all(|error| [0, 1].contains(error)));
+            // A carry has the probability of the low bits: a half on average, nearly one at the top,
+            // none at the bottom, where the low bits are zero.
+            let carries = |part: &[i64]| part.iter().sum::<i64>() as f64 / part.len() as f64;
+            let (random, edges) = errors.split_at(errors.len() - 2 * COUNT);
+            assert!((carries(random) - 0.5).abs() < 0.02, "{}", carries(random));
+            assert!(carries(&edges[..COUNT]) > 0.998);
+            assert_eq!(carries(&edges[COUNT..]), 0.0);
+        }
+    }
+
+    #[test]
+    fn sign_is_exact() {
+        let mut rng = StdRng::seed_from_u64(4);
+        for bits in 1..=63 {
+            let values = values(bits, ((1i128 << bits) - 1) as i64, 130, &mut rng);
+            let [zero, one] = run(MaskedShape::sign(values.len(), bits), &values, 5, SIGN);
+            for (at, value) in values.iter().enumerate() {
+                let found = (zero[at / 64] ^ one[at / 64]) >> (at % 64) & 1;
+                assert_eq!(found == 1, *value >= 0, "{value} ({bits} bits)");
+            }
+        }
+    }
+
+    #[test]
+    fn rectification_is_the_maximum_of_truncation_and_zero() {
+        let mut rng = StdRng::seed_from_u64(6);
+        for (bits, shift) in shapes() {
+            let values = values(bits, top(bits, shift), 60, &mut rng);
+            let shape = MaskedShape::rectify(values.len(), bits, shift);
+            let found = words(shape, &values, 7, RECTIFY);
+            let lifted = words(MaskedShape { compare: false, select: false, ..shape }, &values, 7, TRUNCATE);
+            // Both runs open the same values under the same masks, so that both carry alike.
+            for (at, value) in values.iter().enumerate() {
+                assert_eq!(found[at], lifted[at].max(0), "{value} >> {shift} ({bits} bits)");
+            }
+        }
+    }
+
+    #[test]
+    fn rectification_rounds_both_ways_at_zero() {
+        let values = vec![-1; 1000];
+        let found = words(MaskedShape::rectify(1000, 28, 16), &values, 8, RECTIFY);
+        assert!(found.iter().all(|value| *value == 0), "a carry lifts -1 to 0, never above");
+        let values = vec![1 << 15; 1000];
+        let found = words(MaskedShape::rectify(1000, 28, 16), &values, 9, RECTIFY);
+        assert!(found.contains(&0) && found.contains(&1) && found.iter().all(|value| [0, 1].contains(value)));
+    }
+
+    #[test]
+    fn values_outside_the_bounds_break_nothing_else() {
+        let mut values = vec![5 << 16; 70];
+        values[3] = i64::MAX;
+        values[66] = i64::MIN;
+        let found = words(MaskedShape::rectify(70, 28, 16), &values, 10, RECTIFY);
+        for at in (0..70).filter(|at| ![3, 66].contains(at)) {
+            assert!([5, 6].contains(&found[at]));
+        }
+    }
+
+    #[test]
+    fn an_entry_for_something_else_is_refused() {
+        let wrong = |demand: Demand, gate: Run| {
+            let dealt = Dealt::new(&[demand], &[], 11).unwrap();
+            match dealt.run(&[1, 2], gate).results {
+                [Err(crate::context::ComputationError::Gate(zero)), Err(_)] => zero,
+                other => panic!("{other:?}"),
+            }
+        };
+        let wanted = "masks with shared bits";
+        assert_eq!(
+            wrong(Demand::Square { count: 2 }, TRUNCATE),
+            StockError::Order { wanted, found: "a square pair" }
+        );
+        assert_eq!(
+            wrong(demand(MaskedShape::sign(3, 9)), SIGN),
+            StockError::Count { what: wanted, wanted: 2, found: 3 }
+        );
+        let wanted = "a selection";
+        assert_eq!(
+            wrong(demand(MaskedShape::sign(2, 9)), RECTIFY),
+            StockError::Order { wanted, found: "masks without one" }
+        );
+        let wanted = "a comparison";
+        assert_eq!(
+            wrong(demand(MaskedShape::truncate(2, 9, 1)), SIGN),
+            StockError::Order { wanted, found: "masks without one" }
+        );
+        let wanted = "a lift";
+        assert_eq!(
+            wrong(demand(MaskedShape::sign(2, 9)), TRUNCATE),
+            StockError::Order { wanted, found: "masks without one" }
+        );
+    }
 }

@@ -42,3 +42,48 @@ pub async fn rows(context: &Context, step: Step, mut rows: Vec<Vec<u64>>, count:
 pub fn masked_row(left: &[u64], right: &[u64]) -> Vec<u64> {
     left.iter().zip(right).map(|(a, b)| a ^ b).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Dealt;
+    use crate::wire::HEADER_BYTES;
+
+    #[test]
+    fn both_parties_open_the_same_masked_bits() {
+        for count in [1, 7, 8, 9, 63, 64, 65, 130] {
+            let words = vec![0x0123_4567_89ab_cdef_u64; 2 * 3];
+            let dealt = Dealt::new(&[], &[], 1).unwrap();
+            // The unit's side holds the words, the other zeros: together they are the words.
+            let outcome = dealt.run(&words, |context, _| {
+                let own: Vec<Vec<u64>> = words
+                    .chunks(3)
+                    .map(|row| row.iter().map(|word| word * context.unit()).collect())
+                    .collect();
+                Box::pin(async move { Ok(rows(&context, Step::BitOpen, own, count).await) })
+            });
+            assert_eq!(outcome.meter.bytes as usize, HEADER_BYTES + 2 * count.div_ceil(8));
+            let [zero, one] = outcome.results.map(|result| result.unwrap());
+            for (own, other) in zero.iter().zip(&one) {
+                for at in 0..count {
+                    let bit = words[at / 64] >> (at % 64) & 1;
+                    assert_eq!(own[at / 64] >> (at % 64) & 1, bit);
+                    assert_eq!(other[at / 64] >> (at % 64) & 1, bit);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn operands_open_less_the_mask() {
+        let dealt = Dealt::new(&[], &[], 2).unwrap();
+        let values = [5, u64::MAX, 1 << 63];
+        let outcome = dealt.run(&values, |context, share| {
+            let mask = [10, 20, context.unit()];
+            Box::pin(async move { Ok(operand(&context, &share, &mask).await) })
+        });
+        for result in outcome.results {
+            assert_eq!(result.unwrap(), [5u64.wrapping_sub(20), u64::MAX - 40, (1 << 63) - 1]);
+        }
+    }
+}

@@ -42,3 +42,47 @@ pub fn levels(vectors: usize, length: usize, value_bits: u32) -> Vec<MaskedShape
     }
     shapes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::online::masked;
+    use crate::share::reconstruct;
+    use crate::testing::Dealt;
+    use crate::wire::{HEADER_BYTES, Opening};
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    #[test]
+    fn the_maximum_is_exact() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for (vectors, bits) in [(1, 10), (2, 1), (3, 44), (4, 44), (9, 59), (16, 20), (25, 7)] {
+            let bound = (1i64 << bits) - 1;
+            let values: Vec<Vec<i64>> = (0..vectors)
+                .map(|vector| {
+                    let mut values: Vec<i64> = (0..30).map(|_| rng.random_range(-bound..=bound)).collect();
+                    // Extremes against each other, and a tie.
+                    values[0] = if vector == 0 { bound } else { -bound };
+                    values[1] = if vector == 0 { -bound } else { bound };
+                    values[2] = -1;
+                    values
+                })
+                .collect();
+            let shapes = levels(vectors, 30, bits);
+            let demands: Vec<_> = shapes.iter().copied().map(masked::demand).collect();
+            let flat: Vec<u64> = values.iter().flatten().map(|value| *value as u64).collect();
+            let outcome = Dealt::new(&demands, &[], 2).unwrap().run(&flat, |mut context, values| {
+                let vectors = values.chunks(30).map(<[u64]>::to_vec).collect();
+                Box::pin(async move { maximum(&mut context, vectors).await })
+            });
+            let openings: Vec<Opening> = shapes.into_iter().flat_map(masked::openings).collect();
+            let bytes: usize = openings.iter().map(|opening| opening.bytes() + HEADER_BYTES).sum();
+            assert_eq!((outcome.meter.rounds as usize, outcome.meter.bytes), (openings.len(), bytes as u64));
+            let [zero, one] = outcome.results.map(|result| result.unwrap());
+            for (at, found) in reconstruct(&zero, &one).into_iter().enumerate() {
+                let largest = values.iter().map(|vector| vector[at]).max();
+                assert_eq!(Some(found as i64), largest, "{vectors} vectors of {bits} bits");
+            }
+        }
+    }
+}

@@ -127,7 +127,7 @@ pub async fn winner(context: &mut Context, values: &[u64], shape: VoteShape) -> 
 /// The stock holds something else.
 pub async fn vote(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Additive, StockError> {
     let bits = winner(context, values, shape).await?;
-    let entry = context.enter().bits()?;
+    let entry = context.enter().bits(shape.bits())?;
     let flips = rows(context, Step::BitOpen, vec![masked_row(&bits, &entry.xor)], shape.bits()).await;
     let unit = context.unit();
     let mut votes: Vec<u64> = (0..shape.bits())
@@ -170,9 +170,13 @@ async fn conjoin(
     groups: usize,
     bits: usize,
 ) -> Result<Vec<Vec<u64>>, StockError> {
-    let entry = context.enter().products()?;
-    let unit = context.unit();
     let count = bits * groups;
+    let entry = context.enter().products(count.div_ceil(64))?;
+    if entry.masks.len() != size {
+        let (wanted, found) = (size, entry.masks.len());
+        return Err(StockError::Count { what: "inputs of a conjunction", wanted, found });
+    }
+    let unit = context.unit();
     let mut shares = vec![vec![0u64; count.div_ceil(64)]; size];
     for (slot, row) in shares.iter_mut().enumerate() {
         for group in 0..groups {
@@ -198,4 +202,120 @@ async fn conjoin(
         row
     };
     Ok((0..groups).map(split).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::share::reconstruct;
+    use crate::testing::Dealt;
+    use crate::wire::HEADER_BYTES;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    /// The votes of the batch, `[class][query]`, formed under sharing.
+    fn votes(values: &[u64], shape: VoteShape, seed: u64) -> Vec<u64> {
+        let dealt = Dealt::new(&shape.vote_demands(), &[], seed).unwrap();
+        let outcome = dealt.run(values, |mut context, values| {
+            Box::pin(async move { vote(&mut context, &values, shape).await })
+        });
+        let openings = shape.vote_openings();
+        let bytes: usize = openings.iter().map(|opening| opening.bytes() + HEADER_BYTES).sum();
+        assert_eq!((outcome.meter.rounds as usize, outcome.meter.bytes), (openings.len(), bytes as u64));
+        let [zero, one] = outcome.results.map(|result| result.unwrap());
+        reconstruct(&zero, &one)
+    }
+
+    /// The winner's bits with the last class restored.
+    fn winners(values: &[u64], shape: VoteShape, seed: u64) -> Vec<u64> {
+        let dealt = Dealt::new(&shape.winner_demands(), &[], seed).unwrap();
+        let outcome = dealt.run(values, |mut context, values| {
+            Box::pin(async move { winner(&mut context, &values, shape).await })
+        });
+        let [zero, one] = outcome.results.map(|result| result.unwrap());
+        let mut bits: Vec<u64> =
+            (0..shape.bits()).map(|at| (zero[at / 64] ^ one[at / 64]) >> (at % 64) & 1).collect();
+        for query in 0..shape.batch {
+            let others: u64 = (0..shape.classes - 1).map(|class| bits[class * shape.batch + query]).sum();
+            bits.push(1 - others);
+        }
+        bits
+    }
+
+    fn one_hot(values: &[u64], shape: VoteShape) -> Vec<u64> {
+        let value = |class: usize, query: usize| values[class * shape.batch + query] as i64;
+        let best = |query| (0..shape.classes).rev().max_by_key(|class| value(*class, query));
+        let bit = |class, query| u64::from(best(query) == Some(class));
+        (0..shape.classes * shape.batch).map(|at| bit(at / shape.batch, at % shape.batch)).collect()
+    }
+
+    fn encoded(values: impl IntoIterator<Item = i64>) -> Vec<u64> {
+        values.into_iter().map(|value| value as u64).collect()
+    }
+
+    #[test]
+    fn the_largest_value_gets_the_vote() {
+        let mut rng = StdRng::seed_from_u64(1);
+        for classes in (2..=12).chain([19, 20, 33, 64]) {
+            for value_bits in [3, 44, 60] {
+                let shape = VoteShape { classes, batch: 9, value_bits };
+                let bound = (1i64 << value_bits) - 1;
+                let mut values = encoded((0..classes * 9).map(|_| rng.random_range(-bound..=bound)));
+                // The extremes against each other, in both orders.
+                values[0] = bound as u64;
+                values[9] = -bound as u64;
+                values[1] = -bound as u64;
+                values[10] = bound as u64;
+                assert_eq!(votes(&values, shape, 2), one_hot(&values, shape), "{shape:?}");
+                assert_eq!(winners(&values, shape, 3), one_hot(&values, shape), "{shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ties_go_to_the_lowest_index() {
+        for classes in 2..=5usize {
+            // All assignments of three values to the classes, one query each.
+            let batch = 3usize.pow(classes as u32);
+            let value = |class: usize, query: usize| (query / 3usize.pow(class as u32) % 3) as i64 - 1;
+            let values = encoded((0..classes * batch).map(|at| value(at / batch, at % batch)));
+            let shape = VoteShape { classes, batch, value_bits: 2 };
+            assert_eq!(votes(&values, shape, 4), one_hot(&values, shape));
+            assert_eq!(winners(&values, shape, 5), one_hot(&values, shape));
+        }
+        let shape = VoteShape { classes: 64, batch: 1, value_bits: 40 };
+        assert_eq!(votes(&[7; 64], shape, 6)[..2], [1, 0]);
+    }
+
+    #[test]
+    fn garbage_gets_exactly_one_vote() {
+        let mut rng = StdRng::seed_from_u64(7);
+        for classes in [2, 3, 5, 10, 11, 26, 64] {
+            let shape = VoteShape { classes, batch: 50, value_bits: 20 };
+            let values: Vec<u64> = (0..classes * 50).map(|_| rng.random()).collect();
+            for found in [votes(&values, shape, 8), winners(&values, shape, 9)] {
+                assert!(found.iter().all(|vote| *vote <= 1));
+                for query in 0..50 {
+                    let sum: u64 = found.iter().skip(query).step_by(50).sum();
+                    assert_eq!(sum, 1, "{classes} classes, query {query}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn another_plans_entries_are_refused() {
+        let other = VoteShape { classes: 12, batch: 4, value_bits: 9 };
+        for shape in [VoteShape { classes: 3, ..other }, VoteShape { batch: 5, ..other }] {
+            let dealt = Dealt::new(&other.vote_demands(), &[], 10).unwrap();
+            let values = vec![1; shape.classes * shape.batch];
+            let [zero, one] = dealt
+                .run(&values, |mut context, values| {
+                    Box::pin(async move { vote(&mut context, &values, shape).await })
+                })
+                .results;
+            assert!(matches!(zero, Err(crate::context::ComputationError::Gate(StockError::Count { .. }))));
+            assert!(one.is_err());
+        }
+    }
 }

@@ -33,6 +33,16 @@ pub enum StockError {
         /// What came next.
         found: &'static str,
     },
+    /// A gate asked for another number of words than the entry has.
+    #[error("a gate wanted {wanted} words of {what}, the next entry has {found}")]
+    Count {
+        /// What the gate wanted.
+        what: &'static str,
+        /// Words wanted.
+        wanted: usize,
+        /// Words found.
+        found: usize,
+    },
     /// The opened weights of a layer are missing or of the wrong length.
     #[error("the opened weights of model {model}, layer {layer} are missing or have the wrong length")]
     Opening {
@@ -167,6 +177,18 @@ impl Entry {
             Self::Bits(_) => "bit masks",
         }
     }
+
+    /// Values served; words of a row for bit products, results for a matrix triple.
+    fn count(&self) -> usize {
+        match self {
+            Self::Input(entry) => entry.mask.len(),
+            Self::Linear(entry) => entry.product.len(),
+            Self::Masked(entry) => entry.shape.count,
+            Self::Square(entry) => entry.mask.len(),
+            Self::Products(entry) => entry.masks.first().map_or(0, Vec::len),
+            Self::Bits(entry) => entry.sum.len(),
+        }
+    }
 }
 
 /// Entries of one lane in the order of the plan. Each can be taken once.
@@ -182,13 +204,16 @@ impl std::fmt::Debug for Provision {
 }
 
 macro_rules! taking {
-    ($name:ident, $variant:ident, $result:ty, $wanted:literal) => {
-        #[doc = concat!("Takes the next entry, which must be ", $wanted, ".")]
+    ($name:ident, $variant:ident, $result:ty, $wanted:literal, $unit:literal) => {
+        #[doc = concat!("Takes the next entry, which must be ", $wanted, " for `count` ", $unit, ".")]
         ///
         /// # Errors
-        /// [`StockError::Order`] if the plan foresaw something else here.
-        pub fn $name(&mut self) -> Result<$result, StockError> {
+        /// [`StockError::Order`] or [`StockError::Count`] if the plan foresaw something else here.
+        pub fn $name(&mut self, count: usize) -> Result<$result, StockError> {
             match self.entries.pop_front() {
+                Some(entry) if entry.name() == $wanted && entry.count() != count => {
+                    Err(StockError::Count { what: $wanted, wanted: count, found: entry.count() })
+                }
                 Some(Entry::$variant(entry)) => Ok(entry),
                 Some(other) => Err(StockError::Order { wanted: $wanted, found: other.name() }),
                 None => Err(StockError::Order { wanted: $wanted, found: "nothing" }),
@@ -198,12 +223,12 @@ macro_rules! taking {
 }
 
 impl Provision {
-    taking!(input_mask, Input, MaskedInput, "an input mask");
-    taking!(linear, Linear, Linear, "a matrix triple");
-    taking!(masked, Masked, Box<Masked>, "masks with shared bits");
-    taking!(square, Square, SquarePair, "a square pair");
-    taking!(products, Products, Products, "bit products");
-    taking!(bits, Bits, BitMask, "bit masks");
+    taking!(input_mask, Input, MaskedInput, "an input mask", "values");
+    taking!(linear, Linear, Linear, "a matrix triple", "results");
+    taking!(masked, Masked, Box<Masked>, "masks with shared bits", "values");
+    taking!(square, Square, SquarePair, "a square pair", "values");
+    taking!(products, Products, Products, "bit products", "words of a row");
+    taking!(bits, Bits, BitMask, "bit masks", "bits");
 
     /// Entries left.
     pub fn len(&self) -> usize {

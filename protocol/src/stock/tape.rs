@@ -14,7 +14,7 @@ pub struct Tape {
 }
 
 enum Dependent {
-    Seeded(Prg),
+    Seeded(Box<Prg>),
     Stored { words: Zeroizing<Vec<u64>>, next: usize },
 }
 
@@ -27,7 +27,7 @@ impl std::fmt::Debug for Tape {
 impl Tape {
     /// A tape of nothing but its seed.
     pub fn seeded(seed: &Seed) -> Self {
-        let dependent = Dependent::Seeded(Prg::new(&seed.derive(DEPENDENT, 0)));
+        let dependent = Dependent::Seeded(Box::new(Prg::new(&seed.derive(DEPENDENT, 0))));
         Self { free: Prg::new(&seed.derive(FREE, 0)), dependent }
     }
 
@@ -87,8 +87,8 @@ impl Desk {
     /// Sum of both parties' free words.
     pub fn free_sum(&mut self, count: usize) -> Vec<u64> {
         let mut sum = self.free[0].words(count);
-        for (word, other) in sum.iter_mut().zip(self.free[1].words(count)) {
-            *word = word.wrapping_add(other);
+        for (word, other) in sum.iter_mut().zip(Zeroizing::new(self.free[1].words(count)).iter()) {
+            *word = word.wrapping_add(*other);
         }
         sum
     }
@@ -96,22 +96,23 @@ impl Desk {
     /// XOR of both parties' free words.
     pub fn free_xor(&mut self, count: usize) -> Vec<u64> {
         let mut sum = self.free[0].words(count);
-        for (word, other) in sum.iter_mut().zip(self.free[1].words(count)) {
-            *word ^= other;
+        for (word, other) in sum.iter_mut().zip(Zeroizing::new(self.free[1].words(count)).iter()) {
+            *word ^= *other;
         }
         sum
     }
 
     /// Makes `values` the additive secret behind both parties' next dependent words.
     pub fn settle_sum(&mut self, values: &[u64]) {
-        let zero = self.dependent.words(values.len());
-        self.corrections.extend(values.iter().zip(zero).map(|(value, zero)| value.wrapping_sub(zero)));
+        let zero = Zeroizing::new(self.dependent.words(values.len()));
+        self.corrections
+            .extend(values.iter().zip(zero.iter()).map(|(value, zero)| value.wrapping_sub(*zero)));
     }
 
     /// Makes `values` the XOR secret behind both parties' next dependent words.
     pub fn settle_xor(&mut self, values: &[u64]) {
-        let zero = self.dependent.words(values.len());
-        self.corrections.extend(values.iter().zip(zero).map(|(value, zero)| value ^ zero));
+        let zero = Zeroizing::new(self.dependent.words(values.len()));
+        self.corrections.extend(values.iter().zip(zero.iter()).map(|(value, zero)| value ^ zero));
     }
 
     /// Party One's dependent words.
