@@ -105,3 +105,44 @@ impl Model {
         &self.weights
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Shape;
+
+    fn model(weight: Vec<f32>, bias: Vec<f32>) -> Result<Model, ModelError> {
+        let layers = vec![Layer::Relu, Layer::Dense { outputs: 2 }];
+        let network = Network::new(Shape::vector(2), layers).unwrap();
+        Model::new(network, vec![Weights { weight, bias }])
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused() {
+        assert!(model(vec![1.0; 4], vec![0.0; 2]).is_ok());
+        let layer = "1 (fc2)".to_owned();
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let refused = Err(ModelError::NotFinite { layer: layer.clone() });
+            assert_eq!(model(vec![1.0, value, 1.0, 1.0], vec![0.0; 2]), refused);
+            assert_eq!(model(vec![1.0; 4], vec![0.0, value]), refused);
+        }
+    }
+
+    #[test]
+    fn lengths_are_checked() {
+        let refused = |what, expected, found| {
+            Err(ModelError::Length { layer: "1 (fc2)".to_owned(), what, expected, found })
+        };
+        assert_eq!(model(vec![1.0; 5], vec![0.0; 2]), refused("weights", 4, 5));
+        assert_eq!(model(vec![1.0; 4], vec![0.0; 1]), refused("biases", 2, 1));
+        let network = Network::new(Shape::vector(2), vec![Layer::Relu]).unwrap();
+        let weights = vec![Weights { weight: Vec::new(), bias: Vec::new() }];
+        assert_eq!(Model::new(network, weights), Err(ModelError::Layers { expected: 0, found: 1 }));
+    }
+
+    #[test]
+    fn debug_hides_weights() {
+        let shown = format!("{:?}", model(vec![41.0; 4], vec![42.0; 2]).unwrap());
+        assert!(shown.contains("Weights(4 + 2)") && !shown.contains("41"), "{shown}");
+    }
+}

@@ -8,4 +8,4 @@ mod task;
 pub use contract::{MaskSeeds, Violation, contract};
 pub use gates::{Dealt, Gate, Outcome};
 pub use pair::{MemoryLink, Transcript, pair, run_now};
-pub use task::TestTask;
+pub use task::{Inside, Seat, TestTask};

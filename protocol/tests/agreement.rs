@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 use consilium_protocol::evaluate::clear::{Oracle, verdict};
 use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Window};
+use consilium_protocol::model::fixed::FixedWeights;
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::testing::TestTask;
 use rand::rngs::StdRng;
@@ -128,5 +129,69 @@ fn many_classes_agree() {
     for (classes, seed) in [(2, 7), (10, 8), (16, 9), (26, 10), (64, 11)] {
         let layers: &[Layer] = &[dense(classes)];
         assert!(check(Shape::vector(8), &[layers; 3], 2, 5, seed) >= 6, "{classes} classes");
+    }
+}
+
+#[test]
+fn any_weights_cast_exactly_one_vote() {
+    let mut rng = StdRng::seed_from_u64(12);
+    let architectures: [&[Layer]; 3] = [
+        &[dense(5)],
+        &[dense(8), Layer::Relu, dense(5), Layer::Square],
+        &[conv(3, 3, 1, 1), Layer::MaxPool { window: Window::plain(2, 2) }, Layer::Relu, dense(5)],
+    ];
+    let input = image(1, 4);
+    for round in 0..20 {
+        let models: Vec<Model> =
+            architectures.iter().map(|layers| random_model(input, layers, &mut rng)).collect();
+        let garbage = |model: &Model| -> Vec<FixedWeights> {
+            let layers = model.weights().iter().map(|entry| (entry.weight.len(), entry.bias.len()));
+            let mut rng = StdRng::seed_from_u64(round);
+            // Whole words, and words whose products sit at the edge of the bounds.
+            let shift = [0, 1, 20, 36][round as usize % 4];
+            let mut draw = |count: usize| (0..count).map(|_| rng.random::<u64>() >> shift).collect();
+            layers.map(|(weight, bias)| FixedWeights { weight: draw(weight), bias: draw(bias) }).collect()
+        };
+        let weights: Vec<Vec<FixedWeights>> = models.iter().map(garbage).collect();
+        let batch = 7;
+        let mut task = TestTask::with_weights(&models, &weights, NUMBERS, batch, EXACT, round);
+        // Garbage queries too: a client may share anything.
+        let queries: Vec<Vec<u64>> =
+            (0..batch).map(|_| (0..input.len()).map(|_| rng.random()).collect()).collect();
+        for inside in task.inside(&queries).unwrap() {
+            assert!(inside.votes.iter().all(|vote| *vote <= 1), "round {round}: {:?}", inside.votes);
+            for query in 0..batch {
+                let sum: u64 = inside.votes.iter().skip(query).step_by(batch).sum();
+                assert_eq!(sum, 1, "round {round}, query {query}");
+            }
+        }
+        let (labels, ..) = task.ask(&queries, [&[], &[]]).unwrap();
+        assert!(labels.iter().all(|label| *label < 5));
+    }
+}
+
+#[test]
+fn ties_between_votes_and_logits_go_to_the_lowest_class() {
+    let input = Shape::vector(2);
+    let network = Network::new(input, vec![dense(4)]).unwrap();
+    let model = |bias: [f32; 4]| {
+        Model::new(network.clone(), vec![Weights { weight: vec![0.0; 8], bias: bias.to_vec() }]).unwrap()
+    };
+    let equal = model([0.5; 4]);
+    let [first, second, third] = [0, 2, 3].map(|class| {
+        let mut bias = [-1.0; 4];
+        bias[class] = 1.0;
+        model(bias)
+    });
+    for (models, label) in [
+        (vec![equal.clone()], 0),
+        (vec![third.clone(), second.clone()], 2),
+        (vec![third.clone(), second.clone(), third.clone()], 3),
+        (vec![third.clone(), first.clone(), third.clone(), equal], 0),
+        (vec![third, second, first], 0),
+    ] {
+        let mut task = TestTask::new(&models, NUMBERS, 1, EXACT, 13).unwrap();
+        let (labels, ..) = task.ask(&[vec![0; 2]], [&[], &[]]).unwrap();
+        assert_eq!(labels, [label]);
     }
 }

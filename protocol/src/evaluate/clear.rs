@@ -169,3 +169,125 @@ fn pool(layer: &Layer, (input, output): Shapes, wire: &[Value]) -> Vec<Value> {
     });
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Network, ReleaseShape, Window};
+    use crate::model::{Weights, fixed::prove_bounds};
+    use crate::testing::TestTask;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    const EXACT: ReleaseShape = ReleaseShape { noise_magnitude_max: 0 };
+
+    fn vote(class: usize, possible: &[usize]) -> Vote {
+        Vote { class, possible: possible.to_vec() }
+    }
+
+    #[test]
+    fn a_label_is_certain_only_beyond_all_doubts() {
+        let sure = |class: usize| vote(class, &[class]);
+        for (votes, label, certain) in [
+            (vec![sure(2), sure(2), sure(1)], 2, true),
+            // A tie of sure votes goes to the lowest class.
+            (vec![sure(2), sure(1)], 1, true),
+            (vec![sure(0), sure(2), sure(2), sure(0)], 0, true),
+            // One doubtful vote makes the tie, or breaks it the other way.
+            (vec![sure(2), sure(2), vote(2, &[1, 2]), sure(1)], 2, false),
+            (vec![sure(2), vote(2, &[1, 2]), sure(1)], 2, false),
+            (vec![sure(1), vote(1, &[1, 2]), sure(2), sure(1)], 1, true),
+            (vec![sure(1), vote(1, &[0, 1]), sure(1), sure(0)], 1, false),
+            // A class that nobody votes for now may still win.
+            (vec![vote(1, &[1, 2]), vote(1, &[1, 2])], 1, false),
+            (vec![vote(0, &[0, 1, 2])], 0, false),
+            (vec![sure(0), vote(1, &[1, 2])], 0, true),
+            (vec![sure(1), vote(2, &[0, 2])], 1, false),
+        ] {
+            assert_eq!(verdict(&votes, 3), Verdict { label, certain }, "{votes:?}");
+        }
+    }
+
+    #[test]
+    fn ties_without_rounding_are_certain() {
+        let network = Network::new(Shape::vector(1), vec![Layer::Dense { outputs: 3 }]).unwrap();
+        let numbers = Numbers { fraction_bits: 4, value_bits: 8 };
+        let oracle = |bias: [f32; 3]| {
+            let weights = Weights { weight: vec![0.0; 3], bias: bias.to_vec() };
+            Oracle::new(Model::new(network.clone(), vec![weights]).unwrap(), numbers).unwrap()
+        };
+        assert_eq!(oracle([1.0, 2.0, 2.0]).vote(&[3]), vote(1, &[1]));
+        assert_eq!(oracle([2.0, 2.0, 2.0]).vote(&[3]), vote(0, &[0]));
+    }
+
+    /// A few layers that fit each other, with weights of a size that keeps values alive.
+    fn random_model(rng: &mut StdRng) -> Model {
+        let side = rng.random_range(3..7);
+        let mut shape = Shape { channels: rng.random_range(1..3), height: side, width: side };
+        let input = shape;
+        let mut layers = Vec::new();
+        for _ in 0..rng.random_range(0..6) {
+            let window = Window::plain(rng.random_range(1..4), rng.random_range(1..3));
+            let layer = match rng.random_range(0..7) {
+                0 | 1 => Layer::Relu,
+                2 => Layer::Square,
+                3 => Layer::MaxPool { window },
+                4 => Layer::AveragePool { window },
+                5 => Layer::Conv { outputs: rng.random_range(1..4), window },
+                _ => Layer::Dense { outputs: rng.random_range(2..9) },
+            };
+            if let Some(next) = layer.output(shape).filter(|next| !next.is_empty()) {
+                layers.push(layer);
+                shape = next;
+            }
+        }
+        layers.push(Layer::Dense { outputs: rng.random_range(2..6) });
+        if rng.random() {
+            layers.push([Layer::Relu, Layer::Square][rng.random_range(0..2)]);
+        }
+        let network = Network::new(input, layers).unwrap();
+        let mut weights = Vec::new();
+        for (index, layer) in network.layers().iter().enumerate().filter(|(_, layer)| layer.is_linear()) {
+            let (weight, bias) = layer.parameters(network.shape_before(index));
+            let spread = (3.0 * bias as f32 / weight as f32).sqrt();
+            let mut draw = |count| (0..count).map(|_| rng.random_range(-spread..spread)).collect();
+            weights.push(Weights { weight: draw(weight), bias: draw(bias) });
+        }
+        Model::new(network, weights).unwrap()
+    }
+
+    #[test]
+    fn shared_logits_stay_within_the_bound_of_the_oracle() {
+        let mut rng = StdRng::seed_from_u64(0xc1ea);
+        let (mut nets, mut moved, mut closest) = (0, 0, 0.0f64);
+        let mut seed = 0;
+        while nets < 2_000 {
+            seed += 1;
+            let numbers =
+                Numbers { fraction_bits: rng.random_range(4..17), value_bits: rng.random_range(10..24) };
+            let model = random_model(&mut rng);
+            if prove_bounds(&model, numbers, 1.0).is_err() {
+                continue;
+            }
+            nets += 1;
+            let one = 1i64 << numbers.fraction_bits;
+            let input = model.network().input().len();
+            let query: Vec<u64> = (0..input).map(|_| rng.random_range(-one..=one) as u64).collect();
+            let mut task = TestTask::new(std::slice::from_ref(&model), numbers, 1, EXACT, seed).unwrap();
+            let inside = task.inside(std::slice::from_ref(&query)).unwrap().swap_remove(0);
+            let summary = model.network().summary();
+            let oracle = Oracle::new(model, numbers).unwrap();
+            for (value, logit) in oracle.logits(&query).iter().zip(&inside.logits) {
+                let distance = (*logit as i64).wrapping_sub(value.word).unsigned_abs() as f64;
+                assert!(distance <= value.error, "{distance} past {} in {summary}, seed {seed}", value.error);
+                moved += u32::from(distance > 0.0);
+                if value.error > 0.0 {
+                    closest = closest.max(distance / value.error);
+                }
+            }
+            let class = inside.votes.iter().position(|vote| *vote == 1).unwrap();
+            assert!(oracle.vote(&query).possible.contains(&class), "{summary}, seed {seed}");
+        }
+        assert!(moved > 1_000 && closest > 0.9, "{moved} logits moved, {closest} of the bound used");
+    }
+}

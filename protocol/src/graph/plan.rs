@@ -202,3 +202,50 @@ impl Plan {
         Cost { rounds: rounds.len() as u32, bytes: (payload + rounds.len() * HEADER_BYTES) as u64 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Layer;
+
+    const NUMBERS: Numbers = Numbers { fraction_bits: 16, value_bits: 12 };
+
+    fn compile(outputs: &[u32], batch: usize, noise_magnitude_max: u64) -> Result<Plan, PlanError> {
+        let input = Shape::vector(3);
+        let network = |outputs: &u32| Network::new(input, vec![Layer::Dense { outputs: *outputs }]).unwrap();
+        let networks: Vec<Network> = outputs.iter().map(network).collect();
+        Plan::compile(&networks, input, 4, NUMBERS, batch, ReleaseShape { noise_magnitude_max })
+    }
+
+    #[test]
+    fn misfits_are_named() {
+        let refused = |outputs: &[u32], batch, noise| compile(outputs, batch, noise).err();
+        assert_eq!(refused(&[4, 4], 2, 5), None);
+        assert_eq!(refused(&[], 1, 0), Some(PlanError::Models(0)));
+        assert_eq!(refused(&[4; MODELS_MAX + 1], 1, 0), Some(PlanError::Models(MODELS_MAX + 1)));
+        assert_eq!(refused(&[4, 5], 1, 0), Some(PlanError::Classes { model: 1, expected: 4, found: 5 }));
+        let error = ProgramError::Batch(0);
+        assert_eq!(refused(&[4], 0, 0), Some(PlanError::Program { model: 0, error }));
+        assert_eq!(refused(&[4], 1, 1 << 47), Some(PlanError::Noise(1 << 47)));
+        assert_eq!(refused(&[4], 1, u64::MAX), Some(PlanError::Noise(u64::MAX)));
+    }
+
+    #[test]
+    fn rounds_larger_than_a_frame_are_refused() {
+        // 6 pairs of 46 bits per query and model.
+        let batch = 1 << 15;
+        let bytes = |models: usize| models * 6 * batch * 46 / 8;
+        let most = PAYLOAD_BYTES_MAX / bytes(1);
+        assert!(compile(&vec![4; most], batch, 0).is_ok());
+        let refused = compile(&vec![4; most + 1], batch, 0).err();
+        assert_eq!(refused, Some(PlanError::Frame { round: 1, bytes: bytes(most + 1) }));
+    }
+
+    #[test]
+    fn everything_public_changes_the_digest() {
+        let plans = [compile(&[4], 1, 0), compile(&[4], 2, 0), compile(&[4], 1, 1), compile(&[4, 4], 1, 0)];
+        let digests: std::collections::BTreeSet<_> = plans.map(|plan| plan.unwrap().digest()).into();
+        assert_eq!(digests.len(), 4);
+        assert_eq!(compile(&[4], 1, 0).unwrap().digest(), compile(&[4], 1, 0).unwrap().digest());
+    }
+}

@@ -350,3 +350,53 @@ fn pool_shape(window: &Window, input: Shape, batch: usize) -> PoolShape {
         batch,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(layers: &[Layer]) -> Network {
+        Network::new(Shape { channels: 1, height: 8, width: 8 }, layers.to_vec()).unwrap()
+    }
+
+    const LAST: Layer = Layer::Dense { outputs: 2 };
+    const POOL: Layer = Layer::MaxPool { window: Window::plain(2, 2) };
+
+    #[test]
+    fn numbers_that_fit_no_ring_are_refused() {
+        let refused = |fraction_bits, value_bits| {
+            Program::compile(&network(&[LAST]), Numbers { fraction_bits, value_bits }, 1).err()
+        };
+        for (fraction_bits, value_bits) in [(63, 1), (16, 0), (16, 63), (u32::MAX, 1), (0, u32::MAX)] {
+            let error = ProgramError::Numbers { fraction_bits, value_bits };
+            assert_eq!(refused(fraction_bits, value_bits), Some(error));
+        }
+        assert!(matches!(refused(25, 12), Some(ProgramError::Ring { bits: 66, .. })));
+        assert_eq!(refused(24, 12), None);
+        assert_eq!(refused(0, 1), None);
+    }
+
+    #[test]
+    fn batches_without_queries_or_too_large_are_refused() {
+        let numbers = Numbers { fraction_bits: 16, value_bits: 12 };
+        let refused = |batch| Program::compile(&network(&[LAST]), numbers, batch).err();
+        assert_eq!(refused(0), Some(ProgramError::Batch(0)));
+        assert_eq!(refused(BATCH_VALUES_MAX / 64), None);
+        assert_eq!(refused(BATCH_VALUES_MAX / 64 + 1), Some(ProgramError::Batch(BATCH_VALUES_MAX + 64)));
+        assert_eq!(refused(usize::MAX), Some(ProgramError::Batch(usize::MAX)));
+    }
+
+    #[test]
+    fn maxima_come_before_rectifications() {
+        let names = |layers: &[Layer]| -> Vec<(usize, String, usize)> {
+            let ordered = ordered_layers(&network(layers)).into_iter();
+            ordered.map(|(index, layer, shape)| (index, layer.to_string(), shape.len())).collect()
+        };
+        let entry = |index, name: &str, values| (index, name.to_owned(), values);
+        assert_eq!(
+            names(&[Layer::Relu, POOL, Layer::Relu, LAST]),
+            [entry(1, "maxpool2", 64), entry(0, "relu", 16), entry(2, "relu", 16), entry(3, "fc2", 16)]
+        );
+        assert_eq!(names(&[Layer::Square, POOL, LAST])[0], entry(0, "square", 64));
+    }
+}

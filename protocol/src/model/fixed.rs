@@ -208,3 +208,162 @@ fn linear_names(model: &Model) -> impl Iterator<Item = String> + '_ {
     let layers = model.network().layers().iter().enumerate();
     layers.filter(|(_, layer)| layer.is_linear()).map(|(index, layer)| format!("{index} ({layer})"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluate::clear::Oracle;
+    use crate::graph::{Network, Window};
+    use crate::model::Weights;
+
+    const NUMBERS: Numbers = Numbers { fraction_bits: 16, value_bits: 12 };
+
+    fn dense(inputs: u32, layers: &[(&[f32], &[f32])]) -> Model {
+        let mut chain = Vec::new();
+        for (_, bias) in layers {
+            chain.push(Layer::Dense { outputs: bias.len() as u32 });
+            chain.push(Layer::Relu);
+        }
+        chain.pop();
+        let weights =
+            layers.iter().map(|(weight, bias)| Weights { weight: weight.to_vec(), bias: bias.to_vec() });
+        Model::new(Network::new(Shape::vector(inputs), chain).unwrap(), weights.collect()).unwrap()
+    }
+
+    #[test]
+    fn weights_past_the_bound_name_their_layer() {
+        let good: (&[f32], &[f32]) = (&[1.0, 1.0, 1.0, 1.0], &[0.0, 0.0]);
+        let refused = |layer: &str| {
+            Some(FixedError::Weight { layer: layer.to_owned(), value_bits: NUMBERS.value_bits })
+        };
+        let heavy: (&[f32], &[f32]) = (&[1.0, -4096.0, 1.0, 1.0], &[0.0, 0.0]);
+        let biased: (&[f32], &[f32]) = (&[1.0, 1.0, 1.0, 1.0], &[0.0, 4096.0]);
+        assert_eq!(encode(&dense(2, &[good, good]), NUMBERS).err(), None);
+        assert_eq!(encode(&dense(2, &[heavy, good]), NUMBERS).err(), refused("0 (fc2)"));
+        assert_eq!(encode(&dense(2, &[good, heavy]), NUMBERS).err(), refused("2 (fc2)"));
+        assert_eq!(encode(&dense(2, &[good, biased]), NUMBERS).err(), refused("2 (fc2)"));
+        assert_eq!(prove_bounds(&dense(2, &[good, biased]), NUMBERS, 1.0).err(), refused("2 (fc2)"));
+    }
+
+    fn faulty(model: &Model, input_abs_max: f64) -> Option<(String, f64)> {
+        match prove_bounds(model, NUMBERS, input_abs_max) {
+            Ok(()) => None,
+            Err(FixedError::Reach { layer, reach, .. }) => Some((layer, reach)),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn reaches_past_the_bound_name_the_first_layer() {
+        let (plain, wide): (&[f32], &[f32]) = (&[1.0, 1.0, 1.0, 1.0], &[64.0, 65.0, 1.0, 1.0]);
+        let model = |first, second| dense(2, &[(first, &[0.0, 0.0]), (second, &[0.0, 0.0])]);
+        assert_eq!(faulty(&model(plain, plain), 1.0), None);
+        // 129 twice is far below 4096, squared it is above.
+        assert_eq!(faulty(&model(plain, wide), 1.0), None);
+        let (layer, reach) = faulty(&model(wide, wide), 1.0).unwrap();
+        assert!(layer == "2 (fc2)" && (8300.0..8400.0).contains(&reach), "{layer} {reach}");
+        let (layer, reach) = faulty(&model(wide, plain), 32.0).unwrap();
+        assert!(layer == "0 (fc2)" && (4100.0..4200.0).contains(&reach), "{layer} {reach}");
+        for input_abs_max in [f64::NAN, f64::INFINITY, -1.0, 4096.0] {
+            assert_eq!(faulty(&model(plain, plain), input_abs_max).unwrap().0, "0 (the input)");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_kept_to_the_unit() {
+        // Reaches 4096 less one and a half units: one unit must stay for the carry of a truncation.
+        let unit = 2f32.powi(-12);
+        let model = |bias: f32| dense(1, &[(&[2048.0, 0.0], &[bias, 0.0])]);
+        assert_eq!(faulty(&model(2048.0 - unit), 1.0), None);
+        assert!(faulty(&model(2048.0), 1.0).is_some());
+    }
+
+    #[test]
+    fn rounding_of_small_weights_counts() {
+        // 6,000 weights of 0.75 units each: the real sum stays below the bound, the encoded one, with
+        // every weight rounded up to a unit, does not.
+        let (inputs, tiny) = (6_000u32, 0.75 / 65536.0);
+        let model = dense(inputs, &[(&vec![tiny; 2 * inputs as usize], &[3_800.0, 0.0])]);
+        let real = f64::from(inputs) * f64::from(tiny) * 4_000.0 + 3_800.0;
+        assert!(real < 4_095.0, "{real}");
+        let (layer, reach) = faulty(&model, 4_000.0).unwrap();
+        assert!(layer == "0 (fc2)" && reach > 4_160.0, "{layer} {reach}");
+    }
+
+    #[test]
+    fn every_kind_of_layer_is_bounded() {
+        let image = Shape { channels: 1, height: 4, width: 4 };
+        let window = Window::plain(3, 1);
+        let last = Layer::Dense { outputs: 2 };
+        let reach = |layers: &[Layer]| {
+            let network = Network::new(image, layers.to_vec()).unwrap();
+            let weights = layers.iter().enumerate().filter(|(_, layer)| layer.is_linear());
+            let weights = weights.map(|(index, layer)| {
+                let (weight, bias) = layer.parameters(network.shape_before(index));
+                Weights { weight: vec![100.0; weight], bias: vec![0.0; bias] }
+            });
+            let model = Model::new(network.clone(), weights.collect()).unwrap();
+            faulty(&model, 2.0)
+        };
+        // 9 * 100 * 2 = 1800 per convolution output, 4 of them into each output of the last layer.
+        let conv = Layer::Conv { outputs: 1, window };
+        for (layers, fault) in [
+            (vec![conv, last], ("1 (fc2)", 720_000.0)),
+            (
+                vec![Layer::Relu, conv, Layer::MaxPool { window: Window::plain(2, 1) }, last],
+                ("3 (fc2)", 180_000.0),
+            ),
+            (vec![conv, Layer::AveragePool { window: Window::plain(2, 1) }, last], ("2 (fc2)", 180_000.0)),
+            (vec![conv, Layer::Square, last], ("1 (square)", 3_240_000.0)),
+        ] {
+            let (layer, found) = reach(&layers).unwrap();
+            assert_eq!((layer.as_str(), (found / fault.1 * 1e3).round()), (fault.0, 1e3), "{layers:?}");
+        }
+    }
+
+    #[test]
+    fn averages_keep_their_value_through_every_layer() {
+        // Constant images: an average is the pixel itself, so each net is a function of one number.
+        let image = Shape { channels: 1, height: 6, width: 6 };
+        let average = |kernel| Layer::AveragePool { window: Window::plain(kernel, 1) };
+        let last = Layer::Dense { outputs: 2 };
+        let nets: [(Vec<Layer>, fn(f64) -> f64); 5] = [
+            (vec![average(2), last], |x| x),
+            (vec![average(3), last], |x| x),
+            (vec![average(3), Layer::Square, last], |x| x * x),
+            (vec![average(3), average(3), Layer::Square, Layer::Square, last], |x| x.powi(4)),
+            (vec![average(5), Layer::Relu, last], |x| x.max(0.0)),
+        ];
+        for (layers, function) in nets {
+            let network = Network::new(image, layers).unwrap();
+            let (weight, _) = last.parameters(network.shape_before(network.layers().len() - 1));
+            for x in [-1.5f64, -0.5, 0.75, 1.25] {
+                // The first class gets the mean of f(x), the second the threshold just below or above.
+                for (offset, class) in [(-0.01, 0), (0.01, 1)] {
+                    let share = 2.0 / weight as f32;
+                    let mut entry =
+                        Weights { weight: vec![0.0; weight], bias: vec![0.0, (function(x) + offset) as f32] };
+                    entry.weight[..weight / 2].fill(share);
+                    let model = Model::new(network.clone(), vec![entry]).unwrap();
+                    let oracle = Oracle::new(model, NUMBERS).unwrap();
+                    let word = (x * 65536.0) as i64 as u64;
+                    assert_eq!(oracle.vote(&[word; 36]).class, class, "{} at {x}", network.summary());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn factors_undo_the_sums() {
+        let image = Shape { channels: 1, height: 6, width: 6 };
+        let average = Layer::AveragePool { window: Window::plain(3, 1) };
+        let last = Layer::Dense { outputs: 2 };
+        let factor = |layers: Vec<Layer>| {
+            let network = Network::new(image, layers).unwrap();
+            Program::compile(&network, NUMBERS, 1).unwrap().weight_factors().to_vec()
+        };
+        assert_eq!(factor(vec![average, last]), [16.0 / 9.0]);
+        assert_eq!(factor(vec![average, Layer::Square, last, Layer::Relu, last]), [256.0 / 81.0, 1.0]);
+        assert_eq!(factor(vec![average, Layer::Relu, average, last]), [256.0 / 81.0]);
+    }
+}

@@ -2,15 +2,20 @@
 
 use super::pair::{MemoryLink, Transcript, pair, run_now};
 use crate::algebra::prg::Seed;
-use crate::context::{Computation, Meter};
-use crate::evaluate::shared::{EvaluationError, SharedModel, answer, labels};
+use crate::context::{Computation, Context, Lane, Meter};
+use crate::evaluate::shared::{EvaluationError, GateError, SharedModel, answer, labels, logits};
 use crate::graph::{Numbers, Plan, ReleaseShape};
 use crate::model::Model;
 use crate::model::fixed::{FixedError, FixedWeights, encode};
 use crate::offline::dealer::{self, WeightMasks, weight_mask};
+use crate::online::open::operand;
+use crate::online::vote::vote;
 use crate::party::Party;
-use crate::share::Additive;
+use crate::share::{Additive, reconstruct};
 use crate::stock::{Provision, StockError, Tape, WeightOpenings};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 
 /// Weight masks and openings of all models, and both parties' shares.
 #[derive(Debug)]
@@ -119,10 +124,19 @@ impl TestTask {
     /// # Errors
     /// The dealer and the parties disagree about the plan.
     pub fn bundle(&mut self) -> Result<[Vec<Provision>; 2], StockError> {
-        let lanes = self.plan.lanes();
-        let zero = self.seed.derive("bundle zero", self.bundles);
-        let one = self.seed.derive("bundle one", self.bundles);
         self.bundles += 1;
+        self.bundle_of(self.bundles - 1)
+    }
+
+    /// The bundle of a serial, counted from 0 by [`TestTask::bundle`]. Twice the same one is the fault
+    /// that tests plant.
+    ///
+    /// # Errors
+    /// As [`TestTask::bundle`].
+    pub fn bundle_of(&self, serial: u64) -> Result<[Vec<Provision>; 2], StockError> {
+        let lanes = self.plan.lanes();
+        let zero = self.seed.derive("bundle zero", serial);
+        let one = self.seed.derive("bundle one", serial);
         let corrections = dealer::corrections(&lanes, &zero, &one, &self.masks);
         Ok([
             Provision::lay_out(Tape::seeded(&zero), &lanes, &self.openings)?,
@@ -149,21 +163,103 @@ impl TestTask {
         noise: [&[u64]; 2],
     ) -> Result<(Vec<usize>, Meter, [Transcript; 2]), EvaluationError> {
         let bundles = self.bundle().map_err(|error| EvaluationError::Gate(error.into()))?;
-        let inputs = self.input(queries);
-        let work = std::sync::Mutex::new(bundles.into_iter().zip(inputs).map(Some).collect::<Vec<_>>());
-        let results = pair(|mut computation: Computation<MemoryLink>| {
-            let party = computation.party();
-            let index = usize::from(party == Party::One);
-            let taken = work.lock().map(|mut work| work[index].take());
-            let Ok(Some((provisions, input))) = taken else { panic!("one bundle for each party") };
-            let models = self.models(party);
-            let share =
-                run_now(answer(&mut computation, &self.plan, &models, input, provisions, noise[index]));
-            let meter = computation.meter();
-            (share, meter, computation.into_link().transcript())
+        let results = self.seat(queries, bundles, |mut seat| {
+            let noise = noise[usize::from(seat.computation.party() == Party::One)];
+            let Seat { computation, plan, models, input, provisions } = &mut seat;
+            let (input, provisions) = (std::mem::take(input), std::mem::take(provisions));
+            let share = run_now(answer(computation, plan, models, input, provisions, noise));
+            (share, seat.computation.meter(), seat.computation.into_link().transcript())
         });
         let [(zero, meter, sent_zero), (one, _, sent_one)] = results;
         let labels = labels(&zero?, &one?, self.plan.release().classes, self.plan.batch());
         Ok((labels, meter, [sent_zero, sent_one]))
     }
+
+    /// Shares a batch and lets both parties run `body` with these bundles.
+    pub fn seat<T: Send>(
+        &self,
+        queries: &[Vec<u64>],
+        bundles: [Vec<Provision>; 2],
+        body: impl Fn(Seat<'_>) -> T + Sync,
+    ) -> [T; 2] {
+        let brought = bundles.into_iter().zip(self.input(queries)).map(Some).collect::<Vec<_>>();
+        let brought = Mutex::new(brought);
+        pair(|computation: Computation<MemoryLink>| {
+            let party = computation.party();
+            let index = usize::from(party == Party::One);
+            let taken = brought.lock().unwrap_or_else(PoisonError::into_inner)[index].take();
+            let (provisions, input) = taken.unwrap_or_default();
+            body(Seat { computation, plan: &self.plan, models: self.models(party), input, provisions })
+        })
+    }
+
+    /// Evaluates a batch and opens what nobody may see: the logits and votes of every model,
+    /// `[class][query]` each.
+    ///
+    /// # Errors
+    /// Either party's failure.
+    pub fn inside(&mut self, queries: &[Vec<u64>]) -> Result<Vec<Inside>, EvaluationError> {
+        let bundles = self.bundle().map_err(|error| EvaluationError::Gate(error.into()))?;
+        let [zero, one] = self.seat(queries, bundles, |seat| run_now(votes(seat)));
+        let open = |((logits, votes), (other_logits, other_votes)): (Pair, Pair)| Inside {
+            logits: reconstruct(&logits, &other_logits),
+            votes: reconstruct(&votes, &other_votes),
+        };
+        Ok(zero?.into_iter().zip(one?).map(open).collect())
+    }
+}
+
+/// What one party brings to an evaluation.
+#[derive(Debug)]
+pub struct Seat<'a> {
+    /// Its end of the conversation.
+    pub computation: Computation<MemoryLink>,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Its shares of all models.
+    pub models: Vec<&'a SharedModel>,
+    /// Its share of the input.
+    pub input: Additive,
+    /// Its correlations.
+    pub provisions: Vec<Provision>,
+}
+
+/// What one model thinks of a batch. Only tests see it.
+#[derive(Debug)]
+pub struct Inside {
+    /// Outputs of the model.
+    pub logits: Vec<u64>,
+    /// Its one-hot votes.
+    pub votes: Vec<u64>,
+}
+
+type Pair = (Additive, Additive);
+type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, GateError>> + Send + 'a>>;
+
+/// One party's shares of logits and votes, model by model.
+async fn votes(mut seat: Seat<'_>) -> Result<Vec<Pair>, EvaluationError> {
+    let party = seat.computation.party();
+    let mut provisions = seat.provisions.into_iter();
+    let (stock, share) = (provisions.next().unwrap_or_default(), &*seat.input);
+    let input = |lane: Lane| -> Running<'_, Vec<u64>> {
+        Box::pin(async move {
+            let mut context = Context::new(party, lane, stock);
+            let entry = context.enter().input_mask(share.len())?;
+            Ok(operand(&context, share, &entry.mask).await)
+        })
+    };
+    let opened = seat.computation.run(vec![input]).await?.swap_remove(0);
+    let opened = &*opened;
+    let models = seat.plan.programs().iter().zip(seat.models).zip(provisions);
+    let lanes = models.map(|((program, model), stock)| {
+        move |lane: Lane| -> Running<'_, Pair> {
+            Box::pin(async move {
+                let mut context = Context::new(party, lane, stock);
+                let logits = logits(&mut context, program, model, (opened, share)).await?;
+                let votes = vote(&mut context, &logits, program.vote()).await?;
+                Ok((logits, votes))
+            })
+        }
+    });
+    seat.computation.run(lanes.collect()).await
 }
