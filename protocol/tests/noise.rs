@@ -1,0 +1,132 @@
+//! Noise under sharing: each label is chosen with exactly the probability that the mechanism promises,
+//! and noise that is one number for all classes, which protects nothing, is told from it.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape};
+use consilium_protocol::model::{Model, Weights};
+use consilium_protocol::privacy::{Mechanism, Sampler};
+use consilium_protocol::testing::TestTask;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+const CLASSES: usize = 4;
+/// Models that vote for each class.
+const VOTES: [usize; CLASSES] = [4, 3, 0, 2];
+const VARIANCE: u64 = 4;
+const BATCH: usize = 250;
+const BATCHES: usize = 40;
+/// 99.9999 % quantile of chi-square with three degrees of freedom.
+const LIMIT: f64 = 30.7;
+
+/// What is wrong with how often each label came.
+#[derive(Debug, PartialEq)]
+enum Fault {
+    /// Some label came too often or too rarely.
+    Frequency { label: usize },
+}
+
+/// Whether labels came as often as they should.
+fn accept(labels: &[usize], expected: [f64; CLASSES]) -> Result<(), Fault> {
+    let mut counts = [0.0; CLASSES];
+    for label in labels {
+        counts[*label] += 1.0;
+    }
+    let term = |label: usize| {
+        let mean = expected[label] * labels.len() as f64;
+        (counts[label] - mean) * (counts[label] - mean) / mean
+    };
+    let total: f64 = (0..CLASSES).map(term).sum();
+    if total < LIMIT {
+        return Ok(());
+    }
+    let label = (0..CLASSES).max_by(|a, b| term(*a).total_cmp(&term(*b))).unwrap();
+    Err(Fault::Frequency { label })
+}
+
+/// Probabilities of the sum of two independent discrete Gaussians, from `-reach` to `reach`.
+fn law(reach: i64) -> Vec<f64> {
+    let single: Vec<f64> =
+        (-reach..=reach).map(|x| (-(x * x) as f64 / (2 * VARIANCE) as f64).exp()).collect();
+    let total: f64 = single.iter().sum();
+    let at =
+        |x: i64| usize::try_from(x + reach).ok().and_then(|x| single.get(x)).copied().unwrap_or(0.0) / total;
+    (-reach..=reach).map(|sum| (-reach..=reach).map(|x| at(x) * at(sum - x)).sum()).collect()
+}
+
+/// Probability of each label: its noisy count is the largest, the lowest class on a tie.
+fn selection() -> [f64; CLASSES] {
+    let reach = 60;
+    let law = law(reach);
+    let mass = |class: usize, count: i64| {
+        let noise = count - VOTES[class] as i64 + reach;
+        usize::try_from(noise).ok().and_then(|noise| law.get(noise)).copied().unwrap_or(0.0)
+    };
+    let below = |class: usize, count: i64| -> f64 { (-2 * reach..count).map(|less| mass(class, less)).sum() };
+    std::array::from_fn(|label| {
+        let wins = |count: i64| {
+            let others = (0..CLASSES).filter(|class| *class != label);
+            let beaten = others.map(|class| below(class, if class > label { count + 1 } else { count }));
+            mass(label, count) * beaten.product::<f64>()
+        };
+        (-2 * reach..2 * reach).map(wins).sum()
+    })
+}
+
+/// Labels of the task's noisy votes; `draw` makes one party's noise, `[class][query]`.
+fn labels(mut draw: impl FnMut() -> Vec<u64>) -> Vec<usize> {
+    let network = Network::new(Shape::vector(1), vec![Layer::Dense { outputs: CLASSES as u32 }]).unwrap();
+    let mut models = Vec::new();
+    for (class, votes) in VOTES.into_iter().enumerate() {
+        let mut bias = vec![0.0; CLASSES];
+        bias[class] = 1.0;
+        let weights = Weights { weight: vec![0.0; CLASSES], bias };
+        models.extend(vec![Model::new(network.clone(), vec![weights]).unwrap(); votes]);
+    }
+    let numbers = Numbers { fraction_bits: 8, value_bits: 4 };
+    let release = ReleaseShape { noise_magnitude_max: 200 };
+    let mut task = TestTask::new(&models, numbers, BATCH, release, 1).unwrap();
+    let mut labels = Vec::new();
+    for _ in 0..BATCHES {
+        let noise = [draw(), draw()];
+        labels.extend(task.ask(&vec![vec![0]; BATCH], [&noise[0], &noise[1]]).unwrap().0);
+    }
+    labels
+}
+
+fn sampler() -> Sampler {
+    let sampler = Sampler::new(&Mechanism::Gaussian { sigma_squared: VARIANCE.to_string().parse().unwrap() });
+    assert!(sampler.magnitude_max() <= 200);
+    sampler
+}
+
+#[test]
+fn labels_come_with_the_exact_probabilities() {
+    let expected = selection();
+    assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    assert!(expected.iter().all(|p| *p > 0.02), "{expected:?}");
+    let (sampler, mut rng) = (sampler(), StdRng::seed_from_u64(2));
+    let drawn = labels(|| (0..CLASSES * BATCH).map(|_| sampler.draw(&mut rng) as u64).collect());
+    assert_eq!(accept(&drawn, expected), Ok(()));
+}
+
+#[test]
+fn one_number_for_all_classes_never_changes_the_label() {
+    let (sampler, mut rng) = (sampler(), StdRng::seed_from_u64(3));
+    let drawn = labels(|| {
+        let scalars: Vec<u64> = (0..BATCH).map(|_| sampler.draw(&mut rng) as u64).collect();
+        scalars.repeat(CLASSES)
+    });
+    assert!(drawn.iter().all(|label| *label == 0), "the class with most votes, whatever the noise");
+    assert_eq!(accept(&drawn, selection()), Err(Fault::Frequency { label: 0 }));
+}
+
+#[test]
+fn one_partys_noise_alone_is_told_from_both() {
+    let (sampler, mut rng) = (sampler(), StdRng::seed_from_u64(4));
+    let mut party = 0;
+    let drawn = labels(|| {
+        party += 1;
+        (0..CLASSES * BATCH).map(|_| sampler.draw(&mut rng) as u64 * (party % 2)).collect()
+    });
+    assert!(accept(&drawn, selection()).is_err());
+}
