@@ -71,7 +71,8 @@ fn use_network(network: &Network, numbers: Numbers, batch: usize) {
     }
     let release = ReleaseShape { noise_magnitude_max: u64::from(numbers.value_bits) };
     let classes = network.output().len();
-    if let Ok(plan) = Plan::compile(&[network.clone()], network.input(), classes, numbers, batch, release) {
+    let networks = std::slice::from_ref(network);
+    if let Ok(plan) = Plan::compile(networks, network.input(), classes, numbers, batch, release) {
         assert_eq!(plan.cost().rounds as usize, plan.openings().len());
     }
 }

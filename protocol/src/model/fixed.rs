@@ -327,7 +327,8 @@ mod tests {
         let image = Shape { channels: 1, height: 6, width: 6 };
         let average = |kernel| Layer::AveragePool { window: Window::plain(kernel, 1) };
         let last = Layer::Dense { outputs: 2 };
-        let nets: [(Vec<Layer>, fn(f64) -> f64); 5] = [
+        type Net = (Vec<Layer>, fn(f64) -> f64);
+        let nets: [Net; 5] = [
             (vec![average(2), last], |x| x),
             (vec![average(3), last], |x| x),
             (vec![average(3), Layer::Square, last], |x| x * x),
