@@ -2,10 +2,12 @@
 
 mod contract;
 mod gates;
+mod observer;
 mod pair;
 mod task;
 
 pub use contract::{MaskSeeds, Violation, contract};
 pub use gates::{Dealt, Gate, Outcome};
+pub use observer::{Finding, Observed, Place, inspect};
 pub use pair::{MemoryLink, Transcript, pair, run_now};
 pub use task::{Inside, Seat, TestTask};
