@@ -187,7 +187,7 @@ pub async fn logits(
             Op::Rectify(_) => masked::rectify(context, &wire).await?,
             Op::Square { .. } => square::square(context, &wire).await?,
             Op::MaxPool { shape, .. } => {
-                pool::maximum(&mut context, crate::algebra::pool::gather_windows(&wire, shape)).await?
+                pool::maximum(context, crate::algebra::pool::gather_windows(&wire, shape)).await?
             }
             Op::SumPool { shape, .. } => crate::algebra::pool::sum_pool(&wire, shape).into(),
         };
