@@ -69,7 +69,7 @@ impl LedgerHandle {
         let work = move |ledger: &Ledger, books: &mut Books<'_>| {
             books.stored(&ledger.key, release, (&client, &task, content))
         };
-        self.ask(work, |_| None).await
+        self.ask(work).await
     }
 
     /// See [`Ledger::commit`].
