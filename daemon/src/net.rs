@@ -18,7 +18,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    error, fmt, io,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -30,7 +30,6 @@ use futures::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
-use thiserror::Error;
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
@@ -44,6 +43,7 @@ mod behaviour;
 mod channel;
 pub mod codec;
 mod dial;
+mod error;
 mod frame;
 mod identity;
 mod limits;
@@ -51,9 +51,12 @@ mod presence;
 mod role;
 mod service;
 mod stream;
+mod tether;
+mod transport;
 
 pub use address::{Address, AddressError, PeerId, PeerIdError};
 pub use channel::Channel;
+pub use error::NetError;
 pub use frame::{ChannelError, ChannelReceiver, ChannelSender, PREFIX_BYTES};
 pub use identity::{Identity, IdentityError};
 pub use limits::Limits;
@@ -93,107 +96,6 @@ pub struct Settings {
     pub limits: Limits,
 }
 
-/// What can go wrong between starting a network and holding a channel.
-#[derive(Debug, Error)]
-pub enum NetError {
-    /// A limit lies outside what the wire formats allow.
-    #[error("limit {name} is {found}; it must lie between {least} and {most}")]
-    Limit {
-        /// The field of [`Limits`].
-        name: &'static str,
-        /// Its value.
-        found: usize,
-        /// Least value allowed.
-        least: usize,
-        /// Largest value allowed.
-        most: usize,
-    },
-    /// More members than the limit.
-    #[error("the roster has {found} members, the limit is {limit}")]
-    TooManyMembers {
-        /// Members given.
-        found: usize,
-        /// Members allowed.
-        limit: usize,
-    },
-    /// A member stands in the roster twice.
-    #[error("{peer} stands in the roster twice; merge its addresses into one entry")]
-    DuplicateMember {
-        /// The member.
-        peer: PeerId,
-    },
-    /// A peer that is not in our roster.
-    #[error("{peer} is not a member; add it to the roster first")]
-    NotAMember {
-        /// The peer.
-        peer: PeerId,
-    },
-    /// A host name where an IP address is needed.
-    #[error("cannot listen on {address}: give an IP address, such as /ip4/0.0.0.0/tcp/7700")]
-    ListenName {
-        /// The address.
-        address: Address,
-    },
-    /// The system refused a listening address.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: Address,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The key could not be used for Noise.
-    #[error("cannot set up Noise with this identity: {source}")]
-    Noise {
-        /// What the library said.
-        source: Box<dyn error::Error + Send + Sync>,
-    },
-    /// Not called from within a tokio runtime.
-    #[error("the network must be started inside a tokio runtime")]
-    NoRuntime,
-    /// The peer's places for our channels are all taken.
-    #[error("{peer} has no place for another {role} channel; close some or try later")]
-    Busy {
-        /// The peer.
-        peer: PeerId,
-        /// The role asked for.
-        role: Role,
-    },
-    /// The peer runs a version that does not know the role.
-    #[error("{peer} does not speak {}; one of the two versions is out of date", role.protocol())]
-    Unsupported {
-        /// The peer.
-        peer: PeerId,
-        /// The role asked for.
-        role: Role,
-    },
-    /// No channel in time.
-    #[error("no {role} channel to {peer} within {within:?} ({})", reason(*connected, fault.as_ref()))]
-    Deadline {
-        /// The peer.
-        peer: PeerId,
-        /// The role asked for.
-        role: Role,
-        /// The time given.
-        within: Duration,
-        /// Whether the peer was connected when time ran out.
-        connected: bool,
-        /// Why the last dial failed, if one did.
-        fault: Option<DialFault>,
-    },
-    /// The network was shut down.
-    #[error("the network is shut down")]
-    Stopped,
-}
-
-fn reason(connected: bool, fault: Option<&DialFault>) -> String {
-    match (connected, fault) {
-        (true, _) => "connected, but it did not accept".to_owned(),
-        (false, Some(fault)) => fault.to_string(),
-        (false, None) => "not connected".to_owned(),
-    }
-}
-
 /// The handle of a running network; clones share it. The network stops when the last one is dropped.
 #[derive(Clone)]
 pub struct Network {
@@ -218,7 +120,7 @@ struct Peer {
     places: Arc<Semaphore>,
 }
 
-/// Channels that peers open towards us.
+/// Channels that peers open towards us; once dropped, every further one is refused.
 #[derive(Debug)]
 pub struct Incoming {
     queue: mpsc::Receiver<Arrival>,
@@ -267,10 +169,8 @@ impl Network {
         let mut swarm = behaviour::swarm(&identity, names(), streams, &limits)?;
         for address in &listen {
             let socket = address.socket().ok_or_else(|| NetError::ListenName { address: address.clone() })?;
-            swarm.listen_on(address::multiaddr(socket)).map_err(|error| NetError::Listen {
-                address: address.clone(),
-                source: io::Error::other(error),
-            })?;
+            behaviour::listen(&mut swarm, socket)
+                .map_err(|source| NetError::Listen { address: address.clone(), source })?;
         }
         let plan = members.iter().map(|member| (member.peer, member.addresses.clone()));
         let service = Service {
@@ -283,6 +183,7 @@ impl Network {
             listening,
             strangers: strangers.clone(),
             lookups: JoinSet::new(),
+            heard: HashMap::new(),
         };
         let task = runtime.spawn(service.run());
         let task = async move {
@@ -341,12 +242,8 @@ impl Network {
             let (reply, answer) = oneshot::channel();
             self.command(Command::Open { peer, role, reply }).await?;
             match answer.await {
-                Ok(Ok(stream)) => {
-                    return Ok(Channel::over_stream(
-                        stream,
-                        self.inner.limits.frame_bytes_max,
-                        Arc::new(place),
-                    ));
+                Ok(Ok(halves)) => {
+                    return Ok(Channel::between(halves, self.inner.limits.frame_bytes_max, Arc::new(place)));
                 }
                 Ok(Err(OpenFault::Busy)) => return Err(NetError::Busy { peer, role }),
                 Ok(Err(OpenFault::Unsupported)) => return Err(NetError::Unsupported { peer, role }),

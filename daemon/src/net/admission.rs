@@ -12,10 +12,9 @@ use std::{
     },
 };
 
-use futures::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::{PeerId, channel::Channel, limits::Limits, role::Role};
+use super::{PeerId, channel::Channel, frame::Halves, limits::Limits, role::Role};
 
 /// A peer's place for one channel; free again when the last half of the channel is dropped.
 pub(super) type Lease = Arc<OwnedSemaphorePermit>;
@@ -99,11 +98,8 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn deliver<S>(self, role: Role, stream: S)
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let channel = Channel::over_stream(stream, self.frame_bytes_max, self.lease);
+    pub(super) fn deliver(self, role: Role, halves: Halves) {
+        let channel = Channel::between(halves, self.frame_bytes_max, self.lease);
         self.place.send((self.peer, role, channel));
     }
 }
@@ -114,6 +110,10 @@ mod tests {
 
     use super::*;
     use crate::net::Identity;
+
+    fn halves() -> Halves {
+        Halves { reader: Box::new(Cursor::new(Vec::new())), writer: Box::new(Cursor::new(Vec::new())) }
+    }
 
     fn door(places: usize, queue: usize) -> (Doorkeeper, mpsc::Receiver<Arrival>) {
         let peer = Identity::generate().peer_id();
@@ -126,7 +126,7 @@ mod tests {
     fn a_peers_places_come_back_when_its_channels_are_dropped() {
         let (door, mut queue) = door(2, 10);
         for _ in 0..2 {
-            door.admit().unwrap().deliver(Role::Query, Cursor::new(Vec::new()));
+            door.admit().unwrap().deliver(Role::Query, halves());
         }
         assert!(door.admit().is_none());
         assert_eq!(door.gates.refused(door.peer), 1);
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_full_or_abandoned_queue_refuses_and_keeps_no_place() {
         let (door, mut queue) = door(5, 1);
-        door.admit().unwrap().deliver(Role::Query, Cursor::new(Vec::new()));
+        door.admit().unwrap().deliver(Role::Query, halves());
         assert!(door.admit().is_none());
         drop(queue.try_recv().unwrap());
         assert!(door.admit().is_some());

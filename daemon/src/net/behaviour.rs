@@ -1,12 +1,19 @@
 //! The parts of libp2p that a node runs, and how they are set.
 
-use std::time::Duration;
+use std::{io, net::SocketAddr, time::Duration};
 
-use libp2p::{Swarm, SwarmBuilder, noise, ping, swarm::NetworkBehaviour, tcp, yamux};
+use libp2p::{
+    Swarm,
+    core::transport::TransportError,
+    ping,
+    swarm::{Config, NetworkBehaviour},
+};
 use libp2p_allow_block_list::{AllowedPeers, Behaviour as AllowList};
 use libp2p_connection_limits::{Behaviour as ConnectionBounds, ConnectionLimits};
 
-use super::{Identity, NetError, PeerId, limits::Limits, stream::Streams};
+use super::{
+    Identity, NetError, PeerId, address::multiaddr, limits::Limits, stream::Streams, transport::transport,
+};
 
 /// Never reached, since every connection says that it is to be kept; a guard against a change of that rule.
 const IDLE: Duration = Duration::from_secs(24 * 3600);
@@ -40,19 +47,15 @@ pub(super) fn swarm(
     let node =
         Node { roster, bounds: ConnectionBounds::new(bounds), streams, ping: ping::Behaviour::new(pings) };
 
-    let streams_max = limits.streams_per_connection();
-    let multiplexer = move || {
-        let mut config = yamux::Config::default();
-        config.set_max_num_streams(streams_max);
-        config
-    };
-    let builder = SwarmBuilder::with_existing_identity(identity.keypair())
-        .with_tokio()
-        .with_tcp(tcp::Config::new().nodelay(true), noise::Config::new, multiplexer)
-        .map_err(|source| NetError::Noise { source: Box::new(source) })?;
-    let Ok(builder) = builder.with_behaviour(|_| node);
-    Ok(builder
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE))
-        .with_connection_timeout(limits.handshake_within)
-        .build())
+    let config = Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
+    Ok(Swarm::new(transport(identity, limits)?, node, identity.peer_id().inner(), config))
+}
+
+/// Starts to listen; the real port follows as an event.
+pub(super) fn listen(swarm: &mut Swarm<Node>, socket: SocketAddr) -> io::Result<()> {
+    match swarm.listen_on(multiaddr(socket)) {
+        Ok(_) => Ok(()),
+        Err(TransportError::Other(source)) => Err(source),
+        Err(error @ TransportError::MultiaddrNotSupported(_)) => Err(io::Error::other(error)),
+    }
 }

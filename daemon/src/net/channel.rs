@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, future::try_join};
+use futures::{AsyncRead, AsyncWrite, future::try_join};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{
     io::ReadBuf,
@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     admission::Lease,
-    frame::{ChannelError, ChannelReceiver, ChannelSender, Reader, Writer},
+    frame::{ChannelError, ChannelReceiver, ChannelSender, Halves},
     limits::Limits,
 };
 
@@ -33,18 +33,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    pub(super) fn over_stream<S>(stream: S, frame_bytes_max: usize, lease: Lease) -> Self
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let (reader, writer) = stream.split();
-        Self::from_halves(Box::new(reader), Box::new(writer), frame_bytes_max, Some(lease))
+    pub(super) fn between(halves: Halves, frame_bytes_max: usize, lease: Lease) -> Self {
+        Self::from_halves(halves, frame_bytes_max, Some(lease))
     }
 
-    fn from_halves(reader: Reader, writer: Writer, frame_bytes_max: usize, lease: Option<Lease>) -> Self {
+    fn from_halves(halves: Halves, frame_bytes_max: usize, lease: Option<Lease>) -> Self {
         Self {
-            sender: ChannelSender::new(writer, frame_bytes_max, lease.clone()),
-            receiver: ChannelReceiver::new(reader, frame_bytes_max, lease),
+            sender: ChannelSender::new(halves.writer, frame_bytes_max, lease.clone()),
+            receiver: ChannelReceiver::new(halves.reader, frame_bytes_max, lease),
         }
     }
 
@@ -54,7 +50,11 @@ impl Channel {
         let end = |stream| {
             let (reader, writer) = tokio::io::split(stream);
             let limit = Limits::default().frame_bytes_max;
-            Self::from_halves(Box::new(Tokio(reader)), Box::new(Tokio(writer)), limit, None)
+            Self::from_halves(
+                Halves { reader: Box::new(Tokio(reader)), writer: Box::new(Tokio(writer)) },
+                limit,
+                None,
+            )
         };
         (end(left), end(right))
     }
@@ -67,7 +67,11 @@ impl Channel {
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();
         let limit = Limits::default().frame_bytes_max;
-        Ok(Self::from_halves(Box::new(Tokio(reader)), Box::new(Tokio(writer)), limit, None))
+        Ok(Self::from_halves(
+            Halves { reader: Box::new(Tokio(reader)), writer: Box::new(Tokio(writer)) },
+            limit,
+            None,
+        ))
     }
 
     /// A channel over a unix socket, between the processes of one machine.
@@ -147,7 +151,7 @@ impl Channel {
     ///
     /// # Errors
     /// As [`ChannelSender::close`].
-    pub async fn close(mut self) -> Result<(), ChannelError> {
+    pub async fn close(self) -> Result<(), ChannelError> {
         self.sender.close().await
     }
 

@@ -1,6 +1,6 @@
 //! Frames on a byte stream: four bytes of length, little-endian, then the payload.
 
-use std::io;
+use std::{fmt, io};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use serde::{Serialize, de::DeserializeOwned};
@@ -24,6 +24,18 @@ const FIRST_ROOM_BYTES: usize = 64 << 10;
 
 pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
 pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Both directions of a stream.
+pub(super) struct Halves {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+}
+
+impl fmt::Debug for Halves {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Halves").finish_non_exhaustive()
+    }
+}
 
 /// What can happen to a channel.
 #[derive(Debug, Error)]
@@ -137,13 +149,12 @@ impl ChannelSender {
         self.send(&bytes).await
     }
 
-    /// Says that no more frames come; the other side reads [`ChannelError::Closed`] after the last one.
-    /// Dropping it leaves the end unsaid until the channel is dropped.
+    /// Says that no more frames come; the other side reads [`ChannelError::Closed`] after the last one. May be
+    /// dropped; the end is then abrupt.
     ///
     /// # Errors
     /// [`ChannelError::Io`] if the stream below fails otherwise than by being closed already.
-    pub async fn close(&mut self) -> Result<(), ChannelError> {
-        self.midway = true;
+    pub async fn close(mut self) -> Result<(), ChannelError> {
         match self.writer.close().await.map_err(ChannelError::from) {
             Ok(()) | Err(ChannelError::Closed) => Ok(()),
             Err(error) => Err(error),

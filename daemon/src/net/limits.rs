@@ -29,7 +29,8 @@ pub struct Limits {
     pub negotiation_within: Duration,
     /// Distance between two pings of a connection.
     pub ping_every: Duration,
-    /// Time for the answer to a ping, after which the connection is given up.
+    /// Time for the answer to a ping; without one in this time after the last one was due, or with a write
+    /// stuck for as long, the connection is given up.
     pub ping_within: Duration,
     /// Longest wait before the first repeated dial; doubles with every failure.
     pub redial_after: Duration,
@@ -71,6 +72,11 @@ impl Limits {
     /// again for pings and channels still in negotiation.
     pub(super) fn streams_per_connection(&self) -> usize {
         2 * (self.inbound_channels_per_peer_max + self.outbound_channels_per_peer_max) + 256
+    }
+
+    /// How long a connection may say nothing before it counts as dead.
+    pub(super) fn silence(&self) -> Duration {
+        self.ping_every + self.ping_within
     }
 
     pub(super) fn check(&self) -> Result<(), NetError> {

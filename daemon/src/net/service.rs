@@ -1,7 +1,7 @@
 //! The task that owns the swarm.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +12,7 @@ use futures::StreamExt;
 use libp2p::{
     Multiaddr, Swarm, ping,
     swarm::{
-        DialError, ListenError, SwarmEvent,
+        ConnectionId, DialError, ListenError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
@@ -52,13 +52,15 @@ pub(super) struct Service {
     pub(super) listening: watch::Sender<BTreeSet<Address>>,
     pub(super) strangers: Arc<AtomicU64>,
     pub(super) lookups: JoinSet<(PeerId, Vec<Multiaddr>)>,
+    /// When each connection last showed life.
+    pub(super) heard: HashMap<ConnectionId, Instant>,
 }
 
 impl Service {
     /// Runs until told to stop or until every handle is gone, then says goodbye to all peers.
     pub(super) async fn run(mut self) {
         loop {
-            let due = self.dials.next_due();
+            let due = self.dials.next_due().into_iter().chain(self.next_silence()).min();
             let alarm = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due).await,
@@ -74,7 +76,10 @@ impl Service {
                         self.dial(peer, addresses);
                     }
                 }
-                () = alarm => self.start_dials(),
+                () = alarm => {
+                    self.start_dials();
+                    self.close_silent();
+                }
             }
         }
         self.leave().await;
@@ -103,6 +108,20 @@ impl Service {
         match command {
             Command::Dial { peer } => self.dials.hurry(peer, Instant::now()),
             Command::Open { peer, role, reply } => self.swarm.behaviour_mut().streams.open(peer, role, reply),
+        }
+    }
+
+    fn next_silence(&self) -> Option<Instant> {
+        self.heard.values().min().map(|&heard| heard + self.limits.silence())
+    }
+
+    /// The library's ping forgives a first failure and then waits ten seconds more; a round cannot.
+    fn close_silent(&mut self) {
+        let now = Instant::now();
+        let silence = self.limits.silence();
+        for (connection, _) in self.heard.extract_if(|_, heard| *heard + silence <= now) {
+            info!(?connection, "gave up a connection that does not answer");
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -144,12 +163,14 @@ impl Service {
     fn on_event(&mut self, event: SwarmEvent<NodeEvent>) {
         match event {
             SwarmEvent::Behaviour(NodeEvent::Ping(event)) => self.on_ping(event),
-            SwarmEvent::ConnectionEstablished { peer_id, num_established, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, num_established, .. } => {
+                self.heard.insert(connection_id, Instant::now());
                 if let Ok(peer) = PeerId::from_inner(peer_id) {
                     self.on_established(peer, num_established.get());
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.heard.remove(&connection_id);
                 if let Ok(peer) = PeerId::from_inner(peer_id) {
                     self.on_closed(peer, num_established);
                 }
@@ -180,20 +201,16 @@ impl Service {
 
     fn on_ping(&mut self, ping::Event { peer, connection, result }: ping::Event) {
         let Ok(member) = PeerId::from_inner(peer) else { return };
-        match result {
-            Ok(round_trip) => {
-                self.dials.alive(member);
-                self.board.set(member, |state| {
-                    state.last_seen = Some(Instant::now());
-                    state.round_trip = Some(round_trip);
-                });
-            }
-            Err(ping::Failure::Unsupported) => {}
-            Err(failure) => {
-                info!(peer = %member, %failure, "gave up a connection that does not answer");
-                self.swarm.close_connection(connection);
-            }
+        // Failures are left to `close_silent`.
+        let Ok(round_trip) = result else { return };
+        if let Some(heard) = self.heard.get_mut(&connection) {
+            *heard = Instant::now();
         }
+        self.dials.alive(member);
+        self.board.set(member, |state| {
+            state.last_seen = Some(Instant::now());
+            state.round_trip = Some(round_trip);
+        });
     }
 
     fn on_established(&mut self, peer: PeerId, count: u32) {

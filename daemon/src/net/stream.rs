@@ -36,8 +36,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     PeerId,
     admission::{Arrival, Doorkeeper, Gates, Ticket},
+    frame::Halves,
     limits::Limits,
     role::Role,
+    tether::Tether,
 };
 
 const ACCEPTED: u8 = 1;
@@ -55,7 +57,7 @@ pub(super) enum OpenFault {
 }
 
 /// Where the answer to an opening goes.
-pub(super) type Reply = oneshot::Sender<Result<Stream, OpenFault>>;
+pub(super) type Reply = oneshot::Sender<Result<Halves, OpenFault>>;
 
 #[derive(Debug)]
 pub(super) struct OpenRequest {
@@ -92,12 +94,17 @@ impl Streams {
     fn handler(&self, peer: libp2p::PeerId) -> Result<Handler, ConnectionDenied> {
         let peer = PeerId::from_inner(peer).map_err(ConnectionDenied::new)?;
         let door = Doorkeeper::new(peer, self.gates.clone(), self.queue.clone(), self.limits.frame_bytes_max);
-        Ok(Handler { door, within: self.limits.negotiation_within, requests: VecDeque::new() })
+        Ok(Handler {
+            door,
+            within: self.limits.negotiation_within,
+            requests: VecDeque::new(),
+            tether: Tether::default(),
+        })
     }
 }
 
 /// The opener may have stopped waiting; then the stream is dropped here, and the peer sees it end.
-fn answer(reply: Reply, result: Result<Stream, OpenFault>) {
+fn answer(reply: Reply, result: Result<Halves, OpenFault>) {
     drop(reply.send(result));
 }
 
@@ -171,6 +178,7 @@ pub(super) struct Handler {
     door: Doorkeeper,
     within: Duration,
     requests: VecDeque<OpenRequest>,
+    tether: Tether,
 }
 
 impl ConnectionHandler for Handler {
@@ -202,6 +210,12 @@ impl ConnectionHandler for Handler {
         }
     }
 
+    /// Called first when a connection is closed in good order, which can take a while.
+    fn poll_close(&mut self, _: &mut Context<'_>) -> Poll<Option<Infallible>> {
+        self.tether.cut();
+        Poll::Ready(None)
+    }
+
     fn on_behaviour_event(&mut self, request: OpenRequest) {
         self.requests.push_back(request);
     }
@@ -211,9 +225,9 @@ impl ConnectionHandler for Handler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: Some((role, stream, ticket)),
                 ..
-            }) => ticket.deliver(role, stream),
+            }) => ticket.deliver(role, self.tether.halves(stream)),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
-                answer(info, Ok(protocol));
+                answer(info, Ok(self.tether.halves(protocol)));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let fault = match error {

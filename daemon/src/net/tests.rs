@@ -204,6 +204,86 @@ async fn a_node_whose_handles_are_dropped_without_shutdown_goes_away() {
     assert!(matches!(timeout(SOON, here.receive(1)).await.unwrap(), Err(ChannelError::Closed)));
 }
 
+/// Carries bytes between `from` and `to` until told to freeze; then holds everything and closes nothing, as a
+/// machine does that lost its power. Connections made after
+/// a thaw are carried again.
+async fn cable(listener: TcpListener, to: SocketAddr, frozen: watch::Receiver<bool>) {
+    let mut carried = JoinSet::new();
+    while let Ok((near, _)) = listener.accept().await {
+        let mut frozen = frozen.clone();
+        carried.spawn(async move {
+            let (mut near, mut far) = (near, TcpStream::connect(to).await.unwrap());
+            tokio::select! {
+                _ = frozen.wait_for(|frozen| *frozen) => {}
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+}
+
+/// Two nodes joined by a [`cable`], with pings short enough to wait for; the sender freezes it.
+async fn two_by_cable(tasks: &mut JoinSet<()>) -> (Node, Node, watch::Sender<bool>) {
+    let limits = Limits {
+        ping_every: Duration::from_millis(200),
+        ping_within: Duration::from_millis(800),
+        ..Limits::default()
+    };
+    let (first, second) = (Identity::generate(), Identity::generate());
+    let right = node(&second, 0, vec![member(first.peer_id(), &[])], limits.clone()).await;
+    let to = right.network.listening()[0].socket().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = Address::from(listener.local_addr().unwrap());
+    let (freeze, frozen) = watch::channel(false);
+    tasks.spawn(cable(listener, to, frozen));
+    let left = node(&first, 0, vec![member(second.peer_id(), &[through])], limits).await;
+    (left, right, freeze)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_falls_silent_is_given_up_and_dialled_again() {
+    let mut tasks = JoinSet::new();
+    let (left, mut right, freeze) = two_by_cable(&mut tasks).await;
+    let (mut here, _there) = channel(&left, &mut right, Role::Online).await;
+    let mut presence = left.network.connected(right.network.peer_id()).unwrap();
+    let waiting = tokio::spawn(async move { here.receive(10).await });
+    freeze.send_replace(true);
+    timeout(SILENCE_NOTICED, presence.wait_lost()).await.unwrap().unwrap();
+    let end = timeout(SILENCE_NOTICED, waiting).await.unwrap().unwrap();
+    assert!(matches!(end, Err(ChannelError::Closed)));
+    freeze.send_replace(false);
+    let (mut here, mut there) = channel(&left, &mut right, Role::Online).await;
+    here.send(b"again").await.unwrap();
+    assert_eq!(there.receive(10).await.unwrap(), b"again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_falls_silent_under_a_full_pipe_is_given_up_too() {
+    let mut tasks = JoinSet::new();
+    let (left, mut right, freeze) = two_by_cable(&mut tasks).await;
+    let (mut here, mut there) = channel(&left, &mut right, Role::Publish).await;
+    let mut presence = left.network.connected(right.network.peer_id()).unwrap();
+    let draining = tokio::spawn(async move { while there.receive(64 << 20).await.is_ok() {} });
+    let load = vec![3; 16 << 20];
+    for _ in 0..2 {
+        here.send(&load).await.unwrap();
+    }
+    freeze.send_replace(true);
+    let error = timeout(SILENCE_NOTICED, async {
+        loop {
+            if let Err(error) = here.send(&load).await {
+                break error;
+            }
+        }
+    });
+    assert!(matches!(error.await.unwrap(), ChannelError::Closed));
+    timeout(SILENCE_NOTICED, presence.wait_lost()).await.unwrap().unwrap();
+    timeout(SILENCE_NOTICED, draining).await.unwrap().unwrap();
+}
+
+/// Far above the second of silence that [`two_by_cable`] allows, far below any timeout of TCP.
+const SILENCE_NOTICED: Duration = Duration::from_secs(8);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oversize_frame_is_refused_on_the_wire() {
     let (left, mut right) = two(Limits::default()).await;
@@ -329,6 +409,10 @@ async fn opening_to_an_absent_peer_fails_within_the_deadline() {
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_joins_frees_the_port_and_ends_everything() {
     let (left, mut right) = two(Limits::default()).await;
+    let (mut reading, _still) = channel(&left, &mut right, Role::Online).await;
+    let reading = tokio::spawn(async move { reading.receive(10).await });
+    let (mut writing, _unread) = channel(&left, &mut right, Role::Online).await;
+    let writing = tokio::spawn(async move { writing.send(&vec![0; 32 << 20]).await });
     let (mut here, _there) = channel(&left, &mut right, Role::Online).await;
     let port = left.network.listening()[0].port();
     let mut presence = right.network.connected(left.network.peer_id()).unwrap();
@@ -338,6 +422,8 @@ async fn shutdown_joins_frees_the_port_and_ends_everything() {
     let mut incoming = left.incoming;
     assert!(timeout(SOON, incoming.next()).await.unwrap().is_none());
     assert!(timeout(SOON, here.receive(10)).await.unwrap().is_err());
+    assert!(matches!(timeout(SOON, reading).await.unwrap().unwrap(), Err(ChannelError::Closed)));
+    assert!(matches!(timeout(SOON, writing).await.unwrap().unwrap(), Err(ChannelError::Closed)));
     timeout(SOON, presence.wait_lost()).await.unwrap().unwrap();
     assert!(matches!(other.open(right.network.peer_id(), Role::Online, SOON).await, Err(NetError::Stopped)));
     assert!(!other.peers()[0].connected);
@@ -375,7 +461,9 @@ async fn contradicting_settings_are_refused() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = [Address::from(listener.local_addr().unwrap())];
     let result = Network::start(settings(&busy, Vec::new(), Limits::default()));
-    assert!(matches!(result, Err(NetError::Listen { .. })));
+    let Err(NetError::Listen { address, source }) = result else { panic!("listened on a taken port") };
+    assert_eq!(address, busy[0]);
+    assert!(source.to_string().contains("in use"), "{source}");
 }
 
 #[test]
@@ -412,14 +500,14 @@ fn far_side<F>(work: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    std::thread::spawn(move || {
+    drop(std::thread::spawn(move || {
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .unwrap()
             .block_on(async { tokio::spawn(work).await.unwrap() });
-    });
+    }));
 }
 
 /// `cargo test --release -p consilium -- --ignored --nocapture round_trip`
@@ -480,6 +568,17 @@ fn round_trip_times() {
                 tokio::spawn(async move { ping_pong(&mut channel, size, ROUNDS).await }).await.unwrap();
             note("Channel over Network", size, times);
         }
+        let apart =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        for size in sizes {
+            let network = left.network.clone();
+            let times = apart.spawn(async move {
+                let mut channel = network.open(host, Role::Online, SOON).await.unwrap();
+                ping_pong(&mut channel, size, ROUNDS).await
+            });
+            note("the same, other runtime", size, times.await.unwrap());
+        }
+        apart.shutdown_background();
         let began = std::time::Instant::now();
         for _ in 0..200 {
             drop(left.network.open(host, Role::Online, SOON).await.unwrap());
