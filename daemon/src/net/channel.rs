@@ -78,7 +78,8 @@ impl Channel {
     pub fn local(stream: UnixStream) -> Self {
         let (reader, writer) = stream.into_split();
         let limit = Limits::default().frame_bytes_max;
-        Self::from_halves(Box::new(Tokio(reader)), Box::new(Tokio(writer)), limit, None)
+        let halves = Halves { reader: Box::new(Tokio(reader)), writer: Box::new(Tokio(writer)) };
+        Self::from_halves(halves, limit, None)
     }
 
     /// The same channel with another bound on the payload bytes of every frame, in both directions.
