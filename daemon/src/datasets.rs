@@ -1,7 +1,7 @@
 //! Data that travels with the program, and how it becomes the consortium of a demonstration.
 //!
-//! Both tables come from the UCI Machine Learning Repository by way of the `smartcore` crate, whose own names for
-//! the digits are those of another set; the names and the class codes here are ours.
+//! Both tables come from the UCI Machine Learning Repository by way of the `smartcore` crate, whose own names
+//! for the digits are those of another set; the names and the class codes here are ours.
 
 mod normalisation;
 mod split;
@@ -26,8 +26,8 @@ pub struct Table {
     pub labels: Vec<u8>,
 }
 
-/// Breast Cancer Wisconsin (Diagnostic): 569 aspirates, 30 measures of cell nuclei, class 0 benign (357) and class
-/// 1 malignant (212). The values span 0 to 4254: normalise them before training.
+/// Breast Cancer Wisconsin (Diagnostic): 569 aspirates, 30 measures of cell nuclei, class 0 benign (357) and
+/// class 1 malignant (212). The values span 0 to 4254: normalise them before training.
 pub fn breast_cancer() -> Table {
     let source = smartcore::dataset::breast_cancer::load_dataset();
     Table {

@@ -1,12 +1,13 @@
 //! Training of owners' networks, for demonstrations, the lab and distillation.
 //!
-//! Outside what Consilium exists for, hence a library's tensors and gradients behind one small interface: [`train`]
-//! makes a [`Model`] of a [`Network`] and [`Examples`] by a [`Recipe`], [`classify`] applies one in the clear.
-//! Equal arguments give equal weights. Nothing else of the daemon may name the library.
+//! Outside what Consilium exists for, hence a library's tensors and gradients behind one small interface:
+//! [`train`] makes a [`Model`] of a [`Network`] and [`Examples`] by a [`Recipe`], [`classify`] applies one in
+//! the clear. Equal arguments give equal weights. Nothing else of the daemon may name the library.
 //!
-//! Runs on the processor with single precision. The library takes as many threads as `RAYON_NUM_THREADS` says,
-//! else one per core: set it to 1 where many processes train side by side. The library does not wipe its buffers:
-//! while a process trains, and after, copies of records and weights lie in its freed memory.
+//! Runs on the processor with single precision. The library takes as many threads as `RAYON_NUM_THREADS`
+//! says, else one per core, and they spin while they wait: set it to 1 where many processes train side by
+//! side. The library does not wipe its buffers: while a process trains, and after, copies of records and
+//! weights lie in its freed memory.
 
 mod examples;
 mod forward;
@@ -72,9 +73,9 @@ fn library(attempt: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
     move |source| TrainError::Library { attempt, source }
 }
 
-/// Trains `network` from scratch on shuffled mini-batches under softmax cross-entropy. The same network, examples,
-/// recipe and seed give the same model. `progress` hears `(epochs done, epochs)` after each epoch. Blocks for as
-/// long as that takes: call it from a thread of its own.
+/// Trains `network` from scratch on shuffled mini-batches under softmax cross-entropy. The same network,
+/// examples, recipe and seed give the same model. `progress` hears `(epochs done, epochs)` after each epoch.
+/// Blocks for as long as that takes: call it from a thread of its own.
 ///
 /// # Errors
 /// [`TrainError`] when the arguments do not fit together, or the weights stop being finite numbers.
@@ -161,4 +162,250 @@ fn loss(
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use consilium_protocol::graph::{Layer, Shape, Window};
+    use rand::RngExt;
+
+    const DENSE: Layer = Layer::Dense { outputs: 3 };
+
+    fn network(input: Shape, layers: &[Layer]) -> Network {
+        Network::new(input, layers.to_vec()).unwrap()
+    }
+
+    fn perceptron() -> Network {
+        network(Shape::vector(4), &[Layer::Dense { outputs: 16 }, Layer::Relu, DENSE])
+    }
+
+    /// Three clouds, one per class, in four dimensions.
+    fn clouds(rows: usize, seed: u64) -> Examples {
+        let mut generator = StdRng::seed_from_u64(seed);
+        let labels: Vec<u8> = (0..rows).map(|row| (row % 3) as u8).collect();
+        let centre = |label: u8, feature: usize| if usize::from(label) == feature { 1.5 } else { 0.0 };
+        let inputs = labels.iter().flat_map(|&label| (0..4).map(move |feature| centre(label, feature)));
+        let noisy: Vec<f32> = inputs.map(|mean| mean + generator.random_range(-0.6f32..0.6)).collect();
+        Examples::new(4, noisy, labels).unwrap()
+    }
+
+    fn noise(features: usize, rows: usize, seed: u64) -> Examples {
+        let mut generator = StdRng::seed_from_u64(seed);
+        let inputs = (0..features * rows).map(|_| generator.random_range(-1.0f32..1.0)).collect();
+        Examples::new(features, inputs, (0..rows).map(|row| (row % 3) as u8).collect()).unwrap()
+    }
+
+    fn brief(optimiser: Optimiser, epochs: usize) -> Recipe {
+        Recipe { optimiser, learning_rate: 0.05, batch: 16, epochs, weight_decay: 0.0 }
+    }
+
+    fn quiet(network: &Network, data: &Examples, recipe: &Recipe, seed: u64) -> Result<Model, TrainError> {
+        train(network, data, recipe, seed, &mut |_, _| ())
+    }
+
+    fn mean_loss(model: &Model, data: &Examples) -> f32 {
+        let rows: Vec<usize> = (0..data.rows()).collect();
+        let parameters = forward::import(model).unwrap();
+        loss(model.network(), &parameters, data, &rows).unwrap().to_scalar().unwrap()
+    }
+
+    fn accuracy(model: &Model, data: &Examples) -> f64 {
+        let found = classify(model, data).unwrap();
+        let right = found.iter().zip(data.labels()).filter(|(found, label)| found == label).count();
+        right as f64 / data.rows() as f64
+    }
+
+    #[test]
+    fn training_lowers_the_loss_and_generalises() {
+        let (data, held_out) = (clouds(300, 1), clouds(90, 2));
+        for optimiser in [Optimiser::Sgd { momentum: 0.9 }, Optimiser::Adam] {
+            let start =
+                quiet(&perceptron(), &data, &Recipe { learning_rate: 1e-9, ..brief(optimiser, 1) }, 7)
+                    .unwrap();
+            let end = quiet(&perceptron(), &data, &brief(optimiser, 10), 7).unwrap();
+            assert!(mean_loss(&end, &data) < 0.2 * mean_loss(&start, &data), "{optimiser:?}");
+            assert!(accuracy(&end, &held_out) > 0.95, "{optimiser:?}");
+        }
+    }
+
+    /// Labels say where a bright spot lies, which pools and padded, strided convolutions must carry to the
+    /// end.
+    #[test]
+    fn convolutions_pools_and_squares_learn() {
+        let mut generator = StdRng::seed_from_u64(3);
+        let labels: Vec<u8> = (0..240).map(|row| (row % 3) as u8).collect();
+        let mut inputs = Vec::new();
+        for &label in &labels {
+            let mut image = [0.0f32; 64];
+            image.fill_with(|| generator.random_range(0.0..0.3));
+            image[generator.random_range(0..2usize) * 8 + 3 * usize::from(label) + 24] += 1.0;
+            inputs.extend(image);
+        }
+        let data = Examples::new(64, inputs, labels).unwrap();
+        let padded = Window { kernel: [3, 3], stride: [1, 2], padding: [1, 0, 1, 1] };
+        let image = Shape { channels: 1, height: 8, width: 8 };
+        let conv = Layer::Conv { outputs: 6, window: padded };
+        let overlapping = Layer::MaxPool { window: Window::plain(2, 1) };
+        let mean = Layer::AveragePool { window: Window { kernel: [2, 1], stride: [2, 1], padding: [0; 4] } };
+        for layers in [
+            vec![conv, Layer::Relu, overlapping, conv, Layer::Relu, DENSE],
+            vec![mean, conv, Layer::Square, DENSE],
+            vec![conv, Layer::Relu, mean, DENSE],
+        ] {
+            let network = network(image, &layers);
+            let model = quiet(&network, &data, &brief(Optimiser::Sgd { momentum: 0.9 }, 20), 5).unwrap();
+            assert!(accuracy(&model, &data) > 0.95, "{}: {}", network.summary(), accuracy(&model, &data));
+        }
+    }
+
+    #[test]
+    fn a_seed_fixes_the_model() {
+        let data = clouds(100, 4);
+        let recipe = brief(Optimiser::Adam, 2);
+        let model = quiet(&perceptron(), &data, &recipe, 11).unwrap();
+        assert_eq!(model, quiet(&perceptron(), &data, &recipe, 11).unwrap());
+        assert_ne!(model, quiet(&perceptron(), &data, &recipe, 12).unwrap());
+    }
+
+    #[test]
+    fn progress_counts_epochs() {
+        let mut heard = Vec::new();
+        let recipe = brief(Optimiser::Adam, 3);
+        train(&perceptron(), &clouds(30, 5), &recipe, 0, &mut |done, all| heard.push((done, all))).unwrap();
+        assert_eq!(heard, [(1, 3), (2, 3), (3, 3)]);
+    }
+
+    #[test]
+    fn initial_weights_have_the_variance_of_he() {
+        let wide = network(Shape::vector(200), &[Layer::Dense { outputs: 100 }]);
+        let parameters = forward::initialise(&wide, &mut StdRng::seed_from_u64(6)).unwrap();
+        let model = forward::export(&wide, &parameters).unwrap().unwrap();
+        let weights = &model.weights()[0].weight;
+        let variance = weights.iter().map(|weight| weight * weight).sum::<f32>() / weights.len() as f32;
+        assert!((variance - 0.01).abs() < 5e-4, "{variance}");
+        assert!(model.weights()[0].bias.iter().all(|&bias| bias == 0.0));
+    }
+
+    /// One layer after the definition in the protocol's documentation, value by value.
+    fn apply(
+        layer: &Layer,
+        input: Shape,
+        output: Shape,
+        weights: Option<(&[f32], &[f32])>,
+        x: &[f32],
+    ) -> Vec<f32> {
+        let at = |channel: usize, row: i64, column: i64| {
+            let inside =
+                (0..i64::from(input.height)).contains(&row) && (0..i64::from(input.width)).contains(&column);
+            if !inside {
+                return 0.0;
+            }
+            x[(channel * input.height as usize + row as usize) * input.width as usize + column as usize]
+        };
+        let under = |window: &Window, channel: usize, row: usize, column: usize| -> Vec<f32> {
+            let [kernel_rows, kernel_columns] = window.kernel.map(i64::from);
+            let top = row as i64 * i64::from(window.stride[0]) - i64::from(window.padding[0]);
+            let left = column as i64 * i64::from(window.stride[1]) - i64::from(window.padding[1]);
+            let cells = (0..kernel_rows).flat_map(|y| (0..kernel_columns).map(move |x| (y, x)));
+            cells.map(|(y, x)| at(channel, top + y, left + x)).collect()
+        };
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let area = (output.height * output.width) as usize;
+        let place = |index: usize| {
+            (index / area, index % area / output.width as usize, index % output.width as usize)
+        };
+        let value = |index: usize| {
+            let (channel, row, column) = place(index);
+            match (layer, weights) {
+                (Layer::Dense { .. }, Some((w, b))) => dot(&w[index * x.len()..][..x.len()], x) + b[index],
+                (Layer::Conv { window, .. }, Some((w, b))) => {
+                    let patch: Vec<f32> = (0..input.channels as usize)
+                        .flat_map(|source| under(window, source, row, column))
+                        .collect();
+                    dot(&w[channel * patch.len()..][..patch.len()], &patch) + b[channel]
+                }
+                (Layer::Relu, _) => x[index].max(0.0),
+                (Layer::Square, _) => x[index] * x[index],
+                (Layer::MaxPool { window }, _) => {
+                    under(window, channel, row, column).into_iter().fold(f32::MIN, f32::max)
+                }
+                (Layer::AveragePool { window }, _) => {
+                    under(window, channel, row, column).iter().sum::<f32>() / window.area() as f32
+                }
+                _ => panic!("a linear layer without weights"),
+            }
+        };
+        (0..output.len()).map(value).collect()
+    }
+
+    fn naive(model: &Model, row: &[f32]) -> Vec<f32> {
+        let network = model.network();
+        let mut weights = model.weights().iter();
+        let mut values = row.to_vec();
+        for (index, layer) in network.layers().iter().enumerate() {
+            let (input, output) = (network.shape_before(index), network.shape_before(index + 1));
+            let entry = if layer.is_linear() { weights.next() } else { None };
+            let entry = entry.map(|entry| (&entry.weight[..], &entry.bias[..]));
+            values = apply(layer, input, output, entry, &values);
+        }
+        values
+    }
+
+    /// The weights that leave a short training run compute, by the layout of the protocol, what the library
+    /// computed.
+    #[test]
+    fn the_layout_is_that_of_the_protocol() {
+        let colour = Shape { channels: 2, height: 7, width: 6 };
+        let lopsided = Window { kernel: [3, 2], stride: [2, 1], padding: [1, 0, 2, 1] };
+        let conv = |outputs, window| Layer::Conv { outputs, window };
+        let max = Layer::MaxPool { window: Window { kernel: [2, 3], stride: [1, 2], padding: [0; 4] } };
+        let mean = Layer::AveragePool { window: Window::plain(2, 1) };
+        let networks = [
+            perceptron(),
+            network(colour, &[Layer::Dense { outputs: 5 }, Layer::Square, DENSE]),
+            network(
+                colour,
+                &[conv(4, lopsided), Layer::Relu, max, conv(3, Window::plain(2, 1)), Layer::Relu, DENSE],
+            ),
+            network(colour, &[mean, conv(4, lopsided), Layer::Square, DENSE]),
+            network(colour, &[conv(3, Window { kernel: [7, 6], ..Window::plain(1, 1) })]),
+        ];
+        for network in &networks {
+            let data = noise(network.input().len(), 10, 8);
+            let model = quiet(network, &data, &brief(Optimiser::Adam, 2), 9).unwrap();
+            let parameters = forward::import(&model).unwrap();
+            let rows: Vec<usize> = (0..data.rows()).collect();
+            let logits = forward::logits(network, &parameters, batch(&data, &rows).unwrap()).unwrap();
+            for (row, found) in logits.to_vec2::<f32>().unwrap().iter().enumerate() {
+                let expected = naive(&model, data.row(row));
+                assert!(expected.iter().any(|value| value.abs() > 1e-3));
+                let close = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-4);
+                assert!(close, "{}: {found:?} against {expected:?}", network.summary());
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_that_do_not_fit_are_named() {
+        let recipe = brief(Optimiser::Adam, 1);
+        let data = clouds(9, 1);
+        let narrow = network(Shape::vector(5), &[DENSE]);
+        let refusal = |network: &Network, recipe: &Recipe| quiet(network, &data, recipe, 0).unwrap_err();
+        assert!(matches!(refusal(&narrow, &recipe), TrainError::Features { expected: 5, found: 4 }));
+        let two = network(Shape::vector(4), &[Layer::Dense { outputs: 2 }]);
+        assert!(matches!(refusal(&two, &recipe), TrainError::Label { label: 2, classes: 2 }));
+        let bare = network(Shape::vector(4), &[Layer::Relu]);
+        assert!(matches!(refusal(&bare, &recipe), TrainError::NothingToTrain { .. }));
+        let still = Recipe { batch: 0, ..recipe };
+        assert!(matches!(refusal(&perceptron(), &still), TrainError::Recipe(_)));
+        let model = quiet(&perceptron(), &data, &recipe, 0).unwrap();
+        let other = noise(5, 3, 0);
+        assert!(matches!(classify(&model, &other), Err(TrainError::Features { expected: 4, found: 5 })));
+    }
+
+    #[test]
+    fn runaway_weights_are_an_error() {
+        let squares = network(Shape::vector(4), &[Layer::Dense { outputs: 8 }, Layer::Square, DENSE]);
+        let recipe = Recipe { learning_rate: 1e12, ..brief(Optimiser::Sgd { momentum: 0.9 }, 5) };
+        let outcome = quiet(&squares, &clouds(60, 1), &recipe, 0);
+        assert!(matches!(outcome, Err(TrainError::Diverged(_))));
+    }
+}

@@ -4,8 +4,8 @@ use crate::training::{Examples, ExamplesError};
 
 /// How raw features become a network's inputs: `clamp((x - offset) * scale, -bound, bound)`.
 ///
-/// Part of a task's public description, so that every owner and client applies the same. In a consortium it must
-/// come from public knowledge or be agreed: statistics of one owner's records tell about those records.
+/// Part of a task's public description, so that every owner and client applies the same. In a consortium it
+/// must come from public knowledge or be agreed: statistics of one owner's records tell about those records.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalisation {
     offset: Vec<f32>,
@@ -73,8 +73,8 @@ impl Normalisation {
         Self::new(vec![offset; features], vec![scale; features], bound)
     }
 
-    /// Mean 0 and variance 1 on these rows, which should be training rows of public data. A constant feature keeps
-    /// scale 1, so it becomes 0 there.
+    /// Mean 0 and variance 1 on these rows, which should be training rows of public data. A constant feature
+    /// keeps scale 1, so it becomes 0 there.
     ///
     /// # Errors
     /// A bound that is not positive, or values so large that their variance is not finite.

@@ -53,8 +53,8 @@ fn shuffled(rows: usize, seed: u64) -> Vec<usize> {
     order
 }
 
-/// Shuffles the table and sets `test_fraction` of it aside, rounded to whole rows: training rows, then test rows.
-/// Equal seeds give equal splits.
+/// Shuffles the table and sets `test_fraction` of it aside, rounded to whole rows: training rows, then test
+/// rows. Equal seeds give equal splits.
 ///
 /// # Errors
 /// A share that leaves either side empty, or an unsound table.
@@ -75,8 +75,8 @@ pub fn split(table: &Table, test_fraction: f64, seed: u64) -> Result<(Examples, 
     Ok((whole.select(train)?, whole.select(test)?))
 }
 
-/// Deals shuffled rows to `owners` evenly: disjoint parts, alike in distribution, together all of `train`. Equal
-/// seeds give equal parts; sizes differ by at most one.
+/// Deals shuffled rows to `owners` evenly: disjoint parts, alike in distribution, together all of `train`.
+/// Equal seeds give equal parts; sizes differ by at most one.
 ///
 /// # Errors
 /// Too many owners for the rows, or a part with a single class.

@@ -9,15 +9,15 @@ use rand::{RngExt, rngs::StdRng};
 
 /// Trainable tensors of one linear layer.
 pub(super) struct Parameters {
-    /// Dense: `inputs x outputs`, the transpose of a model's, because its gradient then needs no transposition.
-    /// Convolution: `outputs x patch`, as in a model.
+    /// Dense: `inputs x outputs`, the transpose of a model's, because its gradient then needs no
+    /// transposition. Convolution: `outputs x patch`, as in a model.
     pub(super) weight: Var,
     /// One row of `outputs` (dense) or one column of them (convolution).
     pub(super) bias: Var,
 }
 
-/// Weights of a linear layer before training: uniform with variance `2 / inputs` (He et al. 2015), zero biases.
-/// The library's own initialisation draws from a global generator, so no seed would repeat it.
+/// Weights of a linear layer before training: uniform with variance `2 / inputs` (He et al. 2015), zero
+/// biases. The library's own initialisation draws from a global generator, so no seed would repeat it.
 fn initial(layer: &Layer, input: Shape, generator: &mut StdRng) -> Weights {
     let (weights, biases) = layer.parameters(input);
     let fan_in = weights / biases.max(1);
@@ -81,8 +81,8 @@ enum Data {
     Right,
 }
 
-/// A matrix product with the network's input. Plain autodiff would also compute the gradient of the input, a third
-/// of the work of a first layer, and throw it away.
+/// A matrix product with the network's input. Plain autodiff would also compute the gradient of the input, a
+/// third of the work of a first layer, and throw it away.
 struct InputProduct(Data);
 
 impl CustomOp2 for InputProduct {
@@ -121,8 +121,8 @@ fn product(left: &Tensor, right: &Tensor, data: Data, first: bool) -> Result<Ten
     if first { left.apply_op2(right, InputProduct(data)) } else { left.matmul(right) }
 }
 
-/// A batch between two layers. Vectors are rows, images are planes with channels outermost; each layer asks for
-/// the one it works on, so a chain of convolutions and pools never transposes.
+/// A batch between two layers. Vectors are rows, images are planes with channels outermost; each layer asks
+/// for the one it works on, so a chain of convolutions and pools never transposes.
 enum Activation {
     Rows(Tensor),
     Planes(Tensor),
@@ -171,9 +171,14 @@ pub(super) fn logits(network: &Network, parameters: &[Parameters], rows: Tensor)
     let mut remaining = parameters.iter();
     let mut next =
         || remaining.next().ok_or_else(|| candle_core::Error::msg("a linear layer has no parameters"));
-    for (index, layer) in network.layers().iter().enumerate() {
+    let layers = network.layers();
+    for (index, layer) in layers.iter().enumerate() {
         let (input, output) = (network.shape_before(index), network.shape_before(index + 1));
         let first = index == 0;
+        // The largest of values cut at zero is the largest, cut at zero: a quarter of the cuts for a 2 x 2
+        // pool.
+        let cut_before = index > 0 && layers[index - 1] == Layer::Relu;
+        let pool_after = matches!(layers.get(index + 1), Some(Layer::MaxPool { .. }));
         activation = match layer {
             Layer::Dense { .. } => {
                 let entry = next()?;
@@ -191,13 +196,15 @@ pub(super) fn logits(network: &Network, parameters: &[Parameters], rows: Tensor)
                 let biased = weighted.broadcast_add(entry.bias.as_tensor())?;
                 Activation::Planes(biased.reshape((channels, batch, height, width))?)
             }
+            Layer::Relu if pool_after => activation,
             Layer::Relu => activation.map(Tensor::relu)?,
             Layer::Square => activation.map(Tensor::sqr)?,
             Layer::MaxPool { window } | Layer::AveragePool { window } => {
                 let largest = matches!(layer, Layer::MaxPool { .. });
                 let pooling = if largest { Pooling::Largest } else { Pooling::Mean };
                 let pool = Pool(sweep(batch, input, output, *window), pooling);
-                Activation::Planes(activation.planes(batch, input)?.apply_op1(pool)?)
+                let pooled = Activation::Planes(activation.planes(batch, input)?.apply_op1(pool)?);
+                if largest && cut_before { pooled.map(Tensor::relu)? } else { pooled }
             }
         };
     }

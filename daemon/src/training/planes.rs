@@ -1,9 +1,9 @@
 //! Sliding windows over a batch of planes, with their gradients.
 //!
-//! The library's own convolution and pooling take one stride and one padding for both axes, refuse the gradient
-//! of overlapping pools, and are several times slower. Here a convolution is one matrix product over unfolded
-//! patches of the whole batch. Planes are `channels x batch x height x width`, so that the product's rows are
-//! again planes and nothing is transposed between layers.
+//! The library's own convolution and pooling take one stride and one padding for both axes, refuse the
+//! gradient of overlapping pools, and are several times slower. Here a convolution is one matrix product over
+//! unfolded patches of the whole batch. Planes are `channels x batch x height x width`, so that the product's
+//! rows are again planes and nothing is transposed between layers.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Error, Layout, Result, Shape, Tensor};
 use consilium_protocol::graph::Window;
@@ -186,12 +186,16 @@ pub(super) struct Pool(pub(super) Sweep, pub(super) Pooling);
 
 struct PoolGradient(Sweep, Pooling);
 
+/// The first cell with the largest pixel. Written as selections: which cell wins is as good as random, so
+/// that a branch would be mispredicted at every window.
 fn largest(pixels: &[f32], cells: &[usize]) -> usize {
-    cells
-        .iter()
-        .copied()
-        .reduce(|best, cell| if pixels[cell] > pixels[best] { cell } else { best })
-        .unwrap_or(0)
+    let mut best = (f32::NEG_INFINITY, 0);
+    for &cell in cells {
+        let pixel = pixels[cell];
+        let wins = pixel > best.0;
+        best = (if wins { pixel } else { best.0 }, if wins { cell } else { best.1 });
+    }
+    best.1
 }
 
 impl CustomOp1 for Pool {
@@ -207,7 +211,7 @@ impl CustomOp1 for Pool {
         sweep.windows(|output, first| {
             let under = &pixels[first..];
             pooled[output] = match pooling {
-                Pooling::Largest => under[largest(under, &cells)],
+                Pooling::Largest => cells.iter().fold(f32::NEG_INFINITY, |best, &cell| best.max(under[cell])),
                 Pooling::Mean => cells.iter().map(|&cell| under[cell]).sum::<f32>() / cells.len() as f32,
             };
         });
