@@ -1,1 +1,3 @@
 //! Consilium.
+
+pub mod data;
