@@ -2,7 +2,8 @@
 //!
 //! Outside what Consilium exists for, hence a library's tensors and gradients behind one small interface:
 //! [`train`] makes a [`Model`] of a [`Network`] and [`Examples`] by a [`Recipe`], [`classify`] applies one in
-//! the clear. Equal arguments give equal weights. Nothing else of the daemon may name the library.
+//! the clear. Equal arguments give equal weights, on one machine with one number of threads. Nothing else of
+//! the daemon may name the library.
 //!
 //! Runs on the processor with single precision. The library takes as many threads as `RAYON_NUM_THREADS`
 //! says, else one per core, and they spin while they wait: set it to 1 where many processes train side by
@@ -73,9 +74,8 @@ fn library(attempt: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
     move |source| TrainError::Library { attempt, source }
 }
 
-/// Trains `network` from scratch on shuffled mini-batches under softmax cross-entropy. The same network,
-/// examples, recipe and seed give the same model. `progress` hears `(epochs done, epochs)` after each epoch.
-/// Blocks for as long as that takes: call it from a thread of its own.
+/// Trains `network` from scratch on shuffled mini-batches under softmax cross-entropy. `progress` hears
+/// `(epochs done, epochs)` after each epoch. Blocks until it is done: call it from a thread of its own.
 ///
 /// # Errors
 /// [`TrainError`] when the arguments do not fit together, or the weights stop being finite numbers.
