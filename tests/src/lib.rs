@@ -1,3 +1,4 @@
-//! Consilium.
+//! Worlds of many nodes, larger data and the larger evaluations.
 
 pub mod data;
+pub mod evaluation;

@@ -10,8 +10,6 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use miette::{Result, miette};
 use serde::Serialize;
 
-/// Private accuracy may differ from the float ensemble's by this much.
-const ACCURACY_GAP_MAX: f64 = 0.005;
 /// Share of queries that rounding may decide.
 const NEAR_TIES_MAX: f64 = 0.005;
 
@@ -166,12 +164,13 @@ impl Report {
         }
     }
 
-    /// An error where the run contradicts what the product promises.
+    /// An error where the run contradicts what the product promises. Private accuracy may differ from the
+    /// float ensemble's by `accuracy_gap_max`.
     ///
     /// # Errors
     /// A label differs from the oracle's, too many near ties, an accuracy gap, or a service that
     /// never refused.
-    pub fn verdict(&self) -> Result<()> {
+    pub fn verdict(&self, accuracy_gap_max: f64) -> Result<()> {
         let agreement = &self.agreement;
         if agreement.equal != agreement.certain {
             return Err(miette!(
@@ -184,7 +183,7 @@ impl Report {
             return Err(miette!("{} of {} queries are near ties", agreement.near_ties, self.queries));
         }
         let gap = (self.accuracy.private_exact - self.accuracy.ensemble_float).abs();
-        if gap > ACCURACY_GAP_MAX {
+        if gap > accuracy_gap_max {
             return Err(miette!("private accuracy is {gap:.4} away from the float ensemble's"));
         }
         if self.privacy.spent > self.privacy.epsilon {

@@ -8,11 +8,13 @@ use crate::training::{Examples, Recipe, TrainError, train};
 use consilium_config::Features;
 use consilium_protocol::graph::{Layer, Network, NetworkError, Numbers, Shape};
 use consilium_protocol::model::Model;
+use std::time::Duration;
 
 /// Test rows of the breast cancer table: a fifth.
 const TEST_FRACTION: f64 = 0.2;
 /// Standardised features are clipped to this magnitude, the public bound of the task.
 const FEATURE_BOUND: f32 = 6.0;
+const QUERY_DEADLINE: Duration = Duration::from_secs(20);
 
 /// One owner.
 #[derive(Debug)]
@@ -65,6 +67,8 @@ pub struct Scenario {
     pub releases: Releases,
     /// Bundles kept ready per task, low and high watermark.
     pub pool: (u32, u32),
+    /// Longest time for one question.
+    pub query_deadline: Duration,
 }
 
 /// Why there is no scenario.
@@ -178,5 +182,6 @@ pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Sc
         test,
         releases: Releases::usual(owners),
         pool: (8, 24),
+        query_deadline: QUERY_DEADLINE,
     })
 }

@@ -177,7 +177,7 @@ impl World {
         let roster_file = self.folder.join("roster.toml");
         std::fs::write(&roster_file, roster.to_toml()).map_err(io("cannot write the roster"))?;
         for member in &members {
-            self.write_node(member, &roster_file)?;
+            self.write_node(member, &roster_file, scenario.query_deadline)?;
         }
         Ok(())
     }
@@ -196,9 +196,9 @@ impl World {
         })
     }
 
-    fn write_node(&self, member: &Member, roster: &Path) -> Result<(), WorldError> {
+    fn write_node(&self, member: &Member, roster: &Path, query_deadline: Duration) -> Result<(), WorldError> {
         let state = self.folder.join(member.name.as_str());
-        let network = Network { listen: member.addresses.clone(), ..Network::default() };
+        let network = Network { listen: member.addresses.clone(), query_deadline, ..Network::default() };
         let log = Log { format: LogFormat::Plain, ..Log::default() };
         let place = Place::new(member.name.clone(), state.clone(), roster.to_owned());
         let node = Node::new(place, network, Pools::default(), Admin::beneath(&state), log)?;
