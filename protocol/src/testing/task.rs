@@ -134,14 +134,23 @@ impl TestTask {
     /// # Errors
     /// As [`TestTask::bundle`].
     pub fn bundle_of(&self, serial: u64) -> Result<[Vec<Provision>; 2], StockError> {
-        let lanes = self.plan.lanes();
-        let zero = self.seed.derive("bundle zero", serial);
-        let one = self.seed.derive("bundle one", serial);
-        let corrections = dealer::corrections(&lanes, &zero, &one, &self.masks);
-        Ok([
-            Provision::lay_out(Tape::seeded(&zero), &lanes, &self.openings)?,
-            Provision::lay_out(Tape::stored(&one, corrections), &lanes, &self.openings)?,
-        ])
+        let [zero, one] = self.deal(serial);
+        Ok([self.lay_out(zero)?, self.lay_out(one)?])
+    }
+
+    /// The tapes of a serial, as a dealer sends them.
+    pub fn deal(&self, serial: u64) -> [Tape; 2] {
+        let [zero, one] = ["bundle zero", "bundle one"].map(|name| self.seed.derive(name, serial));
+        let corrections = dealer::corrections(&self.plan.lanes(), &zero, &one, &self.masks);
+        [Tape::seeded(&zero), Tape::stored(&one, corrections)]
+    }
+
+    /// What a party makes of its tape.
+    ///
+    /// # Errors
+    /// The tape was made for another plan.
+    pub fn lay_out(&self, tape: Tape) -> Result<Vec<Provision>, StockError> {
+        Provision::lay_out(tape, &self.plan.lanes(), &self.openings)
     }
 
     /// Both shares of a batch of queries, each of one query's values.
