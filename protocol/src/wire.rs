@@ -52,13 +52,16 @@ pub struct Position {
 impl Position {
     /// Header and payload of a frame at this position.
     pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + payload.len());
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 2]);
-        bytes.extend_from_slice(&self.session.to_le_bytes());
-        bytes.extend_from_slice(&self.round.to_le_bytes());
-        bytes.extend_from_slice(&self.step.to_le_bytes());
-        bytes.extend_from_slice(payload);
+        [&self.header()[..], payload].concat()
+    }
+
+    /// The header of a frame at this position.
+    pub fn header(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..2].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[4..12].copy_from_slice(&self.session.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.round.to_le_bytes());
+        bytes[16..].copy_from_slice(&self.step.to_le_bytes());
         bytes
     }
 

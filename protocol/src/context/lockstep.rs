@@ -121,7 +121,8 @@ impl<L: Link> Computation<L> {
             if futures.iter().all(Option::is_none) {
                 break;
             }
-            let mut payload = Vec::new();
+            // The header is known last.
+            let mut frame = vec![0; HEADER_BYTES];
             let mut step = 0u32;
             let mut lengths = Vec::new();
             for (index, slot) in slots.iter().enumerate() {
@@ -129,13 +130,13 @@ impl<L: Link> Computation<L> {
                 if let Some((place, bytes)) = posted {
                     step = step.rotate_left(5).wrapping_add(place).wrapping_mul(0x9e37_79b1);
                     lengths.push((index, bytes.len()));
-                    payload.extend_from_slice(&bytes);
+                    frame.extend_from_slice(&bytes);
                 }
             }
             if lengths.is_empty() {
                 return Err(ComputationError::Bug("a lane waits for something other than the peer"));
             }
-            let reply = self.swap(step, &payload).await?;
+            let reply = self.swap(step, frame).await?;
             let mut rest = &reply[HEADER_BYTES..];
             for (index, length) in lengths {
                 let (own, others) = rest.split_at(length);
@@ -149,17 +150,19 @@ impl<L: Link> Computation<L> {
     async fn swap<E: std::error::Error>(
         &mut self,
         step: u32,
-        payload: &[u8],
+        mut frame: Vec<u8>,
     ) -> Result<Vec<u8>, ComputationError<E>> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
+        let frame_bytes = frame.len();
+        let payload_bytes = frame_bytes - HEADER_BYTES;
+        if payload_bytes > PAYLOAD_BYTES_MAX {
             return Err(ComputationError::Bug("a frame larger than the plan allows"));
         }
         let position = Position { session: self.session, round: self.meter.rounds, step };
-        let frame = position.frame(payload);
+        frame[..HEADER_BYTES].copy_from_slice(&position.header());
         self.meter.rounds += 1;
-        self.meter.bytes += frame.len() as u64;
-        let reply = self.link.exchange(frame, HEADER_BYTES + payload.len()).await?;
-        position.payload(&reply, payload.len())?;
+        self.meter.bytes += frame_bytes as u64;
+        let reply = self.link.exchange(frame, frame_bytes).await?;
+        position.payload(&reply, payload_bytes)?;
         Ok(reply)
     }
 }

@@ -37,7 +37,7 @@ pub fn weight_mask_share(seed: &Seed, words: usize) -> Zeroizing<Vec<u64>> {
 ///
 /// The seeds must be fresh for this bundle.
 pub fn corrections(lanes: &[Vec<Demand>], zero: &Seed, one: &Seed, masks: &impl WeightMasks) -> Vec<u64> {
-    let mut desk = Desk::new(zero, one);
+    let mut desk = Desk::new(zero, one, dependent_words(lanes));
     let mut input = Zeroizing::new(Vec::new());
     for demand in lanes.iter().flatten() {
         match demand {
@@ -137,11 +137,11 @@ fn thermometers(values: &[u64], comparison: CompareShape, block: u32) -> Zeroizi
     let entries = 1usize << bits;
     let low = block * bits;
     let digit_bits = bits.min(comparison.width - low);
-    let per_word = 64 / entries;
     let mut words = Zeroizing::new(vec![0u64; (values.len() * entries).div_ceil(64)]);
     for (at, value) in values.iter().enumerate() {
         let digit = value >> low & ((1 << digit_bits) - 1);
-        words[at / per_word] |= ((1u64 << digit) - 1) << (at % per_word * entries);
+        let place = at << bits;
+        words[place / 64] |= ((1u64 << digit) - 1) << (place % 64);
     }
     words
 }

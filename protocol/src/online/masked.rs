@@ -175,22 +175,28 @@ type Rows = Vec<Vec<u64>>;
 
 /// Looks up, digit by digit, whether the public digit is less than the shared one, or equal to it.
 fn digits(opened: &[u64], entry: &Masked, comparison: CompareShape, unit: u64) -> (Rows, Rows) {
-    let entries = 1usize << comparison.block_bits;
-    let per_word = 64 / entries;
+    let block_bits = comparison.block_bits;
     let words = opened.len().div_ceil(64);
     let (mut less, mut equal) = (Vec::new(), Vec::new());
     for (block, table) in (0..comparison.blocks).zip(&entry.thermometers) {
-        let low = block * comparison.block_bits;
-        let digit_bits = comparison.block_bits.min(comparison.width - low);
+        let low = block * block_bits;
+        let digit_bits = block_bits.min(comparison.width - low);
         let digit_mask = (1u64 << digit_bits) - 1;
-        let (mut less_row, mut equal_row) = (vec![0u64; words], vec![0u64; words]);
-        for (at, z) in opened.iter().enumerate() {
-            let digit = z >> entry.shape.shift >> low & digit_mask;
-            let line = table[at / per_word] >> (at % per_word * entries);
-            let is_less = line >> digit & 1;
-            let is_equal = (line << 1 | unit) >> digit & 1 ^ is_less;
-            less_row[at / 64] |= is_less << (at % 64);
-            equal_row[at / 64] |= is_equal << (at % 64);
+        let (mut less_row, mut equal_row) = (Vec::with_capacity(words), Vec::with_capacity(words));
+        // 64 values take as many words of the table as a value has entries.
+        for (values, lines) in opened.chunks(64).zip(table.chunks(1 << block_bits)) {
+            let (mut less_word, mut equal_word) = (0, 0);
+            for (at, z) in values.iter().enumerate() {
+                let digit = z >> (entry.shape.shift + low) & digit_mask;
+                let place = at << block_bits;
+                let line = lines[place / 64] >> (place % 64);
+                let is_less = line >> digit & 1;
+                let is_equal = (line << 1 | unit) >> digit & 1 ^ is_less;
+                less_word |= is_less << at;
+                equal_word |= is_equal << at;
+            }
+            less_row.push(less_word);
+            equal_row.push(equal_word);
         }
         less.push(less_row);
         equal.push(equal_row);

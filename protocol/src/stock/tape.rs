@@ -78,10 +78,14 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    /// Both parties' seeds, Zero first.
-    pub fn new(zero: &Seed, one: &Seed) -> Self {
+    /// Both parties' seeds, Zero first, and how many dependent words are to come.
+    pub fn new(zero: &Seed, one: &Seed, words: usize) -> Self {
         let free = [Prg::new(&zero.derive(FREE, 0)), Prg::new(&one.derive(FREE, 0))];
-        Self { free, dependent: Prg::new(&zero.derive(DEPENDENT, 0)), corrections: Zeroizing::default() }
+        Self {
+            free,
+            dependent: Prg::new(&zero.derive(DEPENDENT, 0)),
+            corrections: Vec::with_capacity(words).into(),
+        }
     }
 
     /// Sum of both parties' free words.
@@ -104,15 +108,25 @@ impl Desk {
 
     /// Makes `values` the additive secret behind both parties' next dependent words.
     pub fn settle_sum(&mut self, values: &[u64]) {
-        let zero = Zeroizing::new(self.dependent.words(values.len()));
-        self.corrections
-            .extend(values.iter().zip(zero.iter()).map(|(value, zero)| value.wrapping_sub(*zero)));
+        for (word, value) in self.settle(values.len()).iter_mut().zip(values) {
+            *word = value.wrapping_sub(*word);
+        }
     }
 
     /// Makes `values` the XOR secret behind both parties' next dependent words.
     pub fn settle_xor(&mut self, values: &[u64]) {
-        let zero = Zeroizing::new(self.dependent.words(values.len()));
-        self.corrections.extend(values.iter().zip(zero.iter()).map(|(value, zero)| value ^ zero));
+        for (word, value) in self.settle(values.len()).iter_mut().zip(values) {
+            *word ^= value;
+        }
+    }
+
+    /// Party Zero's next dependent words, where One's are to stand.
+    fn settle(&mut self, count: usize) -> &mut [u64] {
+        let first = self.corrections.len();
+        self.corrections.resize(first + count, 0);
+        let words = &mut self.corrections[first..];
+        self.dependent.fill_words(words);
+        words
     }
 
     /// Party One's dependent words.
