@@ -339,3 +339,134 @@ pub enum MaskReply {
     /// Not granted.
     Refused(Refusal),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::codec::{decode, encode};
+    use consilium_protocol::graph::{Layer, Shape, Window};
+    use proptest::prelude::*;
+
+    fn cases() -> ProptestConfig {
+        let cases = std::env::var("CONSILIUM_FUZZ_CASES").ok().and_then(|text| text.parse().ok());
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(500)) }
+    }
+
+    fn network() -> Network {
+        let layers = vec![
+            Layer::Conv { outputs: 2, window: Window::plain(3, 1) },
+            Layer::Relu,
+            Layer::Dense { outputs: 3 },
+        ];
+        Network::new(Shape { channels: 1, height: 8, width: 8 }, layers).unwrap()
+    }
+
+    /// One valid message of each kind.
+    fn messages() -> Vec<Vec<u8>> {
+        let (model, mask, release) = (ModelId([1; 16]), MaskId([2; 16]), ReleaseId([3; 16]));
+        let task = || "exact".to_owned();
+        let head = Head { sequence: 4, hash: [5; 32] };
+        let refusal = || Refusal::new(Obstacle::Budget, "spent");
+        let announced =
+            Announcement { task: task(), owner: "west".into(), model, version: 1, network: network(), mask };
+        let pair = PairRequest::Activate { task: task(), nonce: [6; 16], models: vec![model], plan: [7; 32] };
+        let online = OnlineRequest {
+            release,
+            task: task(),
+            epoch: [8; 16],
+            serial: 9,
+            client: "clinic".into(),
+            rows: 1,
+            head,
+        };
+        let terms = AnswerTerms {
+            share_words: 1,
+            owners: 10,
+            noise: Provenance::Exact,
+            preprocessing: "dealer".into(),
+            charged: 0,
+            rounds: 13,
+            bytes: 8000,
+            bundles: 1,
+            repeated: false,
+        };
+        let deal = DealRequest {
+            task: task(),
+            epoch: [8; 16],
+            models: vec![(network(), mask)],
+            plan: [7; 32],
+            first: 0,
+            count: 4,
+        };
+        let question = QueryRequest { release, task: task(), task_digest: [1; 32], rows: 1 };
+        [
+            encode(&PublishRequest::Share(announced)),
+            encode(&PublishReply::Refused(refusal())),
+            encode(&pair),
+            encode(&PairReply::Hello { head, seen: Some(head) }),
+            encode(&online),
+            encode(&OnlineReply::Reserved { head }),
+            encode(&question),
+            encode(&QueryReply::Answer(terms)),
+            encode(&deal),
+            encode(&DealReply::Dealing { run: [1; 16], words: 3 }),
+            encode(&MaskRequest::Seed(mask)),
+            encode(&MaskReply::Drawn(mask)),
+        ]
+        .into_iter()
+        .map(Result::unwrap)
+        .collect()
+    }
+
+    /// Whether each kind of message reads from these bytes, in the order of [`messages`].
+    fn read_all(bytes: &[u8]) -> [bool; 12] {
+        [
+            decode::<PublishRequest>(bytes).is_ok(),
+            decode::<PublishReply>(bytes).is_ok(),
+            decode::<PairRequest>(bytes).is_ok(),
+            decode::<PairReply>(bytes).is_ok(),
+            decode::<OnlineRequest>(bytes).is_ok(),
+            decode::<OnlineReply>(bytes).is_ok(),
+            decode::<QueryRequest>(bytes).is_ok(),
+            decode::<QueryReply>(bytes).is_ok(),
+            decode::<DealRequest>(bytes).is_ok(),
+            decode::<DealReply>(bytes).is_ok(),
+            decode::<MaskRequest>(bytes).is_ok(),
+            decode::<MaskReply>(bytes).is_ok(),
+        ]
+    }
+
+    #[test]
+    fn every_message_reads_back_as_its_own_kind() {
+        for (kind, bytes) in messages().iter().enumerate() {
+            assert!(read_all(bytes)[kind], "kind {kind}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases())]
+
+        #[test]
+        fn any_bytes_give_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
+            read_all(&bytes);
+        }
+
+        #[test]
+        fn damaged_messages_give_a_message_or_an_error(
+            kind in 0usize..12,
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+            cut in any::<prop::sample::Index>(),
+            shortened: bool,
+        ) {
+            let mut bytes = messages().swap_remove(kind);
+            for (at, byte) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            if shortened {
+                bytes.truncate(cut.index(bytes.len()));
+            }
+            read_all(&bytes);
+        }
+    }
+}
