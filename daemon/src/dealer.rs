@@ -4,6 +4,7 @@
 //! Bundles are derived from one secret that lives as long as the process: after a restart both
 //! parties see another run and start a new epoch.
 
+use crate::bulk::send_bulk;
 use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::registry::{MaskId, MaskStore};
@@ -105,7 +106,7 @@ impl Dealer {
                     }
                 }
             };
-            channel.send(&frame).await?;
+            send_bulk(&mut channel, &frame).await?;
         }
         channel.close().await
     }

@@ -7,6 +7,7 @@ pub mod vault;
 pub mod ledger;
 pub mod registry;
 pub mod task;
+pub mod bulk;
 pub mod message;
 pub mod dealer;
 pub mod compute;

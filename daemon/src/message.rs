@@ -1,7 +1,7 @@
 //! What members say to each other beside the rounds of a query.
 //!
 //! One message is one frame of CBOR, bounded by [`MESSAGE_BYTES_MAX`]. Bulk (shares, openings,
-//! corrections) follows in raw frames whose length both sides know from the message.
+//! corrections) follows in raw frames whose length both sides know from the message ([`crate::bulk`]).
 
 use crate::ledger::{Head, ReleaseId};
 use crate::registry::{Announcement, MaskId, ModelId};
@@ -82,7 +82,7 @@ pub enum PublishRequest {
         /// The public part of the model.
         network: Network,
     },
-    /// The share of a model follows in one raw frame: 16 bytes (a seed) to party Zero, 8 bytes per
+    /// The share of a model follows in bulk: 16 bytes (a seed) to party Zero, 8 bytes per
     /// parameter to party One. Answered by [`PublishReply::Stored`].
     Share(Announcement),
     /// To party Zero, when both hold their shares: open the masked weights and let the model vote.
@@ -127,7 +127,7 @@ pub enum PairRequest {
         /// Last head of the other side's ledger that this side saw.
         seen: Option<Head>,
     },
-    /// Opens the masked weights of a model; this side's opening follows in one raw frame, the other
+    /// Opens the masked weights of a model; this side's opening follows in bulk, the other
     /// side's comes after [`PairReply::Opening`].
     Open {
         /// The model.
@@ -180,7 +180,7 @@ pub enum PairReply {
         /// Last head of the asking side's ledger that the answering side saw.
         seen: Option<Head>,
     },
-    /// The opening follows in one raw frame.
+    /// The opening follows in bulk.
     Opening,
     /// The epoch has begun.
     Active {
@@ -280,7 +280,7 @@ pub struct AnswerTerms {
     pub repeated: bool,
 }
 
-/// From a compute party to the dealer. Answered by [`DealReply`], then one raw frame per serial:
+/// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
 /// a seed of 16 bytes, and for party One the corrections behind it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

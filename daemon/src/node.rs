@@ -52,6 +52,11 @@ pub enum NodeError {
         /// What is wrong.
         explanation: String,
     },
+    /// Two seats on one node.
+    #[error(
+        "this node sits in pairs {0} and {1}; run one node for each seat, with its own key and state folder"
+    )]
+    Seats(String, String),
     /// A pair that this node belongs to has no dealer.
     #[error("pair {0} names no dealer; this version needs one")]
     NoDealer(String),
@@ -125,6 +130,9 @@ impl Node {
                 let (compute, ledger) = seat_of(config, &roster, (pair, seat), &network, &key, &tasks)?;
                 ledgers.push(ledger);
                 seats.push((pair.name.to_string(), Arc::new(compute)));
+                if let [(first, _), (second, _), ..] = seats.as_slice() {
+                    return Err(NodeError::Seats(first.clone(), second.clone()));
+                }
             }
         }
         let deals = roster.pairs().iter().any(|pair| pair.dealer.as_ref() == Some(&me.name));

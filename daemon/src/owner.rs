@@ -1,5 +1,6 @@
 //! A model owner: shares its model with both compute parties.
 
+use crate::bulk::send_bulk;
 use crate::dealer::weight_lengths;
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PublishReply, PublishRequest, Refusal};
 use crate::net::{Channel, Network, PeerId, Role};
@@ -183,7 +184,7 @@ impl Owner {
         let calling = async {
             channel.send_value(request).await?;
             if let Some(bulk) = bulk {
-                channel.send(bulk).await?;
+                send_bulk(channel, bulk).await?;
             }
             channel.receive_value(MESSAGE_BYTES_MAX).await
         };

@@ -2,6 +2,7 @@
 
 use super::epoch::{HeldModel, HeldModels};
 use super::{Compute, local_failed, peer_failed};
+use crate::bulk::{receive_bulk, send_bulk};
 use crate::dealer::{layer_seed, weight_lengths};
 use crate::message::{
     MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, PairReply, PairRequest, PublishReply,
@@ -118,11 +119,7 @@ impl Compute {
         let expected = if self.seat == Party::Zero { 16 } else { words * 8 };
         let failed =
             |error: ChannelError| Refusal::new(Obstacle::Request, format!("the model's share: {error}"));
-        let frame = Zeroizing::new(channel.receive(expected).await.map_err(failed)?);
-        if frame.len() != expected {
-            let text = format!("the model's share has {} bytes, expected {expected}", frame.len());
-            return Err(Refusal::new(Obstacle::Request, text));
-        }
+        let frame = receive_bulk(channel, expected).await.map_err(failed)?;
         let share = match (self.seat, <[u8; 16]>::try_from(frame.as_slice())) {
             (Party::Zero, Ok(seed)) => Additive::expand(&Seed::from_bytes(seed), words),
             _ => {
@@ -193,13 +190,13 @@ impl Compute {
         let mut channel = self.pair_channel().await?;
         channel.send_value(&PairRequest::Open { model }).await.map_err(peer_failed)?;
         let frame: Vec<u8> = own.iter().flat_map(|word| word.to_le_bytes()).collect();
-        channel.send(&frame).await.map_err(peer_failed)?;
+        send_bulk(&mut channel, &frame).await.map_err(peer_failed)?;
         match channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(peer_failed)? {
             PairReply::Opening => {}
             PairReply::Refused(refusal) => return Err(refusal),
             _ => return Err(peer_failed("answered something else")),
         }
-        let theirs = channel.receive(words * 8).await.map_err(peer_failed)?;
+        let theirs = receive_bulk(&mut channel, words * 8).await.map_err(peer_failed)?;
         self.finish_opening(model, &own, &theirs)
     }
 

@@ -8,6 +8,7 @@ use crate::message::{
     AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, OnlineReply, OnlineRequest, QueryRequest, Refusal,
 };
 use crate::net::{Channel, ChannelError};
+use crate::task::TaskTerms;
 use consilium_protocol::context::{Computation, ComputationError};
 use consilium_protocol::evaluate::shared::{SharedModel, answer};
 use consilium_protocol::share::Additive;
@@ -246,7 +247,7 @@ impl Compute {
                 Obstacle::Release,
                 "the question was answered meanwhile; ask again with the same id",
             )),
-            Err(error) => Err(ledger_refused(error)),
+            Err(error) => Err(over_budget(terms, &error).unwrap_or_else(|| ledger_refused(error))),
         }
     }
 
@@ -367,6 +368,23 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Answered, Refusal> {
     let (mut terms, share): (AnswerTerms, Vec<u64>) = ciborium::from_reader(bytes).map_err(local_failed)?;
     terms.repeated = true;
     Ok(Answered { terms, share: Zeroizing::new(share) })
+}
+
+/// A spent budget in the words of the promise.
+fn over_budget(terms: &TaskTerms, error: &LedgerError) -> Option<Refusal> {
+    let (who, spent, cost, limit) = match error {
+        LedgerError::OwnerBudget { owner, spent, cost, limit, .. } => (owner, *spent, *cost, *limit),
+        LedgerError::ClientBudget { client, spent, cost, limit, .. } => (client, *spent, *cost, *limit),
+        _ => return None,
+    };
+    let epsilon = |amount| terms.epsilon_spent(amount);
+    let (spent, after, limit) = (epsilon(spent)?, epsilon(spent.checked_add(cost)?)?, epsilon(limit)?);
+    let text = format!(
+        "the privacy budget of {who} in task {} is spent: epsilon {spent:.3} of {limit:.3}; this answer would \
+         make it {after:.3}. Ask the consortium for a new budget, or ask another task",
+        terms.name()
+    );
+    Some(Refusal::new(Obstacle::Budget, text))
 }
 
 pub(super) fn ledger_refused(error: LedgerError) -> Refusal {

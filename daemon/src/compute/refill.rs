@@ -3,6 +3,7 @@
 use super::epoch::Epoch;
 use super::models::dealer_failed;
 use super::{Compute, peer_failed};
+use crate::bulk::receive_bulk;
 use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
 use crate::net::{Channel, Role};
 use crate::registry::MaskId;
@@ -12,7 +13,6 @@ use consilium_protocol::party::Party;
 use consilium_protocol::stock::Tape;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
-use zeroize::Zeroizing;
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
@@ -148,7 +148,7 @@ async fn receive_bundles(
     let expected = 16 + words as usize * 8;
     let mut tapes = Vec::with_capacity(request.count as usize);
     for _ in 0..request.count {
-        let frame = Zeroizing::new(channel.receive(expected).await.map_err(dealer_failed)?);
+        let frame = receive_bulk(channel, expected).await.map_err(dealer_failed)?;
         let seed = frame.first_chunk::<16>().filter(|_| frame.len() == expected);
         let seed = Seed::from_bytes(*seed.ok_or_else(|| dealer_failed("a bundle of the wrong length"))?);
         tapes.push(match seat {

@@ -3,6 +3,7 @@
 use super::epoch::{Epoch, EpochId, HeldModels};
 use super::models::{model_failed, ready};
 use super::{Compute, local_failed, peer_failed};
+use crate::bulk::{receive_bulk, send_bulk};
 use crate::ledger::Head;
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
 use crate::net::{Channel, ChannelError, Role};
@@ -49,11 +50,11 @@ impl Compute {
             }
             PairRequest::Open { model } => {
                 let own = self.own_opening(model).await?;
-                let theirs = channel.receive(own.len() * 8).await.map_err(peer_failed)?;
+                let theirs = receive_bulk(channel, own.len() * 8).await.map_err(peer_failed)?;
                 self.finish_opening(model, &own, &theirs)?;
                 channel.send_value(&PairReply::Opening).await.map_err(peer_failed)?;
                 let frame: Vec<u8> = own.iter().flat_map(|word| word.to_le_bytes()).collect();
-                channel.send(&frame).await.map_err(peer_failed)?;
+                send_bulk(channel, &frame).await.map_err(peer_failed)?;
                 Ok(PairReply::Done)
             }
             PairRequest::Activate { task, nonce, models, plan } => {
