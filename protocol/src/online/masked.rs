@@ -175,31 +175,53 @@ type Rows = Vec<Vec<u64>>;
 
 /// Looks up, digit by digit, whether the public digit is less than the shared one, or equal to it.
 fn digits(opened: &[u64], entry: &Masked, comparison: CompareShape, unit: u64) -> (Rows, Rows) {
-    let block_bits = comparison.block_bits;
+    let look_up = match comparison.block_bits {
+        1 => look_up::<1>,
+        2 => look_up::<2>,
+        3 => look_up::<3>,
+        4 => look_up::<4>,
+        5 => look_up::<5>,
+        _ => look_up::<6>,
+    };
+    let row = |(block, table): (u32, &Vec<u64>)| {
+        let low = block * comparison.block_bits;
+        let digit_bits = comparison.block_bits.min(comparison.width - low);
+        let digit = Digit { low: entry.shape.shift + low, mask: (1 << digit_bits) - 1 };
+        look_up(opened, table, digit, unit)
+    };
+    (0..comparison.blocks).zip(&entry.thermometers).map(row).unzip()
+}
+
+/// Where a digit stands in a value.
+#[derive(Clone, Copy)]
+struct Digit {
+    low: u32,
+    mask: u64,
+}
+
+/// One digit of all values; a value has `2^BITS` entries of the table. Compiled for each `BITS`, the
+/// loop needs no index arithmetic, which takes half of its time.
+fn look_up<const BITS: u32>(opened: &[u64], table: &[u64], digit: Digit, unit: u64) -> (Vec<u64>, Vec<u64>) {
     let words = opened.len().div_ceil(64);
-    let (mut less, mut equal) = (Vec::new(), Vec::new());
-    for (block, table) in (0..comparison.blocks).zip(&entry.thermometers) {
-        let low = block * block_bits;
-        let digit_bits = block_bits.min(comparison.width - low);
-        let digit_mask = (1u64 << digit_bits) - 1;
-        let (mut less_row, mut equal_row) = (Vec::with_capacity(words), Vec::with_capacity(words));
-        // 64 values take as many words of the table as a value has entries.
-        for (values, lines) in opened.chunks(64).zip(table.chunks(1 << block_bits)) {
-            let (mut less_word, mut equal_word) = (0, 0);
-            for (at, z) in values.iter().enumerate() {
-                let digit = z >> (entry.shape.shift + low) & digit_mask;
-                let place = at << block_bits;
-                let line = lines[place / 64] >> (place % 64);
-                let is_less = line >> digit & 1;
-                let is_equal = (line << 1 | unit) >> digit & 1 ^ is_less;
-                less_word |= is_less << at;
-                equal_word |= is_equal << at;
-            }
-            less_row.push(less_word);
-            equal_row.push(equal_word);
+    let (mut less, mut equal) = (Vec::with_capacity(words), Vec::with_capacity(words));
+    // 64 values take as many words of the table as a value has entries; the last may take fewer.
+    let mut lines = table.chunks(1 << BITS);
+    for values in opened.chunks(64) {
+        let (mut places, mut line) = ([0; 64], [0; 64]);
+        places[..values.len()].copy_from_slice(values);
+        let held = lines.next().unwrap_or_default();
+        line[..held.len()].copy_from_slice(held);
+        let (mut less_word, mut equal_word) = (0, 0);
+        for at in 0..64 {
+            let c = places[at] >> digit.low & digit.mask;
+            let entries = line[(at << BITS) / 64] >> ((at << BITS) % 64);
+            let is_less = entries >> c & 1;
+            let is_equal = (entries << 1 | unit) >> c & 1 ^ is_less;
+            less_word |= is_less << at;
+            equal_word |= is_equal << at;
         }
-        less.push(less_row);
-        equal.push(equal_row);
+        less.push(less_word);
+        equal.push(equal_word);
     }
     (less, equal)
 }
