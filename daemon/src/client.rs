@@ -53,12 +53,32 @@ impl Client {
         Self { network, identity, deadline, idle: Mutex::default() }
     }
 
+    /// As [`Client::ask_once`], but asks once more under a fresh name where the compute parties had just
+    /// lost their common epoch: nothing was charged then.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn ask(
+        &self,
+        terms: &TaskTerms,
+        pair: PairPeers,
+        rows: &[Vec<f64>],
+        release: Option<ReleaseId>,
+    ) -> Result<Answer, Refusal> {
+        match self.ask_once(terms, pair, rows, release).await {
+            Err(refusal) if refusal.obstacle == Obstacle::Epoch && release.is_none() => {
+                self.ask_once(terms, pair, rows, None).await
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Asks for the labels of up to one batch of rows, each as the task's input wants it (after the
     /// task's public normalisation). `release` is drawn if it is not given.
     ///
     /// # Errors
     /// The input does not fit the task, or a compute party refused.
-    pub async fn ask(
+    pub async fn ask_once(
         &self,
         terms: &TaskTerms,
         pair: PairPeers,

@@ -163,6 +163,7 @@ impl Node {
         running.spawn(accept(shared.clone(), incoming));
         for (_, compute) in &shared.seats {
             if compute.seat() == Party::Zero {
+                running.spawn(compute.clone().watch());
                 for task in compute.tasks() {
                     running.spawn(compute.clone().keep(task.name().to_owned()));
                 }

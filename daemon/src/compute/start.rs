@@ -196,6 +196,33 @@ impl Compute {
         Ok(epoch)
     }
 
+    /// Party Zero: ends every epoch when the connection to party One is lost, since One may come back
+    /// without its half, and wakes the keepers when One or the dealer is back. May be dropped.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let presences = self.network.connected(self.other).and_then(|other| {
+            let dealer = self.network.connected(self.dealer)?;
+            Ok((other, dealer))
+        });
+        let Ok((mut other, mut dealer)) = presences else { return };
+        let mut there = other.is_connected();
+        loop {
+            let changed = tokio::select! {
+                changed = other.changed() => changed,
+                changed = dealer.changed() => changed,
+            };
+            if changed.is_err() {
+                return;
+            }
+            let now = other.is_connected();
+            if there && !now {
+                tracing::warn!(peer = self.other_name, "the other compute party is gone; all epochs end");
+                self.tasks.keys().for_each(|task| self.end_epoch(task));
+            }
+            there = now;
+            self.spare.notify_waiters();
+        }
+    }
+
     async fn greet(&self) -> Result<(), Refusal> {
         let (head, seen) = self.heads().await?;
         let request = PairRequest::Hello { roster: self.roster_digest, head, seen };
