@@ -105,7 +105,7 @@ fn printable(text: &str) -> Result<(), Problem> {
 #[expect(clippy::needless_pass_by_value, reason = "used as the argument of map_err")]
 fn syntax(error: toml::de::Error) -> Problem {
     let problem = Problem::new("this is not TOML");
-    let advice = "compare with the examples that `consilium config example` prints".to_owned();
+    let advice = "compare with the examples in config/src/example".to_owned();
     problem.at(error.span().unwrap_or(0..0), error.message()).help(advice)
 }
 

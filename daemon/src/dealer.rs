@@ -14,6 +14,7 @@ use consilium_protocol::graph::{Network, Plan};
 use consilium_protocol::offline::dealer::{WeightMasks, corrections, dependent_words, weight_mask};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Demand;
+use ring::digest::{Context, SHA256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
@@ -87,8 +88,8 @@ impl Dealer {
         let words = if seat == Party::One { dependent_words(&dealt.lanes) as u64 } else { 0 };
         channel.send_value(&DealReply::Dealing { run: self.run, words }).await?;
         for serial in request.first..request.first.saturating_add(u64::from(request.count)) {
-            let zero = self.bundle_seed(Party::Zero, &request.epoch, serial);
-            let one = self.bundle_seed(Party::One, &request.epoch, serial);
+            let zero = self.bundle_seed(Party::Zero, &request, serial);
+            let one = self.bundle_seed(Party::One, &request, serial);
             let frame = match seat {
                 Party::Zero => Zeroizing::new(zero.as_bytes().to_vec()),
                 Party::One => {
@@ -140,8 +141,17 @@ impl Dealer {
         channel.close().await
     }
 
-    fn bundle_seed(&self, party: Party, epoch: &[u8; 16], serial: u64) -> Seed {
-        let label = format!("bundle {party} {:032x}", u128::from_be_bytes(*epoch));
+    /// The seed of a party for one bundle. The plan and the weight masks are part of its name, so that
+    /// the same serial of another plan is another bundle.
+    fn bundle_seed(&self, party: Party, request: &DealRequest, serial: u64) -> Seed {
+        let mut plan = Context::new(&SHA256);
+        plan.update(&request.epoch);
+        plan.update(&request.plan);
+        request.models.iter().for_each(|(_, mask)| plan.update(&mask.0));
+        let hash = plan.finish();
+        let mut name = [0; 16];
+        name.copy_from_slice(&hash.as_ref()[..16]);
+        let label = format!("bundle {party} {:032x}", u128::from_be_bytes(name));
         self.secret.derive(&label, serial)
     }
 

@@ -108,6 +108,8 @@ struct Inner {
     gates: Gates,
     limits: Limits,
     commands: mpsc::Sender<Command>,
+    /// Weak, so that the queue of arrivals ends with the network.
+    arrivals: mpsc::WeakSender<Arrival>,
     listening: watch::Receiver<BTreeSet<Address>>,
     listeners: usize,
     strangers: Arc<AtomicU64>,
@@ -150,6 +152,7 @@ impl Network {
         let names = || members.iter().map(|member| member.peer);
 
         let (queue, incoming) = mpsc::channel(limits.incoming_queue_channels);
+        let arrivals = queue.downgrade();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
         let (stop, stopped) = watch::channel(false);
         let (listening, addresses) = watch::channel(BTreeSet::new());
@@ -197,6 +200,7 @@ impl Network {
             gates,
             limits,
             commands,
+            arrivals,
             listening: addresses,
             listeners: listen.len(),
             strangers,
@@ -211,7 +215,8 @@ impl Network {
         self.inner.peer_id
     }
 
-    /// Opens a channel to `peer`, waiting for it to be connected first, all within `deadline`.
+    /// Opens a channel to `peer`, waiting for it to be connected first, all within `deadline`. A channel to
+    /// ourselves stays in this process.
     ///
     /// May be dropped; the peer can then see a channel that ends at once. A channel counts against
     /// [`Limits::outbound_channels_per_peer_max`] until it is dropped; when all places are taken, this waits.
@@ -220,6 +225,9 @@ impl Network {
     /// [`NetError::NotAMember`], [`NetError::Busy`], [`NetError::Unsupported`], [`NetError::Deadline`] or
     /// [`NetError::Stopped`].
     pub async fn open(&self, peer: PeerId, role: Role, deadline: Duration) -> Result<Channel, NetError> {
+        if peer == self.inner.peer_id {
+            return self.open_to_ourselves(role);
+        }
         let entry = self.peer(peer)?;
         match tokio::time::timeout(deadline, self.open_patiently(peer, entry, role)).await {
             Ok(result) => result,
@@ -229,6 +237,17 @@ impl Network {
                 Err(NetError::Deadline { peer, role, within: deadline, connected, fault })
             }
         }
+    }
+
+    /// A member may use its own services: an owner that computes, a client that computes.
+    fn open_to_ourselves(&self, role: Role) -> Result<Channel, NetError> {
+        let (here, there) = Channel::pair();
+        let limit = self.inner.limits.frame_bytes_max;
+        let peer = self.inner.peer_id;
+        let queue = self.inner.arrivals.upgrade().ok_or(NetError::Stopped)?;
+        let arrival = (peer, role, there.with_frame_bytes_max(limit));
+        queue.try_send(arrival).map_err(|_| NetError::Busy { peer, role })?;
+        Ok(here.with_frame_bytes_max(limit))
     }
 
     async fn open_patiently(&self, peer: PeerId, entry: &Peer, role: Role) -> Result<Channel, NetError> {

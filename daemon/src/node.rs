@@ -68,7 +68,7 @@ pub enum NodeError {
     Task(#[from] TaskError),
     /// The network.
     #[error(transparent)]
-    Network(#[from] net::NetError),
+    Network(#[from] Box<net::NetError>),
     /// This node's key.
     #[error(transparent)]
     Identity(#[from] net::IdentityError),
@@ -290,7 +290,7 @@ fn start_network(
         members,
         limits,
     };
-    Ok(Network::start(settings)?)
+    Network::start(settings).map_err(|error| Box::new(error).into())
 }
 
 fn seat_of(

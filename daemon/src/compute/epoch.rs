@@ -212,7 +212,7 @@ impl Epoch {
             Taken::Ready(provisions) => Ok(provisions),
             Taken::Tape(tape) => {
                 let epoch = self.clone();
-                let laid = tokio::task::spawn_blocking(move || epoch.lay_out(tape)).await;
+                let laid = tokio::task::spawn_blocking(move || epoch.lay_out(*tape)).await;
                 laid.map_err(local_failed)?
             }
         }
@@ -228,7 +228,7 @@ impl Epoch {
         }
         let taken = match stock.ready.remove(&serial) {
             Some(provisions) => Some(Taken::Ready(provisions)),
-            None => stock.tapes.remove(&serial).map(Taken::Tape),
+            None => stock.tapes.remove(&serial).map(|tape| Taken::Tape(Box::new(tape))),
         };
         let Some(taken) = taken else {
             let text = format!("serial {serial} is not at hand; it was used or never dealt");
@@ -248,7 +248,7 @@ impl Epoch {
 
 enum Taken {
     Ready(Vec<Provision>),
-    Tape(Tape),
+    Tape(Box<Tape>),
 }
 
 impl Stock {

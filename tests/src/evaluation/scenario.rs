@@ -41,7 +41,7 @@ pub enum EvaluationError {
     Split(#[from] SplitError),
     /// The training.
     #[error(transparent)]
-    Scenario(#[from] ScenarioError),
+    Scenario(#[from] Box<ScenarioError>),
     /// The rows.
     #[error(transparent)]
     Examples(#[from] ExamplesError),
@@ -126,7 +126,7 @@ pub fn scenario(
     } else {
         let network = Network::new(choice.input(&data), choice.layers(data.classes.len() as u32))?;
         let parts = parts(&data, choice, owners, seed)?;
-        train_all(&parts, &network, |rows| choice.recipe(rows), seed, progress)?
+        train_all(&parts, &network, |rows| choice.recipe(rows), seed, progress).map_err(Box::new)?
     };
     let input = hospitals.first().map_or(data.shape, |hospital| hospital.model.network().input());
     let cnn = choice == Choice::MnistCnn;

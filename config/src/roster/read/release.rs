@@ -159,7 +159,7 @@ fn needed<T>(
         document.report(|| {
             Problem::new(format!("a {mechanism} release needs `{key}`"))
                 .at(place.clone(), format!("`{key}` belongs here"))
-                .help(format!("add a line such as `{line}`; `consilium privacy plan` shows what it costs"))
+                .help(format!("add a line such as `{line}`; the README says what it costs"))
         });
     }
     given
