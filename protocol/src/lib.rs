@@ -1,6 +1,25 @@
 //! Two-party evaluation of shared models, its preprocessing and its private release.
 //!
-//! The modules stand in dependency order: each uses only earlier ones (a tidy test holds this).
+//! The modules stand in dependency order: each uses only earlier ones.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`algebra`] | the ring, fixed point, packed bits, seeds, kernels of linear layers |
+//! | [`share`] | additive shares |
+//! | [`wire`] | frames and what is opened in them |
+//! | [`party`] | the two seats |
+//! | [`misbehaviour`] | every way in which a peer can break the protocol |
+//! | [`stock`] | correlated randomness: demanded, held, used at most once |
+//! | [`context`] | what a gate may use; lanes in lock step over one link |
+//! | [`offline`] | sources of correlated randomness |
+//! | [`online`] | gates, each with a card: computes, learns, consumes, costs, source |
+//! | [`graph`] | networks and the plan: gates, rounds and bytes before the first message |
+//! | [`model`] | weights: imported, encoded, proved within bounds |
+//! | [`evaluate`] | the plan under sharing, in the clear and in floating point |
+//! | [`privacy`] | noise and the account of what it costs |
+//! | `testing` | both parties in one process (feature `testing`) |
+//! | [`manual`] | the arguments behind all of it |
+//!
 //! Nothing here knows a runtime, a socket, a file, a clock or the environment.
 
 pub mod algebra;
@@ -18,3 +37,4 @@ pub mod evaluate;
 pub mod privacy;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod manual;

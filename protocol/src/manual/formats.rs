@@ -1,0 +1,90 @@
+//! Bytes on the wire, order of a bundle, security parameters. All integers are little-endian.
+//!
+//! # Frames of the online phase
+//!
+//! One frame per round and direction, both at the same time. Every length is known from the plan before the
+//! frame comes ([`crate::wire`]).
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..2 | version, 1 |
+//! | 2..4 | zero |
+//! | 4..12 | session, the same on both sides |
+//! | 12..16 | rounds done before |
+//! | 16..20 | digest of the steps that share this round |
+//! | 20.. | payload |
+//!
+//! The payload is the lanes' payloads one after the other, in the order of the models. The digest of steps
+//! (lane, gate, kind of step, mixed into 32 bits) finds plans that drifted apart; it is no authentication. A
+//! wrong field ends the computation with a named [`Misbehaviour`](crate::misbehaviour::Misbehaviour).
+//!
+//! The daemon puts a length of four bytes before each frame of a channel, and takes the first eight bytes of
+//! the release's name as the session.
+//!
+//! # What is in a payload
+//!
+//! | opening | layout |
+//! |---|---|
+//! | operand | 8 bytes a word |
+//! | masked value | the low `ring_bits` of each word without gaps, lowest first; the last byte is filled up from the next bits of the last word ([`stream`](crate::algebra::stream)) |
+//! | bits | one row after the other, each filled up to whole bytes, first bit lowest |
+//!
+//! # Shares
+//!
+//! - Input: words `[value][query]`, channels outermost: 16 bytes (a seed) to Zero, 8 bytes a word to One.
+//!   Columns of a batch that are not asked for hold zeros.
+//! - Model: layer by layer the weights (row-major, kernels as `outputs x channels x rows x columns`), then
+//!   the biases: a seed to Zero, words to One.
+//! - Opening of weights: layer by layer the weights alone, 8 bytes a word.
+//! - Label: bits `[class][query]` without the last class, packed into words of 64. The client XORs both;
+//!   the class whose bit is 1 is the label, and the last class if none is.
+//!
+//! # Bundles
+//!
+//! A bundle has a seed per party. From it come two streams of words, *free* and *dependent*
+//! ([`Seed::derive`](crate::algebra::prg::Seed::derive) with the labels `consilium free` and
+//! `consilium dependent`). Zero expands both. One expands the free stream; its dependent words are sent, and
+//! are what makes the secret behind both shares right ([`crate::offline::dealer`]).
+//!
+//! Lanes in order: the input, each model, the release ([`Plan::lanes`](crate::graph::Plan::lanes)). Entries of a
+//! lane in the order of its gates. Each takes, from the two streams:
+//!
+//! | demand | free | dependent |
+//! |---|---|---|
+//! | input mask of `n` | `n` | |
+//! | linear layer | its operand's mask, unless it is the input | `W m`, one word an output |
+//! | masks with shared bits, `n` | `r`: `n` | if lifted `r >> s`: `n`, top bits: `n` |
+//! | ... compared | masks of combined digits | thermometers, digit by digit; bit above the compared ones; monomials of combined digits |
+//! | ... selected | bits `b`, XOR-shared, packed | `b` as words: `n`; `b (r >> s)`: `n`; `b msb(r)`: `n` |
+//! | squares of `n` | `n` | `n` |
+//! | bit products | a row per input | a row per monomial |
+//! | bit masks of `n` | packed bits | `n` |
+//!
+//! The linear entry is special: the dependent words are shares of `A m`. On laying out, each party adds the
+//! product of the opened `W - A` and its share of `m`, which makes them shares of `W m`. Rows of bits are packed
+//! 64 to a word. Masks of weights come from seeds of the registration, not of the bundle.
+//!
+//! A tape that ends early or has words left was made for another plan, and is refused. Plans are compared by
+//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, release, networks.
+//!
+//! # Messages
+//!
+//! Queries, publications, agreements and dealing are CBOR messages of the daemon, each followed by raw frames
+//! whose length both sides know from it. A query message names release, task, digest of the task's terms and
+//! rows; the input share follows. A publication first announces the network and gets the name of a mask, then
+//! sends one announcement and share to each party, then asks Zero to open the masked weights and activate. The
+//! daemon's crate documents them where they are defined.
+//!
+//! # Security parameters
+//!
+//! | what | bits | by |
+//! |---|---|---|
+//! | computational | 128 | AES-128 in counter mode from 16-byte seeds; HMAC-SHA-256 to derive seeds; SHA-256 for names |
+//! | names of releases, models, masks, epochs | 128 | random, or SHA-256 cut to 16 bytes |
+//! | statistical, online | none needed | masks are uniform in the very ring in which values are opened |
+//! | noise | about 2^-128 a table entry or coin | distance of a draw from its exact law |
+//! | privacy amounts | units of 2^-40 | costs rounded up, budgets down |
+//!
+//! Epoch names and other hashes cut to 128 bits resist collisions to 64 bits; finding one takes a malicious
+//! compute party, which is outside the model. A statistical parameter of 40 bits is what a source of
+//! correlations without a dealer would add, where it floods; there is none yet.

@@ -1,0 +1,75 @@
+//! Threat model: who is trusted with what.
+//!
+//! # Roles
+//!
+//! An *owner* has a model. A *client* has an input and gets a label. The *compute parties* Zero and One
+//! hold one share each of everything. The *dealer* makes correlated randomness. One member may hold
+//! several roles, but the two seats and the dealer of a pair are three members, and seats that name
+//! an organisation name different ones (the roster is refused otherwise).
+//!
+//! # What is assumed
+//!
+//! - Both compute parties follow the protocol (*semi-honest*), remember all they see, and do not
+//!   collude with each other.
+//! - The dealer follows the protocol and does not collude with a compute party. It knows every mask;
+//!   with either party's view of the opened values it has inputs and weights.
+//! - Owners and clients may do anything, and may collude with one another and with one compute party.
+//! - AES-128 and HMAC-SHA-256 behave as pseudorandom functions, SHA-256 as collision resistant, and the
+//!   operating system's generator is good. The network layer authenticates members and encrypts.
+//! - All members hold the same roster. The parties compare digests of it before an epoch begins; client
+//!   and owner send the digest of the task's public terms.
+//!
+//! # What follows
+//!
+//! | corrupted | learns at most |
+//! |---|---|
+//! | one compute party, any owners and clients | public facts below, and the labels of those clients |
+//! | the dealer, any owners and clients | public facts below, how much is prepared and when, the labels of those clients |
+//! | an observer of the network | sizes and times |
+//! | clients and owners | the labels of those clients; what a label says about a model is bounded by the release |
+//!
+//! Public facts: the roster, every model's architecture and version, who asks about which task and when,
+//! how many rows, which models voted, what was charged.
+//!
+//! The labels themselves are bounded by the ledger: see [`crate::privacy`]. Noise drawn in software is a
+//! full draw of each party. A corrupted party knows its own and can take it away; what the honest one
+//! added still has the deviation that the ledger charged for.
+//!
+//! # Malicious owners
+//!
+//! Bounds on weights are proved by the owner's own tool; nothing at the compute parties enforces them, as
+//! this would need the weights. A liar's wires may wrap, so that its comparisons give arbitrary bits. Its
+//! vote still adds exactly 1 to the sum of counts: all entries but the last come from XOR-shared bits,
+//! and the last is 1 minus their sum ([`crate::online::vote`]). Each pair of classes is compared once, and
+//! an entry is the conjunction of the outcomes of all its pairs, so two entries cannot both be 1:
+//! their common pair has one outcome. So the vote is one-hot whatever the outcomes are, and a liar
+//! moves at most its own vote. No other model's lane uses its wires or masks, but for the input mask,
+//! which is opened once for all.
+//!
+//! A member may own one voting model of a task: of several versions only the newest votes. Several members
+//! in one hand have several votes; whom the roster admits is the consortium's business.
+//!
+//! # Malicious clients
+//!
+//! Shares of unequal inputs are shares of some input. An input outside the task's bounds may wrap in all
+//! models; the result is still one label of one-hot votes with the same noise, charged alike. The two
+//! parties compare the client's name, the task and the number of rows before they compute. They cannot see
+//! that two questions are the same, so the same question under a new name is charged, and answered with
+//! fresh noise.
+//!
+//! # Not protected
+//!
+//! - *Malicious compute parties.* Openings carry no check value. A party that sends wrong values makes
+//!   results wrong without being noticed, and there is no claim about what it learns.
+//! - *Malicious dealer.* Wrong correlations make labels wrong; a bundle of the wrong length is noticed.
+//! - *Availability.* A compute party can stop the service, the dealer can let the pool run dry, a client
+//!   can spend its own budget and, where the roster sets no `client_epsilon`, everybody's.
+//! - *Architecture, traffic and membership.* See the public facts.
+//! - *The machine.* Whoever reads the memory of a compute party has its shares. Files are sealed under a
+//!   key that lies on the same machine; this helps against lost disks without the key, nothing else.
+//! - *A second machine with an old disk.* The partner notices an older ledger by its head. If both
+//!   parties roll back together, nobody notices.
+//! - *What labels say about the client's input.* The client gets its own label; to whom it shows it is
+//!   its own affair.
+//!
+//! No code here makes or checks hardware evidence.
