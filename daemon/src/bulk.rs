@@ -48,7 +48,7 @@ mod tests {
     async fn bulks_of_any_size_come_through() {
         for length in [0, 1, BULK_FRAME_BYTES - 1, BULK_FRAME_BYTES, 3 * BULK_FRAME_BYTES + 17] {
             let (mut left, mut right) = Channel::pair();
-            let sent: Vec<u8> = (0..length).map(|at| (at * 31 >> 3) as u8).collect();
+            let sent: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8).collect();
             let (out, back) = tokio::join!(send_bulk(&mut left, &sent), receive_bulk(&mut right, length));
             out.unwrap();
             assert_eq!(*back.unwrap(), sent);

@@ -9,7 +9,7 @@ use miette::{IntoDiagnostic, Result};
 
 /// Arguments of `consilium identity`.
 #[derive(Debug, Args)]
-pub struct IdentityArgs {
+pub(super) struct IdentityArgs {
     #[command(flatten)]
     node: NodeArgs,
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Arguments of `consilium model`.
 #[derive(Debug, Args)]
-pub struct ModelArgs {
+pub(super) struct ModelArgs {
     #[command(subcommand)]
     action: Action,
 }
