@@ -6,9 +6,9 @@
 //! |---|---|
 //! | [`algebra`] | the ring, fixed point, packed bits, seeds, kernels of linear layers |
 //! | [`share`] | additive shares |
+//! | [`misbehaviour`] | every way in which a peer can break the protocol |
 //! | [`wire`] | frames and what is opened in them |
 //! | [`party`] | the two seats |
-//! | [`misbehaviour`] | every way in which a peer can break the protocol |
 //! | [`stock`] | correlated randomness: demanded, held, used at most once |
 //! | [`context`] | what a gate may use; lanes in lock step over one link |
 //! | [`offline`] | sources of correlated randomness |
@@ -24,9 +24,9 @@
 
 pub mod algebra;
 pub mod share;
+pub mod misbehaviour;
 pub mod wire;
 pub mod party;
-pub mod misbehaviour;
 pub mod stock;
 pub mod context;
 pub mod offline;

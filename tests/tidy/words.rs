@@ -80,9 +80,9 @@ fn printed(source: &Source) -> Vec<Finding> {
     if program || speaks || source.path.ends_with("/src/main.rs") {
         return Vec::new();
     }
-    calls(source, &PRINTING)
-        .map(|token| Finding::new(&source.path, token.line, "only programs print"))
-        .collect()
+    // In tests the linter asks for a reason where something is printed, which is enough.
+    let spoken = calls(source, &PRINTING).filter(|token| !source.is_test(token.line));
+    spoken.map(|token| Finding::new(&source.path, token.line, "only programs print")).collect()
 }
 
 fn unsound(source: &Source) -> Vec<Finding> {

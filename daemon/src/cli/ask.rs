@@ -15,7 +15,7 @@ const CASES_BYTES_MAX: u64 = 32 << 20;
 
 /// Arguments of `consilium ask`.
 #[derive(Debug, Args)]
-pub(crate) struct AskArgs {
+pub(super) struct AskArgs {
     /// The task
     #[arg(long, short)]
     task: String,

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of `consilium daemon`.
 #[derive(Debug, Args)]
-pub(crate) struct DaemonArgs {
+pub(super) struct DaemonArgs {
     /// The node file
     #[arg(long, short, value_name = "FILE", default_value = "/etc/consilium/consilium.toml")]
     config: PathBuf,

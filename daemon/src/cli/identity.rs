@@ -9,7 +9,7 @@ use miette::{IntoDiagnostic, Result};
 
 /// Arguments of `consilium identity`.
 #[derive(Debug, Args)]
-pub(crate) struct IdentityArgs {
+pub(super) struct IdentityArgs {
     #[command(flatten)]
     node: NodeArgs,
 }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 /// Arguments of `consilium model`.
 #[derive(Debug, Args)]
-pub(crate) struct ModelArgs {
+pub(super) struct ModelArgs {
     #[command(subcommand)]
     action: Action,
 }

@@ -8,7 +8,7 @@ use miette::Result;
 
 /// Arguments of `consilium status`.
 #[derive(Debug, Args)]
-pub(crate) struct StatusArgs {
+pub(super) struct StatusArgs {
     #[command(flatten)]
     node: NodeArgs,
 }

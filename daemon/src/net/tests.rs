@@ -521,33 +521,10 @@ fn round_trip_times() {
         report += &format!("{kind:24} {size:6} B  p50 {middle:7.1} us  p10 {best:7.1} us\n");
     };
     for size in sizes {
-        let times = near.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap();
-            let stream = TcpStream::connect(address).await.unwrap();
-            let (far, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            far.set_nodelay(true).unwrap();
-            let far = far.into_std().unwrap();
-            far_side(async move {
-                let mut far = TcpStream::from_std(far).unwrap();
-                let mut frame = vec![0; size];
-                while far.read_exact(&mut frame).await.is_ok() && far.write_all(&frame).await.is_ok() {}
-            });
-            tokio::spawn(bare_ping_pong(stream, size)).await.unwrap()
-        });
-        note("bare TCP", size, times);
+        note("bare TCP", size, near.block_on(bare_times(size)));
     }
     for size in sizes {
-        let times = near.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let far = listener.accept().await.unwrap().0.into_std().unwrap();
-            far_side(async move { echo(Channel::over(TcpStream::from_std(far).unwrap()).unwrap()).await });
-            let mut channel = Channel::over(stream).unwrap();
-            tokio::spawn(async move { ping_pong(&mut channel, size, ROUNDS).await }).await.unwrap()
-        });
-        note("Channel over TCP", size, times);
+        note("Channel over TCP", size, near.block_on(channel_times(size)));
     }
     let (first, second) = (Identity::generate(), Identity::generate());
     let (caller, host) = (first.peer_id(), second.peer_id());
@@ -589,6 +566,31 @@ fn round_trip_times() {
 }
 
 const ROUNDS: usize = 5_000;
+
+async fn bare_times(size: usize) -> (f64, f64) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (far, _) = listener.accept().await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    far.set_nodelay(true).unwrap();
+    let far = far.into_std().unwrap();
+    far_side(async move {
+        let mut far = TcpStream::from_std(far).unwrap();
+        let mut frame = vec![0; size];
+        while far.read_exact(&mut frame).await.is_ok() && far.write_all(&frame).await.is_ok() {}
+    });
+    tokio::spawn(bare_ping_pong(stream, size)).await.unwrap()
+}
+
+async fn channel_times(size: usize) -> (f64, f64) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let far = listener.accept().await.unwrap().0.into_std().unwrap();
+    far_side(async move { echo(Channel::over(TcpStream::from_std(far).unwrap()).unwrap()).await });
+    let mut channel = Channel::over(stream).unwrap();
+    tokio::spawn(async move { ping_pong(&mut channel, size, ROUNDS).await }).await.unwrap()
+}
 
 async fn bare_ping_pong(mut stream: TcpStream, size: usize) -> (f64, f64) {
     let mut frame = vec![7; size];

@@ -32,8 +32,9 @@ impl StorageKey {
             return Err(VaultError::Exposed { path: path.to_owned(), mode });
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(2 * KEY_BYTES));
-        let limit = u64::try_from(KEY_BYTES + 1).expect("33 fits");
-        file.take(limit).read_to_end(&mut bytes).map_err(|source| VaultError::io(path, "read", source))?;
+        file.take(KEY_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|source| VaultError::io(path, "read", source))?;
         let mut key = Zeroizing::new([0; KEY_BYTES]);
         if bytes.len() != KEY_BYTES {
             return Err(VaultError::KeyLength { path: path.to_owned(), found: bytes.len() });
