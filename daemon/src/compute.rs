@@ -16,6 +16,7 @@ mod online;
 mod query;
 mod refill;
 mod start;
+mod watch;
 
 pub use epoch::{Epoch, EpochId};
 
@@ -61,6 +62,8 @@ pub struct Compute {
     pub(crate) epochs: Mutex<HashMap<String, Arc<Epoch>>>,
     /// Held while a task's epoch begins or its models change, so that one happens at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Held by party Zero from reading its ledger's head until it has party One's in return.
+    pub(crate) showing_heads: tokio::sync::Mutex<()>,
     pub(crate) idle: Mutex<Vec<Channel>>,
     pub(crate) waiting: online::WaitingRoom,
     pub(crate) spare: tokio::sync::Notify,

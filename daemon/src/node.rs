@@ -9,7 +9,7 @@ use crate::net::{self, Address, Channel, Identity, Incoming, Limits, Network, Pe
 use crate::owner::{Owner, PairPeers};
 use crate::registry::{MaskStore, Registry};
 use crate::task::{TaskError, TaskTerms};
-use crate::vault::{StorageKey, private_directory};
+use crate::vault::{StorageKey, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
 use consilium_config::{Member, Pair, Roster};
 use consilium_protocol::party::Party;
@@ -162,8 +162,8 @@ impl Node {
         let mut running = JoinSet::new();
         running.spawn(accept(shared.clone(), incoming));
         for (_, compute) in &shared.seats {
+            running.spawn(compute.clone().watch());
             if compute.seat() == Party::Zero {
-                running.spawn(compute.clone().watch());
                 for task in compute.tasks() {
                     running.spawn(compute.clone().keep(task.name().to_owned()));
                 }
@@ -311,7 +311,8 @@ fn seat_of(
     // Models without a ledger are not a new seat: an empty ledger would give all budgets back.
     let new = !books.exists() && !models.exists();
     let ledger = if new { Ledger::create(&books, key.clone())? } else { Ledger::open(&books, key.clone())? };
-    let registry = if models.exists() {
+    // A start that was killed may have left the folder without its database.
+    let registry = if models.exists() && !is_empty(&models)? {
         Registry::open(&models, key.clone())?
     } else {
         Registry::create(&models, key.clone())?
@@ -340,12 +341,19 @@ fn seat_of(
         },
         epochs: Mutex::default(),
         changing: tokio::sync::Mutex::new(()),
+        showing_heads: tokio::sync::Mutex::new(()),
         idle: Mutex::default(),
         waiting: Default::default(),
         spare: tokio::sync::Notify::new(),
         refill_fault: Mutex::default(),
     };
     Ok((compute, thread))
+}
+
+/// Whether nothing is left in a folder when unfinished files are gone.
+fn is_empty(folder: &std::path::Path) -> Result<bool, NodeError> {
+    sweep_unfinished(folder)?;
+    Ok(std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()))
 }
 
 /// Hands every incoming channel to the part that serves it. Ends with the network.

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// Name of an epoch.
@@ -167,7 +168,7 @@ impl Epoch {
     }
 
     /// Waits until some bundle is at hand and returns the lowest serial, without taking it.
-    pub(crate) async fn lowest(&self, within: Duration) -> Result<u64, Refusal> {
+    pub(crate) async fn lowest(&self, until: Instant) -> Result<u64, Refusal> {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -183,7 +184,7 @@ impl Epoch {
                 changed.await;
             }
         };
-        tokio::time::timeout(within, wait).await.unwrap_or_else(|_| {
+        tokio::time::timeout_at(until, wait).await.unwrap_or_else(|_| {
             let help = "no correlated randomness in time: see `consilium status` for the dealer";
             Err(Refusal::new(Obstacle::Correlations, help))
         })

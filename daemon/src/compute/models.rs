@@ -253,11 +253,21 @@ impl Compute {
         self.registry.withdraw(model).map_err(model_failed)?;
         tracing::info!(owner = record.announced.owner, task, model = %model, "a model was withdrawn");
         if self.seat == Party::Zero {
-            let mut dealer = self.dealer_channel(Role::Mask).await?;
-            mask_call(&mut dealer, MaskRequest::Delete(record.announced.mask)).await?;
             self.change_epoch(task);
+            self.delete_mask(record.announced.mask).await;
         }
         Ok(())
+    }
+
+    /// The model is gone already; a mask that stays at the dealer hides nothing any more.
+    async fn delete_mask(&self, mask: MaskId) {
+        let deleting = async {
+            let mut dealer = self.dealer_channel(Role::Mask).await?;
+            mask_call(&mut dealer, MaskRequest::Delete(mask)).await
+        };
+        if let Err(refusal) = deleting.await {
+            tracing::warn!("the dealer keeps the mask of a withdrawn model: {refusal}");
+        }
     }
 
     /// Loads the models of an epoch from the registry, in this order.

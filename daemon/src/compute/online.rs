@@ -15,6 +15,7 @@ use consilium_protocol::share::Additive;
 use consilium_protocol::stock::Provision;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use zeroize::Zeroizing;
 
@@ -38,7 +39,16 @@ pub(crate) type Outcome = Result<Answered, Refusal>;
 /// Refusals kept for questions that have not arrived yet.
 const FORGOTTEN_MAX: usize = 256;
 
+/// How long a refusal waits for its question, which the client sent to both parties at once.
+const FORGOTTEN_FOR: Duration = Duration::from_secs(5);
+
 type Seated = (Question, oneshot::Sender<Outcome>);
+
+struct Forgotten {
+    release: ReleaseId,
+    refusal: Refusal,
+    at: Instant,
+}
 
 /// Party One: questions that wait for party Zero.
 #[derive(Default)]
@@ -50,7 +60,7 @@ pub(crate) struct WaitingRoom {
 #[derive(Default)]
 struct Seats {
     taken: HashMap<ReleaseId, Seated>,
-    forgotten: VecDeque<(ReleaseId, Refusal)>,
+    forgotten: VecDeque<Forgotten>,
 }
 
 impl std::fmt::Debug for WaitingRoom {
@@ -73,8 +83,10 @@ impl WaitingRoom {
         let (sender, receiver) = oneshot::channel();
         let mut seats = self.lock();
         let release = question.request.release;
-        if let Some(at) = seats.forgotten.iter().position(|(forgotten, _)| *forgotten == release) {
-            let refusal = seats.forgotten.remove(at).map(|(_, refusal)| refusal);
+        // A refusal of an earlier attempt under this id says nothing about this one.
+        seats.forgotten.retain(|forgotten| forgotten.at.elapsed() < FORGOTTEN_FOR);
+        if let Some(at) = seats.forgotten.iter().position(|forgotten| forgotten.release == release) {
+            let refusal = seats.forgotten.remove(at).map(|forgotten| forgotten.refusal);
             return Err(refusal.unwrap_or_else(|| peer_failed("it refused the question")));
         }
         if seats.taken.len() >= most {
@@ -104,11 +116,18 @@ impl WaitingRoom {
                 let _ = sender.send(Err(refusal));
             }
             None => {
-                seats.forgotten.push_back((release, refusal));
+                seats.forgotten.push_back(Forgotten { release, refusal, at: Instant::now() });
                 if seats.forgotten.len() > FORGOTTEN_MAX {
                     seats.forgotten.pop_front();
                 }
             }
+        }
+    }
+
+    /// Ends the wait of everybody.
+    pub(crate) fn dismiss(&self, refusal: &Refusal) {
+        for (_, (_, sender)) in self.lock().taken.drain() {
+            let _ = sender.send(Err(refusal.clone()));
         }
     }
 
@@ -317,6 +336,15 @@ impl Compute {
             ComputationError::Bug(text) => local_failed(text),
             other => Refusal::new(Obstacle::Peer, other),
         })
+    }
+
+    /// Gives a question up that was cut off at its deadline, wherever it was; what was reserved stays
+    /// spent.
+    pub(super) async fn give_up_if_reserved(&self, release: ReleaseId) {
+        match self.ledger.abort(release, Abort::Alone).await {
+            Ok(_) | Err(LedgerError::Unknown { .. } | LedgerError::AlreadyCommitted { .. }) => {}
+            Err(error) => tracing::error!(release = %release, "cannot record an abort: {error}"),
+        }
     }
 
     /// Gives a reservation up; its correlations stay burnt.

@@ -3,7 +3,7 @@
 use super::epoch::Epoch;
 use super::online::{Answered, Outcome, Question, decode_answer, ledger_refused};
 use super::{Compute, peer_failed};
-use crate::ledger::Abort;
+use crate::ledger::{Abort, ReleaseId};
 use crate::message::{
     MESSAGE_BYTES_MAX, Obstacle, OnlineReply, OnlineRequest, PairRequest, QueryReply, QueryRequest, Refusal,
 };
@@ -13,6 +13,7 @@ use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
 use ring::digest::{Context, SHA256};
 use std::sync::{Arc, PoisonError};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 const IDLE_CHANNELS_MAX: usize = 8;
@@ -33,8 +34,8 @@ impl Compute {
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let outcome = self.ask(&mut channel, client.clone(), request).await;
-            match outcome {
+            let release = request.release;
+            match self.ask(&mut channel, client.clone(), request).await {
                 Ok(answered) => {
                     let frame: Zeroizing<Vec<u8>> =
                         Zeroizing::new(answered.share.iter().flat_map(|word| word.to_le_bytes()).collect());
@@ -43,7 +44,9 @@ impl Compute {
                 }
                 Err(refusal) => {
                     tracing::warn!(client, obstacle = ?refusal.obstacle, "refused a question: {refusal}");
-                    channel.send_value(&QueryReply::Refused(refusal)).await?;
+                    let reply = QueryReply::Refused(refusal.clone());
+                    // The client must not wait for a party One that does not answer.
+                    tokio::join!(channel.send_value(&reply), self.call_off(release, refusal)).0?;
                 }
             }
         }
@@ -57,20 +60,15 @@ impl Compute {
         if let Some(bytes) = stored {
             return decode_answer(&bytes);
         }
-        let late =
-            |_| Err(Refusal::new(Obstacle::Deadline, "the question was not answered within its deadline"));
         match self.seat {
             Party::Zero => {
-                let leading = self.lead(question);
-                let outcome =
-                    tokio::time::timeout(self.limits.query_deadline, leading).await.unwrap_or_else(late);
-                if let Err(refusal) = &outcome {
-                    let forget = PairRequest::Forget { release, refusal: refusal.clone() };
-                    if let Err(error) = self.ask_other(&forget).await {
-                        tracing::debug!(release = %release, "party One was not told of a refusal: {error}");
-                    }
+                let leading = tokio::time::timeout(self.limits.query_deadline, self.lead(question)).await;
+                if let Ok(outcome) = leading {
+                    return outcome;
                 }
-                outcome
+                self.give_up_if_reserved(release).await;
+                let text = "the question was not answered within its deadline";
+                Err(Refusal::new(Obstacle::Deadline, text))
             }
             Party::One => {
                 let outcome = self.waiting.enter(question, self.limits.waiting_max)?;
@@ -82,6 +80,20 @@ impl Compute {
                     Err(_) => Err(peer_failed("it did not start on the question in time")),
                 }
             }
+        }
+    }
+
+    /// Party Zero: tells party One that it need not wait for a question, if One listens. Not where party
+    /// One sees the same by itself, nor where another attempt under the same id may be on its way.
+    async fn call_off(&self, release: ReleaseId, refusal: Refusal) {
+        let silent = [Obstacle::NotAllowed, Obstacle::Request, Obstacle::Release];
+        if self.seat != Party::Zero || silent.contains(&refusal.obstacle) {
+            return;
+        }
+        let forget = PairRequest::Forget { release, refusal };
+        let told = tokio::time::timeout(self.limits.round_deadline, self.ask_other(&forget)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::debug!(release = %release, "party One was not told of a refusal");
         }
     }
 
@@ -133,15 +145,17 @@ impl Compute {
     /// Party Zero: reserves, has party One reserve, computes. If party One lost the epoch, begins
     /// another and tries once more: nothing was computed.
     async fn lead(self: &Arc<Self>, question: Question) -> Outcome {
+        // The rest of the deadline is for the rounds.
+        let until = Instant::now() + self.limits.query_deadline * 3 / 4;
         let mut question = question;
         let mut again = true;
         loop {
             let epoch = self.current_epoch(&question.request.task).await?;
-            match self.lead_in(&epoch, question).await {
+            match self.lead_in(&epoch, question, until).await {
                 Err((refusal, back)) => {
                     let stale = refusal.obstacle == Obstacle::Epoch;
                     if stale {
-                        self.end_epoch(epoch.terms().name());
+                        self.abandon(&epoch);
                     }
                     match back {
                         Some(back) if stale && again => {
@@ -161,10 +175,15 @@ impl Compute {
         self: &Arc<Self>,
         epoch: &Arc<Epoch>,
         question: Question,
+        until: Instant,
     ) -> Result<Answered, (Refusal, Option<Question>)> {
         let release = question.request.release;
+        // Whoever waits for the dealer does so outside the turn, and hears of it in time.
+        if let Err(refusal) = epoch.lowest(until).await {
+            return Err((refusal, Some(question)));
+        }
         let turn = epoch.turn.lock().await;
-        let serial = match epoch.lowest(self.limits.query_deadline).await {
+        let serial = match epoch.lowest(until).await {
             Ok(serial) => serial,
             Err(refusal) => return Err((refusal, Some(question))),
         };
@@ -203,6 +222,8 @@ impl Compute {
         serial: u64,
     ) -> Result<Channel, (Refusal, Abort)> {
         let alone = |refusal: Refusal| (refusal, Abort::Alone);
+        // Heads of another task's query that overtook this one would look like a ledger that went back.
+        let _order = self.showing_heads.lock().await;
         let head = self.ledger.head().await.map_err(|error| alone(ledger_refused(error)))?;
         let request = OnlineRequest {
             release: question.request.release,
@@ -213,31 +234,35 @@ impl Compute {
             rows: question.request.rows,
             head,
         };
-        let (channel, reply) = self.propose(&request).await.map_err(alone)?;
+        let (channel, reply, certain) = self.propose(&request).await.map_err(alone)?;
         match reply {
             OnlineReply::Reserved { head } => {
                 let seen = self.ledger.set_peer_head(self.other_name.clone(), head).await;
                 seen.map_err(|error| alone(Refusal::new(Obstacle::Ledger, error)))?;
                 Ok(channel)
             }
-            OnlineReply::Refused(refusal) => Err((refusal, Abort::Bilateral)),
+            OnlineReply::Refused(refusal) if certain => Err((refusal, Abort::Bilateral)),
+            OnlineReply::Refused(refusal) => Err(alone(refusal)),
         }
     }
 
     /// Puts a request to party One, on an idle channel if one still works. Party One reserves a release
-    /// at most once, so putting it again on another channel is safe.
-    async fn propose(&self, request: &OnlineRequest) -> Result<(Channel, OnlineReply), Refusal> {
+    /// at most once, so putting it again on another channel is safe; but then a refusal does not tell
+    /// whether the first attempt reserved it, which is the last value.
+    async fn propose(&self, request: &OnlineRequest) -> Result<(Channel, OnlineReply, bool), Refusal> {
+        let mut certain = true;
         loop {
             let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
             let Some(mut channel) = idle else { break };
             if let Ok(reply) = self.put(&mut channel, request).await {
-                return Ok((channel, reply));
+                return Ok((channel, reply, certain));
             }
+            certain = false;
         }
         let opened = self.network.open(self.other, Role::Online, self.limits.round_deadline).await;
         let mut channel = opened.map_err(peer_failed)?;
         let reply = self.put(&mut channel, request).await.map_err(peer_failed)?;
-        Ok((channel, reply))
+        Ok((channel, reply, certain))
     }
 
     async fn put(&self, channel: &mut Channel, request: &OnlineRequest) -> Result<OnlineReply, ChannelError> {

@@ -39,8 +39,8 @@ impl Compute {
                     if self.note_refill(Some(refusal.explanation.clone())) {
                         tracing::warn!(task, obstacle = ?refusal.obstacle, "cannot refill the pool: {refusal}");
                     }
-                    let _ = tokio::time::timeout(pause, wake).await;
-                    pause = (pause * 2).min(RETRY_AFTER_MAX);
+                    let woken = tokio::time::timeout(pause, wake).await.is_ok();
+                    pause = if woken { RETRY_AFTER } else { (pause * 2).min(RETRY_AFTER_MAX) };
                 }
             }
         }
@@ -70,7 +70,10 @@ impl Compute {
             let count = missing.min(u64::from(self.limits.refill_batch_queries)) as u32;
             let first = epoch.next_serial();
             let request = PairRequest::Refill { task: task.to_owned(), epoch: epoch.id(), first, count };
-            let (theirs, ours) = tokio::join!(self.ask_other(&request), self.deal(&epoch, first, count));
+            let (theirs, ours) = tokio::join!(
+                self.ask_other_within(&request, self.dealing_deadline() + self.limits.round_deadline),
+                self.deal(&epoch, first, count)
+            );
             let PairReply::Filled { dealer_run } = theirs? else {
                 return Err(peer_failed("answered something else"));
             };
@@ -81,6 +84,11 @@ impl Compute {
             epoch.deposit(first, tapes, run)?;
             tracing::debug!(task, first, count, "the pool was refilled");
         }
+    }
+
+    /// A batch is many queries' worth.
+    fn dealing_deadline(&self) -> Duration {
+        self.limits.query_deadline * 4
     }
 
     /// Most bundles that the memory limit leaves room for, at least one.
@@ -128,7 +136,7 @@ impl Compute {
         let mut channel = self.dealer_channel(Role::Deal).await?;
         let dealing = receive_bundles(&mut channel, self.seat, &request);
         let late = |_| dealer_failed("no bundles in time");
-        tokio::time::timeout(self.limits.query_deadline * 4, dealing).await.map_err(late)?
+        tokio::time::timeout(self.dealing_deadline(), dealing).await.map_err(late)?
     }
 }
 

@@ -14,6 +14,7 @@ use consilium_protocol::graph::{Network, Plan};
 use consilium_protocol::party::Party;
 use ring::digest::{SHA256, digest};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Compute {
     /// Party One: serves one request of party Zero.
@@ -97,10 +98,19 @@ impl Compute {
 
     /// Party Zero: one request to party One.
     pub(super) async fn ask_other(&self, request: &PairRequest) -> Result<PairReply, Refusal> {
+        self.ask_other_within(request, self.limits.query_deadline).await
+    }
+
+    /// The same for a request that takes party One `within`.
+    pub(super) async fn ask_other_within(
+        &self,
+        request: &PairRequest,
+        within: Duration,
+    ) -> Result<PairReply, Refusal> {
         let mut channel = self.pair_channel().await?;
         channel.send_value(request).await.map_err(peer_failed)?;
         let reply = channel.receive_value(MESSAGE_BYTES_MAX);
-        let reply = tokio::time::timeout(self.limits.query_deadline, reply).await;
+        let reply = tokio::time::timeout(within, reply).await;
         match reply.map_err(|_| peer_failed("no answer in time"))?.map_err(peer_failed)? {
             PairReply::Refused(refusal) => Err(refusal),
             reply => Ok(reply),
@@ -196,34 +206,8 @@ impl Compute {
         Ok(epoch)
     }
 
-    /// Party Zero: ends every epoch when the connection to party One is lost, since One may come back
-    /// without its half, and wakes the keepers when One or the dealer is back. May be dropped.
-    pub(crate) async fn watch(self: Arc<Self>) {
-        let presences = self.network.connected(self.other).and_then(|other| {
-            let dealer = self.network.connected(self.dealer)?;
-            Ok((other, dealer))
-        });
-        let Ok((mut other, mut dealer)) = presences else { return };
-        let mut there = other.is_connected();
-        loop {
-            let changed = tokio::select! {
-                changed = other.changed() => changed,
-                changed = dealer.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            let now = other.is_connected();
-            if there && !now {
-                tracing::warn!(peer = self.other_name, "the other compute party is gone; all epochs end");
-                self.tasks.keys().for_each(|task| self.end_epoch(task));
-            }
-            there = now;
-            self.spare.notify_waiters();
-        }
-    }
-
     async fn greet(&self) -> Result<(), Refusal> {
+        let _order = self.showing_heads.lock().await;
         let (head, seen) = self.heads().await?;
         let request = PairRequest::Hello { roster: self.roster_digest, head, seen };
         let PairReply::Hello { head, seen } = self.ask_other(&request).await? else {

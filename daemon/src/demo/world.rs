@@ -8,6 +8,7 @@ use consilium_config::{
     Admin, ConfigError, Log, LogFormat, Member, Network, Node, Pair, Place, Pools, Release, Role, Roster,
     Stock, Task, Terms, Unit,
 };
+use rustix::process::Signal;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,9 @@ use std::time::{Duration, Instant};
 /// How long a process may take to come up, or to go.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Where listening ports are chosen.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+const PORT_TRIALS: usize = 64;
 
 /// Why the processes of a run cannot do their work.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +126,16 @@ impl World {
         program: PathBuf,
         keep: Option<&Path>,
     ) -> Result<Self, WorldError> {
+        let mut world = Self::prepare(scenario, program, keep)?;
+        world.launch_all().await?;
+        Ok(world)
+    }
+
+    /// Writes keys and configuration of every node, and starts nothing yet.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn prepare(scenario: &Scenario, program: PathBuf, keep: Option<&Path>) -> Result<Self, WorldError> {
         let (folder, temporary) = match keep {
             Some(folder) => (folder.to_owned(), None),
             None => {
@@ -133,26 +147,29 @@ impl World {
         private_directory(&folder)?;
         let mut world = Self { processes: Vec::new(), program, folder, _temporary: temporary };
         world.write(scenario)?;
-        let order = [names::DEALER, names::ONE, names::ZERO, names::CLIENT];
-        for name in order {
-            world.launch(name)?;
-        }
-        for hospital in &scenario.hospitals {
-            world.launch(&hospital.name)?;
-        }
-        for name in order.into_iter().chain(scenario.hospitals.iter().map(|hospital| hospital.name.as_str()))
-        {
-            world.ready(name).await?;
-        }
         Ok(world)
+    }
+
+    /// Starts every process and waits until all are ready.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub async fn launch_all(&mut self) -> Result<(), WorldError> {
+        let names: Vec<String> = self.processes.iter().map(|process| process.name.clone()).collect();
+        for name in &names {
+            self.launch(name)?;
+        }
+        for name in &names {
+            self.ready(name).await?;
+        }
+        Ok(())
     }
 
     fn write(&mut self, scenario: &Scenario) -> Result<(), WorldError> {
         // The ports stay taken until all are chosen, so that they differ.
         let mut held = Vec::new();
         let mut address = || -> Result<String, WorldError> {
-            let listener = TcpListener::bind("127.0.0.1:0").map_err(io("cannot find a free port"))?;
-            let port = listener.local_addr().map_err(io("cannot find a free port"))?.port();
+            let (port, listener) = free_port()?;
             held.push(listener);
             Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
         };
@@ -246,6 +263,29 @@ impl World {
         Ok(())
     }
 
+    /// Has a node's process stand still, as an overloaded machine would.
+    ///
+    /// # Errors
+    /// No such node.
+    pub fn pause(&mut self, name: &str) -> Result<(), WorldError> {
+        self.signal(name, Signal::STOP)
+    }
+
+    /// Lets a process that stands still go on.
+    ///
+    /// # Errors
+    /// No such node.
+    pub fn resume(&mut self, name: &str) -> Result<(), WorldError> {
+        self.signal(name, Signal::CONT)
+    }
+
+    fn signal(&mut self, name: &str, signal: Signal) -> Result<(), WorldError> {
+        if let Some(child) = &self.process(name)?.child {
+            send(child, signal);
+        }
+        Ok(())
+    }
+
     /// Waits until a node answers and is connected to every member that it can dial.
     ///
     /// # Errors
@@ -319,7 +359,7 @@ impl World {
     pub fn stop(&mut self) {
         for process in &self.processes {
             if let Some(child) = &process.child {
-                terminate(child);
+                send(child, Signal::TERM);
             }
         }
         let started = Instant::now();
@@ -349,10 +389,24 @@ impl Drop for World {
     }
 }
 
-fn terminate(child: &Child) {
+/// A port below those that the system hands out, so that no other connection takes it while its node is
+/// down.
+fn free_port() -> Result<(u16, TcpListener), WorldError> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
+    for _ in 0..PORT_TRIALS {
+        let port = rand::random_range(PORTS);
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(listener) => return Ok((port, listener)),
+            Err(error) => last = error,
+        }
+    }
+    Err(io("cannot find a free port")(last))
+}
+
+fn send(child: &Child, signal: Signal) {
     let Ok(pid) = i32::try_from(child.id()) else { return };
     if let Some(pid) = rustix::process::Pid::from_raw(pid) {
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process(pid, signal);
     }
 }
 
