@@ -1,0 +1,67 @@
+//! Reads the ledgers of stopped compute parties.
+
+use crate::setting::Setting;
+use consilium::demo::names;
+use consilium::ledger::{Correlations, Entry, Ledger, Record, ReleaseId, Report};
+use consilium::vault::StorageKey;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// One party's ledger.
+pub(crate) struct Audit {
+    /// The books of the task asked for.
+    pub(crate) books: Report,
+    /// What each release was reserved with.
+    pub(crate) reserved: BTreeMap<ReleaseId, Correlations>,
+    pub(crate) committed: BTreeSet<ReleaseId>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    record: Record,
+}
+
+/// Verifies the chain, and that serials only went up and every answer was paid for first.
+pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
+    let folder = setting.world.folder_of(name);
+    let key = Arc::new(StorageKey::load(&folder.join("storage.key")).unwrap());
+    let ledger = Ledger::open(&folder.join("pairs/main/ledger.redb"), key).unwrap();
+    ledger.verify().unwrap();
+    let mut text = Vec::new();
+    ledger.export(&mut text).unwrap();
+    let mut marks: BTreeMap<[u8; 16], u64> = BTreeMap::new();
+    let mut audit =
+        Audit { books: ledger.report(task).unwrap(), reserved: BTreeMap::new(), committed: BTreeSet::new() };
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let line: Line = serde_json::from_slice(line).unwrap();
+        match line.record.entry {
+            Entry::Reserve(request) => {
+                let correlations = request.correlations;
+                let mark = marks.entry(correlations.epoch).or_insert(0);
+                assert!(correlations.first >= *mark, "{name}: serial {} again", correlations.first);
+                *mark = correlations.first + u64::from(correlations.count);
+                assert!(audit.reserved.insert(request.release, correlations).is_none());
+            }
+            Entry::Commit { release, .. } => {
+                assert!(audit.reserved.contains_key(&release));
+                assert!(audit.committed.insert(release), "{name}: {release} was answered twice");
+            }
+            _ => {}
+        }
+    }
+    for account in audit.books.owners.iter().chain(&audit.books.clients) {
+        assert!(account.spent <= account.limit, "{name}: {account:?}");
+    }
+    audit
+}
+
+/// Both parties' ledgers of a world that is at rest. The serial of a release is the same on both.
+pub(crate) fn audit_both(setting: &mut Setting, task: &str) -> [Audit; 2] {
+    setting.world.stop();
+    let both = [names::ZERO, names::ONE].map(|name| audit(setting, name, task));
+    for (release, correlations) in &both[1].reserved {
+        assert_eq!(both[0].reserved.get(release), Some(correlations), "{release}");
+    }
+    both
+}

@@ -1,0 +1,14 @@
+//! A consortium of real processes over loopback: charged, killed, refused, listened to.
+//!
+//! Each process is the product's own program with files as an administrator would write them. Waits are
+//! conditions with deadlines; one world runs at a time, since their deadlines are short.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod audit;
+mod charges;
+mod deaths;
+mod models;
+mod neighbours;
+mod secrecy;
+mod setting;
