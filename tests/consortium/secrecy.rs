@@ -10,29 +10,38 @@ use std::path::{Path, PathBuf};
 
 const FILTER: &str = "debug,consilium=trace,consilium_protocol=trace,consilium_attest=trace";
 /// Shorter texts also come up by chance, in times and sizes.
-const TEXT_CHARS_MIN: usize = 7;
+const TEXT_CHARS_MIN: usize = 9;
 
 /// Byte strings that must not be found, with what they are.
 #[derive(Default)]
 struct Secrets(BTreeMap<Vec<u8>, String>);
 
 impl Secrets {
-    fn word(&mut self, what: &str, word: u64) {
-        // Small numbers have too few bytes that differ from zero.
-        if (1 << 16..u64::MAX << 16).contains(&word) {
-            self.0.insert(word.to_le_bytes().to_vec(), format!("{what} (word)"));
-            self.0.insert(word.to_be_bytes().to_vec(), format!("{what} (word, big-endian)"));
+    /// Neighbours in a vector. One small word alone has so few bytes that other numbers look like it.
+    fn words(&mut self, what: &str, words: &[u64]) {
+        for pair in words.windows(2) {
+            let little: Vec<u8> = pair.iter().flat_map(|word| word.to_le_bytes()).collect();
+            let big: Vec<u8> = pair.iter().flat_map(|word| word.to_be_bytes()).collect();
+            self.0.insert(little, format!("{what} (words)"));
+            self.0.insert(big, format!("{what} (words, big-endian)"));
+            self.text(what, &format!("{}, {}", pair[0], pair[1]));
+            self.text(what, &format!("{}, {}", pair[0] as i64, pair[1] as i64));
+            self.text(what, &format!("{:016x}{:016x}", pair[0], pair[1]));
         }
-        self.text(what, &word.to_string());
-        self.text(what, &(word as i64).to_string());
-        self.text(what, &format!("{word:016x}"));
+        for word in words {
+            if word.leading_zeros() < 16 && word.leading_ones() < 16 {
+                self.0.insert(word.to_le_bytes().to_vec(), format!("{what} (word)"));
+            }
+            self.text(what, &word.to_string());
+            self.text(what, &(*word as i64).to_string());
+        }
     }
 
     fn number(&mut self, what: &str, number: f64) {
         self.0.insert(number.to_le_bytes().to_vec(), format!("{what} (f64)"));
         self.0.insert(number.to_be_bytes().to_vec(), format!("{what} (f64, big-endian)"));
         self.text(what, &number.to_string());
-        self.text(what, &format!("{:.5}", number.abs()));
+        self.text(what, &format!("{:.7}", number.abs()));
     }
 
     fn single(&mut self, what: &str, number: f32) {
@@ -46,8 +55,8 @@ impl Secrets {
         }
     }
 
-    /// What is found in `bytes`.
-    fn found(&self, bytes: &[u8]) -> Vec<&str> {
+    /// What is found in `bytes`, and where.
+    fn found(&self, bytes: &[u8]) -> Vec<String> {
         let mut starts: BTreeMap<[u8; 4], Vec<(&[u8], &str)>> = BTreeMap::new();
         for (secret, what) in &self.0 {
             starts.entry(*secret.first_chunk().unwrap()).or_default().push((secret, what));
@@ -55,8 +64,9 @@ impl Secrets {
         let at = |at: usize| starts.get(bytes[at..].first_chunk::<4>()?).map(|list| (at, list));
         let candidates = (0..bytes.len()).filter_map(at);
         candidates
-            .flat_map(|(at, list)| list.iter().filter(move |(secret, _)| bytes[at..].starts_with(secret)))
-            .map(|(_, what)| *what)
+            .flat_map(|(at, list)| list.iter().map(move |(secret, what)| (at, *secret, *what)))
+            .filter(|(at, secret, _)| bytes[*at..].starts_with(secret))
+            .map(|(at, secret, what)| format!("{what} at {at}: {secret:02x?}"))
             .collect()
     }
 }
@@ -109,9 +119,10 @@ fn no_file_of_any_process_tells_a_secret() {
 #[test]
 fn a_planted_secret_is_found() {
     let mut secrets = Secrets::default();
-    secrets.word("a weight", 0x0123_4567_89ab);
+    secrets.words("weights", &[0x0123_4567_89ab, 0x0001_0203]);
     secrets.number("an input", -17.371_902);
-    for planted in [0x0123_4567_89abu64.to_le_bytes().as_slice(), b"-17.371902", b"1250999896491"] {
+    let raw = [0x0123_4567_89abu64.to_le_bytes(), 0x0001_0203u64.to_le_bytes()].concat();
+    for planted in [raw.as_slice(), b"-17.371902", b"1250999896491", b"1250999896491, 66051"] {
         let bytes = [b"noise ".as_slice(), planted, b" noise"].concat();
         assert!(!secrets.found(&bytes).is_empty(), "{planted:?}");
     }
@@ -123,25 +134,20 @@ fn secrets(setting: &Setting) -> Secrets {
     let fixed = Fixed { fraction_bits: NUMBERS.fraction_bits };
     for row in 0..4 {
         let values = setting.row(row);
-        for (index, (value, word)) in
-            values.iter().zip(fixed.encode_all(&values, BOUND).unwrap().iter()).enumerate()
-        {
-            secrets.number(&format!("input {row}:{index}"), *value);
-            secrets.word(&format!("input {row}:{index}"), *word);
-        }
+        secrets.words("an input", &fixed.encode_all(&values, BOUND).unwrap());
+        values.iter().for_each(|value| secrets.number("an input", *value));
         let singles: Vec<f32> = values.iter().map(|value| *value as f32).collect();
         for hospital in &setting.scenario.hospitals {
-            for logit in logits(&hospital.model, &singles) {
-                let what = format!("logit of {}", hospital.name);
-                secrets.number(&what, logit);
-                secrets.word(&what, fixed.encode(logit, 4096.0).unwrap());
-            }
+            let logits = logits(&hospital.model, &singles);
+            secrets.words("logits", &fixed.encode_all(&logits, 4096.0).unwrap());
+            logits.iter().for_each(|logit| secrets.number("a logit", *logit));
         }
     }
     for hospital in &setting.scenario.hospitals {
         let what = format!("weight of {}", hospital.name);
         for layer in encode(&hospital.model, NUMBERS).unwrap() {
-            layer.weight.iter().chain(&layer.bias).for_each(|word| secrets.word(&what, *word));
+            secrets.words(&what, &layer.weight);
+            secrets.words(&what, &layer.bias);
         }
         for layer in hospital.model.weights() {
             layer.weight.iter().chain(&layer.bias).for_each(|value| secrets.single(&what, *value));
