@@ -28,6 +28,8 @@ pub enum Choice {
     Heart,
     /// Readmission of diabetes patients, 59-64-32-2
     Diabetes,
+    /// Breast cancer, 30-32-16-2
+    Wdbc,
 }
 
 /// Why an evaluation cannot start.
@@ -62,6 +64,7 @@ impl Choice {
             Self::PneumoniaMnist => Set::PneumoniaMnist,
             Self::Heart => Set::Heart,
             Self::Diabetes => Set::Diabetes,
+            Self::Wdbc => Set::Wdbc,
         }
     }
 
@@ -72,7 +75,7 @@ impl Choice {
     }
 
     fn is_image(self) -> bool {
-        !matches!(self, Self::Heart | Self::Diabetes)
+        !matches!(self, Self::Heart | Self::Diabetes | Self::Wdbc)
     }
 
     fn layers(self, classes: u32) -> Vec<Layer> {
@@ -84,7 +87,7 @@ impl Choice {
                 let first = [conv(), Layer::Relu, pool(), conv(), Layer::Relu, pool()];
                 first.into_iter().chain([dense(100), Layer::Relu, dense(classes)]).collect()
             }
-            Self::Heart => vec![dense(32), Layer::Relu, dense(16), Layer::Relu, dense(classes)],
+            Self::Heart | Self::Wdbc => vec![dense(32), Layer::Relu, dense(16), Layer::Relu, dense(classes)],
             Self::Diabetes => vec![dense(64), Layer::Relu, dense(32), Layer::Relu, dense(classes)],
             _ => vec![dense(128), Layer::Relu, dense(128), Layer::Relu, dense(classes)],
         }
