@@ -54,7 +54,8 @@ impl Client {
     }
 
     /// As [`Client::ask_once`], but asks once more under a fresh name where the compute parties had just
-    /// lost their common epoch: nothing was charged then.
+    /// lost their common epoch. Rarely the first attempt stays charged: party Zero only refunds where it is
+    /// sure that party One reserved nothing.
     ///
     /// # Errors
     /// As there.
