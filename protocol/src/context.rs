@@ -4,9 +4,11 @@
 //! Gates run on *lanes*. All lanes of a computation advance in lock step: whatever they send in one
 //! round leaves in one frame. A lane never waits for anything but the other party.
 
+mod dialogue;
 mod lane;
 mod lockstep;
 
+pub use dialogue::{Dialogue, DialogueError, PIECE_BYTES, Traffic};
 pub use lane::{Lane, Step};
 pub use lockstep::{Computation, ComputationError, Link, LinkError, Meter};
 
