@@ -50,4 +50,10 @@ pub enum Misbehaviour {
         /// Bytes found.
         found: usize,
     },
+    /// What should encode a point of the group does not, or encodes the identity.
+    #[error("message {at} encodes no usable point")]
+    Point {
+        /// Which of the points in the message.
+        at: usize,
+    },
 }

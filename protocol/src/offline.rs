@@ -2,3 +2,4 @@
 //! does not know which one did.
 
 pub mod dealer;
+pub mod ot;
