@@ -11,6 +11,7 @@
 //! | [`party`] | the two seats |
 //! | [`stock`] | correlated randomness: demanded, held, used at most once |
 //! | [`context`] | what a gate may use; lanes in lock step over one link |
+//! | [`lattice`] | products of two parties' tensors under lattice encryption |
 //! | [`offline`] | sources of correlated randomness |
 //! | [`online`] | gates, each with a card: computes, learns, consumes, costs, source |
 //! | [`graph`] | networks and the plan: gates, rounds and bytes before the first message |
@@ -29,6 +30,7 @@ pub mod wire;
 pub mod party;
 pub mod stock;
 pub mod context;
+pub mod lattice;
 pub mod offline;
 pub mod online;
 pub mod graph;

@@ -56,4 +56,22 @@ pub enum Misbehaviour {
         /// Which of the points in the message.
         at: usize,
     },
+    /// A lattice ciphertext or key of the wrong length.
+    #[error("a lattice {what} of {found} bytes, expected {expected}")]
+    LatticeLength {
+        /// `public key`, `request` or `reply`.
+        what: &'static str,
+        /// Bytes expected.
+        expected: usize,
+        /// Bytes found.
+        found: usize,
+    },
+    /// A coefficient that is not below its modulus.
+    #[error("a lattice {what} whose coefficient {position} is not below its modulus")]
+    LatticeCoefficient {
+        /// `public key`, `request` or `reply`.
+        what: &'static str,
+        /// Where in its row.
+        position: usize,
+    },
 }

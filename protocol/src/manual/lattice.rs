@@ -1,0 +1,1 @@
+//! Products under lattice encryption.
