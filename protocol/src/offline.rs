@@ -2,4 +2,7 @@
 //! does not know which one did.
 
 pub mod dealer;
+#[cfg(feature = "testing")]
+pub mod insecure;
 pub mod ot;
+pub mod pairwise;

@@ -18,4 +18,4 @@ pub use provision::{
     BitMask, Linear, Masked, MaskedInput, Products, Provision, Selection, SquarePair, StockError,
     WeightOpenings,
 };
-pub use tape::{Desk, Tape};
+pub use tape::{Desk, Tape, free_stream};

@@ -5,6 +5,7 @@ use consilium_protocol::evaluate::clear::{Oracle, verdict};
 use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Window};
 use consilium_protocol::model::fixed::FixedWeights;
 use consilium_protocol::model::{Model, Weights};
+use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::testing::TestTask;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -38,6 +39,8 @@ fn check(input: Shape, architectures: &[&[Layer]], batch: usize, batches: usize,
     let classes = models[0].network().output().len();
     let mut task = TestTask::new(&models, NUMBERS, batch, EXACT, seed).unwrap();
     let oracles: Vec<Oracle> = models.into_iter().map(|model| Oracle::new(model, NUMBERS).unwrap()).collect();
+    // The first half is made by the two parties themselves.
+    task.make_pairwise(Extension::Iknp, batches / 2).unwrap();
     let mut certain = 0;
     for _ in 0..batches {
         let queries: Vec<Vec<u64>> = (0..batch).map(|_| random_query(input, &mut rng)).collect();

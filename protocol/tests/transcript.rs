@@ -9,6 +9,7 @@ use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::online::open::{masked_row, operand, rows};
 use consilium_protocol::online::vote::{vote, winner};
 use consilium_protocol::share::reconstruct;
+use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::testing::{Finding, MemoryLink, Observed, Place, Seat, TestTask, inspect, run_now};
 use consilium_protocol::wire::Opening;
 use rand::rngs::StdRng;
@@ -155,13 +156,20 @@ async fn twice(context: &mut Context, logits: &[u64], program: &Program) -> Resu
     Ok(())
 }
 
+/// What an observer finds of this fault. It must be the same whoever made the bundles.
 fn planted(fault: Fault, openings: &[Vec<Opening>], task: &mut TestTask) -> Result<(), Finding> {
-    let sessions = record(|_, queries| {
-        let bundles = task.bundle().unwrap();
-        let sent = task.seat(queries, bundles, |seat| evaluate(seat, fault).into_link().transcript());
-        Observed::of(&sent)
-    });
-    found(openings, &sessions)
+    let mut look = |task: &mut TestTask| {
+        let sessions = record(|_, queries| {
+            let bundles = task.bundle().unwrap();
+            let sent = task.seat(queries, bundles, |seat| evaluate(seat, fault).into_link().transcript());
+            Observed::of(&sent)
+        });
+        found(openings, &sessions)
+    };
+    let insecure = look(task);
+    task.make_pairwise(Extension::Iknp, 2 * SESSIONS).unwrap();
+    assert_eq!(look(task), insecure);
+    insecure
 }
 
 #[test]
@@ -179,11 +187,16 @@ fn nothing_but_the_label_is_opened() {
     for mut task in [task(1), task_of(image, convolution, 11)] {
         let openings = task.plan().openings();
         let noise = [[3, u64::MAX, 0], [1, 2, u64::MAX]];
-        let sessions = record(|_, queries| {
-            let (_, _, sent) = task.ask(queries, [&noise[0], &noise[1]]).unwrap();
-            Observed::of(&sent)
-        });
-        assert_eq!(found(&openings, &sessions), Ok(()));
+        for pairwise in [false, true] {
+            if pairwise {
+                task.make_pairwise(Extension::Iknp, 2 * SESSIONS).unwrap();
+            }
+            let sessions = record(|_, queries| {
+                let (_, _, sent) = task.ask(queries, [&noise[0], &noise[1]]).unwrap();
+                Observed::of(&sent)
+            });
+            assert_eq!(found(&openings, &sessions), Ok(()), "pairwise: {pairwise}");
+        }
     }
 }
 
@@ -220,6 +233,8 @@ fn no_message_holds_a_logit() {
 #[test]
 fn the_clients_shares_hold_the_label_and_nothing_else() {
     let mut task = task(3);
+    // One half of the bundles from either source.
+    task.make_pairwise(Extension::Iknp, SESSIONS / 2).unwrap();
     let mut ones = [[0u32; CLASSES - 1]; 2];
     let queries = [encode(INPUTS[0])];
     for _ in 0..SESSIONS {

@@ -7,6 +7,11 @@ use zeroize::Zeroizing;
 const FREE: &str = "consilium free";
 const DEPENDENT: &str = "consilium dependent";
 
+/// The stream of the free words behind a bundle's seed.
+pub fn free_stream(seed: &Seed) -> Prg {
+    Prg::new(&seed.derive(FREE, 0))
+}
+
 /// One party's compact bundle. Reading it moves along; it cannot be cloned or rewound.
 pub struct Tape {
     free: Prg,
@@ -28,13 +33,13 @@ impl Tape {
     /// A tape of nothing but its seed.
     pub fn seeded(seed: &Seed) -> Self {
         let dependent = Dependent::Seeded(Box::new(Prg::new(&seed.derive(DEPENDENT, 0))));
-        Self { free: Prg::new(&seed.derive(FREE, 0)), dependent }
+        Self { free: free_stream(seed), dependent }
     }
 
     /// A tape with its dependent words spelt out.
     pub fn stored(seed: &Seed, dependent: Vec<u64>) -> Self {
         let dependent = Dependent::Stored { words: Zeroizing::new(dependent), next: 0 };
-        Self { free: Prg::new(&seed.derive(FREE, 0)), dependent }
+        Self { free: free_stream(seed), dependent }
     }
 
     pub(super) fn free(&mut self, count: usize) -> Vec<u64> {
@@ -80,7 +85,7 @@ impl std::fmt::Debug for Desk {
 impl Desk {
     /// Both parties' seeds, Zero first, and how many dependent words are to come.
     pub fn new(zero: &Seed, one: &Seed, words: usize) -> Self {
-        let free = [Prg::new(&zero.derive(FREE, 0)), Prg::new(&one.derive(FREE, 0))];
+        let free = [free_stream(zero), free_stream(one)];
         Self {
             free,
             dependent: Prg::new(&zero.derive(DEPENDENT, 0)),

@@ -177,6 +177,14 @@ impl Seen {
         }
     }
 
+    /// Single bits of both shares.
+    fn bits(&mut self, zero: &[u64], one: &[u64], places: impl Iterator<Item = usize> + Clone) {
+        for (kind, words) in [(1, zero), (2, one)] {
+            self.ones[kind] += places.clone().map(|at| bit_at(words, at)).sum::<u64>();
+            self.bits[kind] += places.clone().count() as u64;
+        }
+    }
+
     /// Six standard deviations of a fair coin.
     fn verdict(&self) -> Result<(), Violation> {
         for (kind, what) in ["the masks", "party Zero's words", "party One's words"].into_iter().enumerate() {
@@ -276,10 +284,12 @@ fn compared(zero: &Masked, one: &Masked, high: &[u64], seen: &mut Seen) -> Optio
     let comparison = zero.shape.comparison()?;
     let entries = 1usize << comparison.block_bits;
     for (block, (own, other)) in zero.thermometers.iter().zip(&one.thermometers).enumerate() {
-        seen.shares(own, other);
         let table = xor(own, other);
         let low = block as u32 * comparison.block_bits;
         let digit_bits = comparison.block_bits.min(comparison.width - low);
+        // The other entries are 0 whatever the digit, and may be shared as zeros.
+        let open = (1usize << digit_bits) - 1;
+        seen.bits(own, other, (0..high.len()).flat_map(|at| (0..open).map(move |c| at * entries + c)));
         for (at, value) in high.iter().enumerate() {
             let digit = (value >> low & ((1 << digit_bits) - 1)) as usize;
             let entry = |c: usize| bit_at(&table, at * entries + c) == 1;
@@ -288,7 +298,7 @@ fn compared(zero: &Masked, one: &Masked, high: &[u64], seen: &mut Seen) -> Optio
             }
         }
     }
-    seen.shares(&zero.top, &one.top);
+    seen.bits(&zero.top, &one.top, 0..high.len());
     let top = xor(&zero.top, &one.top);
     if high.iter().enumerate().any(|(at, value)| bit_at(&top, at) != value >> comparison.width & 1) {
         return Some("top = bit above the compared ones");

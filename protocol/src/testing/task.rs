@@ -2,17 +2,21 @@
 
 use super::pair::{MemoryLink, Transcript, pair, run_now};
 use crate::algebra::prg::Seed;
-use crate::context::{Computation, Context, Lane, Meter};
+use crate::context::{Computation, Context, Dialogue, Lane, Meter};
 use crate::evaluate::shared::{EvaluationError, GateError, SharedModel, answer, labels, logits};
 use crate::graph::{Numbers, Plan, ReleaseShape};
 use crate::model::Model;
 use crate::model::fixed::{FixedError, FixedWeights, encode};
-use crate::offline::dealer::{self, WeightMasks, weight_mask};
+use crate::offline::dealer::{WeightMasks, weight_mask, weight_mask_share};
+use crate::offline::insecure;
+use crate::offline::ot::Extension;
+use crate::offline::pairwise::{Bundle, Pairwise, PairwiseError, WeightMaskShares};
 use crate::online::open::operand;
 use crate::online::vote::vote;
 use crate::party::Party;
 use crate::share::{Additive, reconstruct};
 use crate::stock::{Provision, StockError, Tape, WeightOpenings};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
@@ -23,9 +27,12 @@ pub struct TestTask {
     plan: Plan,
     shares: [Vec<SharedModel>; 2],
     masks: Words,
+    mask_shares: [Words; 2],
     openings: Words,
     seed: Seed,
     bundles: u64,
+    /// Bundles that both parties have made together; they are used before insecure ones.
+    pairwise: VecDeque<[Tape; 2]>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +41,12 @@ struct Words(Vec<Vec<Vec<u64>>>);
 impl WeightMasks for Words {
     fn mask(&self, model: usize, layer: usize) -> &[u64] {
         &self.0[model][layer]
+    }
+}
+
+impl WeightMaskShares for Words {
+    fn share(&self, model: usize, layer: usize) -> Option<&[u64]> {
+        self.0.get(model)?.get(layer).map(Vec::as_slice)
     }
 }
 
@@ -77,9 +90,11 @@ impl TestTask {
             plan,
             shares: [Vec::new(), Vec::new()],
             masks: Words::default(),
+            mask_shares: Default::default(),
             openings: Words::default(),
             seed,
             bundles: 0,
+            pairwise: VecDeque::new(),
         };
         for (index, layers) in weights.iter().enumerate() {
             task.share(index as u64, layers);
@@ -98,12 +113,18 @@ impl TestTask {
             let cut = SharedModel::cut(&lengths, share);
             shares.push(cut.unwrap_or_else(|error| panic!("a share of its own length: {error}")));
         }
-        let (mut masks, mut openings) = (Vec::new(), Vec::new());
+        let (mut masks, mut openings, mut mask_shares) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
         for (layer, weights) in layers.iter().enumerate() {
             let seeds = ["zero", "one"].map(|name| self.seed.derive(name, index << 8 | layer as u64));
             let mask = weight_mask(&seeds[0], &seeds[1], weights.weight.len()).to_vec();
             openings.push(weights.weight.iter().zip(&mask).map(|(w, a)| w.wrapping_sub(*a)).collect());
             masks.push(mask);
+            for (shares, seed) in mask_shares.iter_mut().zip(&seeds) {
+                shares.push(weight_mask_share(seed, weights.weight.len()).to_vec());
+            }
+        }
+        for (words, shares) in self.mask_shares.iter_mut().zip(mask_shares) {
+            words.0.push(shares);
         }
         self.masks.0.push(masks);
         self.openings.0.push(openings);
@@ -125,7 +146,31 @@ impl TestTask {
     /// The dealer and the parties disagree about the plan.
     pub fn bundle(&mut self) -> Result<[Vec<Provision>; 2], StockError> {
         self.bundles += 1;
-        self.bundle_of(self.bundles - 1)
+        match self.pairwise.pop_front() {
+            Some([zero, one]) => Ok([self.lay_out(zero)?, self.lay_out(one)?]),
+            None => self.bundle_of(self.bundles - 1),
+        }
+    }
+
+    /// Has both parties make the next `count` bundles themselves.
+    ///
+    /// # Errors
+    /// Either party's failure.
+    pub fn make_pairwise(&mut self, extension: Extension, count: usize) -> Result<(), PairwiseError> {
+        let lanes = self.plan.lanes();
+        let made = pair(|computation| {
+            let party = computation.party();
+            let shares = &self.mask_shares[usize::from(party == Party::One)];
+            let mut dialogue = Dialogue::new(computation.into_link(), party, 9);
+            run_now(async {
+                let mut pairwise = Pairwise::set_up(&mut dialogue, extension).await?;
+                pairwise.make(&mut dialogue, &lanes, shares, count).await
+            })
+        });
+        let [zero, one] = made;
+        let tapes = zero?.into_iter().zip(one?).map(|(zero, one)| [zero, one].map(Bundle::into_tape));
+        self.pairwise.extend(tapes);
+        Ok(())
     }
 
     /// The bundle of a serial, counted from 0 by [`TestTask::bundle`]. Twice the same one is the fault
@@ -140,9 +185,7 @@ impl TestTask {
 
     /// The tapes of a serial, as a dealer sends them.
     pub fn deal(&self, serial: u64) -> [Tape; 2] {
-        let [zero, one] = ["bundle zero", "bundle one"].map(|name| self.seed.derive(name, serial));
-        let corrections = dealer::corrections(&self.plan.lanes(), &zero, &one, &self.masks);
-        [Tape::seeded(&zero), Tape::stored(&one, corrections)]
+        insecure::tapes(&self.plan.lanes(), &self.masks, &self.seed, serial)
     }
 
     /// What a party makes of its tape.

@@ -1,0 +1,173 @@
+//! Bits turned into additive shares, bits times words, and squares.
+//!
+//! - Computes: additive shares of XOR-shared bits; of `bit * word`; of the squares of shared words.
+//! - Learns: nothing beyond what [`crate::offline::ot`] lets through.
+//! - Consumes: one correlated transfer in each direction per bit or selected word, 64 per square.
+//! - Costs: one call for everything that depends on bits, one more for what is selected by them.
+//! - Source: Demmler, Schneider and Zohner, NDSS 2015; squares as in Gilboa, CRYPTO 1999.
+
+use super::boolean::Sums;
+use super::work::{Job, MaskedWork, Work};
+use super::{Pairwise, PairwiseError};
+use crate::context::{Dialogue, Link};
+use zeroize::Zeroizing;
+
+/// Cross terms that share a call: `bit * (the other's word) + (the other's bit) * word`.
+#[derive(Default)]
+struct Crossing {
+    bits: Zeroizing<Vec<u64>>,
+    words: Zeroizing<Vec<u64>>,
+}
+
+impl Crossing {
+    fn push(&mut self, bit: u64, word: u64) {
+        let at = self.words.len();
+        if at.is_multiple_of(64) {
+            self.bits.push(0);
+        }
+        self.bits[at / 64] |= (bit & 1) << (at % 64);
+        self.words.push(word);
+    }
+
+    /// Asks for the product of both parties' bits, twice, for each bit of a row.
+    fn push_bits(&mut self, row: &[u64], count: usize) {
+        for bit in unpacked(row, count) {
+            self.push(bit, bit);
+        }
+    }
+
+    async fn settle<L: Link>(
+        self,
+        pairwise: &mut Pairwise,
+        dialogue: &mut Dialogue<L>,
+    ) -> Result<Zeroizing<Vec<u64>>, PairwiseError> {
+        if self.words.is_empty() {
+            return Ok(Zeroizing::default());
+        }
+        let crossed = pairwise.correlator.cross(dialogue, &self.bits, &self.words).await?;
+        Ok(Zeroizing::new(crossed))
+    }
+}
+
+/// The bits of a row that holds `count` for each bundle.
+fn unpacked(row: &[u64], count: usize) -> impl Iterator<Item = u64> {
+    row.chunks_exact(count.div_ceil(64))
+        .flat_map(move |words| (0..count).map(move |at| words[at / 64] >> (at % 64) & 1))
+}
+
+/// Additive shares of a row of bits, given shares of twice the product of both parties' bits.
+fn converted(row: &[u64], count: usize, crossed: &mut std::slice::Iter<'_, u64>) -> Zeroizing<Vec<u64>> {
+    Zeroizing::new(unpacked(row, count).zip(crossed).map(|(bit, crossed)| bit.wrapping_sub(*crossed)).collect())
+}
+
+/// Additive shares of what a mask is lifted with; empty for a gate that does not lift.
+#[derive(Default)]
+pub(super) struct Lifted {
+    /// Shares of `r >> shift`.
+    pub(super) high: Zeroizing<Vec<u64>>,
+    /// Shares of the top bit of `r`.
+    pub(super) wrap: Zeroizing<Vec<u64>>,
+    /// Shares of the selecting bit times each of both; empty for a gate that does not select.
+    pub(super) selected: [Zeroizing<Vec<u64>>; 2],
+}
+
+/// Everything additive: `[masked gate]`, `[random bits]`, `[squares]`.
+#[derive(Default)]
+pub(super) struct Arithmetic {
+    pub(super) lifted: Vec<Lifted>,
+    pub(super) bits: Vec<Zeroizing<Vec<u64>>>,
+    pub(super) squares: Vec<Zeroizing<Vec<u64>>>,
+}
+
+/// Runs both calls.
+pub(super) async fn settle<L: Link>(
+    pairwise: &mut Pairwise,
+    dialogue: &mut Dialogue<L>,
+    work: &Work,
+    sums: &[Sums],
+) -> Result<Arithmetic, PairwiseError> {
+    let mut crossing = Crossing::default();
+    for (job, sum) in work.masked.iter().zip(sums).filter(|(job, _)| job.of.shape.lift) {
+        for row in [&sum.low_carry, &sum.carry, top(sum)] {
+            crossing.push_bits(row, job.of.shape.count);
+        }
+    }
+    for job in &work.bits {
+        crossing.push_bits(&job.of.bits, job.of.count);
+    }
+    for word in work.squares.iter().flat_map(|job| job.of.iter()) {
+        for bit in 0..64 {
+            crossing.push(word >> bit, word << bit);
+        }
+    }
+    let crossed = crossing.settle(pairwise, dialogue).await?;
+    let mut crossed = crossed.iter();
+    let mut arithmetic = Arithmetic::default();
+    for (job, sum) in work.masked.iter().zip(sums) {
+        arithmetic.lifted.push(lift(job, sum, &mut crossed));
+    }
+    for job in &work.bits {
+        arithmetic.bits.push(converted(&job.of.bits, job.of.count, &mut crossed));
+    }
+    for job in &work.squares {
+        let square = |word: &u64| {
+            let twice = crossed.by_ref().take(64).fold(0u64, |sum, term| sum.wrapping_add(*term));
+            word.wrapping_mul(*word).wrapping_add(twice)
+        };
+        arithmetic.squares.push(Zeroizing::new(job.of.iter().map(square).collect()));
+    }
+    select(pairwise, dialogue, work, &mut arithmetic.lifted).await?;
+    Ok(arithmetic)
+}
+
+fn top(sum: &Sums) -> &[u64] {
+    sum.bits.last().map_or(&[], Vec::as_slice)
+}
+
+fn lift(job: &Job<MaskedWork>, sum: &Sums, crossed: &mut std::slice::Iter<'_, u64>) -> Lifted {
+    let shape = job.of.shape;
+    if !shape.lift {
+        return Lifted::default();
+    }
+    let [low, carry, wrap] =
+        [&sum.low_carry, &sum.carry, top(sum)].map(|row| converted(row, shape.count, crossed));
+    // r >> s = (r_0 >> s) + (r_1 >> s) + carry into bit s - 2^(ring - s) * carry out of the ring.
+    let wrapped = 1u64.checked_shl(shape.ring_bits - shape.shift).unwrap_or(0);
+    let one = |at: usize| {
+        (job.of.mask[at] >> shape.shift).wrapping_add(low[at]).wrapping_sub(carry[at].wrapping_mul(wrapped))
+    };
+    let high = Zeroizing::new((0..job.of.mask.len()).map(one).collect());
+    Lifted { high, wrap, selected: Default::default() }
+}
+
+/// `bit * word` for both words of every gate that selects. Each party's own bit times its own word is
+/// local; the other's bit acts on `(1 - 2 * own bit) * own word`.
+async fn select<L: Link>(
+    pairwise: &mut Pairwise,
+    dialogue: &mut Dialogue<L>,
+    work: &Work,
+    lifted: &mut [Lifted],
+) -> Result<(), PairwiseError> {
+    let selecting = |job: &&Job<MaskedWork>| job.of.shape.select;
+    let mut crossing = Crossing::default();
+    for (job, lifted) in work.masked.iter().zip(lifted.iter()).filter(|(job, _)| selecting(job)) {
+        for words in [&lifted.high, &lifted.wrap] {
+            for (bit, word) in unpacked(&job.of.bit, job.of.shape.count).zip(words.iter()) {
+                crossing.push(bit, word.wrapping_sub(word.wrapping_mul(2 * bit)));
+            }
+        }
+    }
+    let crossed = crossing.settle(pairwise, dialogue).await?;
+    let mut crossed = crossed.iter();
+    for (job, lifted) in work.masked.iter().zip(lifted).filter(|(job, _)| selecting(job)) {
+        let words = [&lifted.high, &lifted.wrap];
+        lifted.selected = words.map(|words| {
+            let bits = unpacked(&job.of.bit, job.of.shape.count);
+            let terms = bits.zip(words.iter()).zip(crossed.by_ref());
+            Zeroizing::new(
+                terms.map(|((bit, word), crossed)| word.wrapping_mul(bit).wrapping_add(*crossed)).collect(),
+            )
+        });
+    }
+    Ok(())
+}
