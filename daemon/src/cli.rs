@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where people read")]
 
 mod ask;
+mod bench;
 mod daemon;
 mod identity;
 mod model;
@@ -37,6 +38,8 @@ enum Command {
     Ask(ask::AskArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
     Status(status::StatusArgs),
+    /// Measure what preprocessing costs on this machine
+    Bench(bench::BenchArgs),
     /// Show the peer id of this node for the roster, making its key if there is none
     Identity(identity::IdentityArgs),
 }
@@ -60,6 +63,7 @@ pub fn run() -> ExitCode {
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Identity(args) => identity::run(&args),
     };
     match outcome {

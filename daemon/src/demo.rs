@@ -10,7 +10,7 @@ mod world;
 
 pub use measure::{Measured, Progress, evaluate};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
-pub use scenario::{Hospital, Releases, Scenario, ScenarioError, breast_cancer, train_all};
+pub use scenario::{Hospital, Preprocessing, Releases, Scenario, ScenarioError, breast_cancer, train_all};
 pub use world::{Process, World, WorldError, names, tasks};
 
 use clap::Args;
@@ -32,6 +32,9 @@ pub struct DemoArgs {
     /// Seed of the split and of the training
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Who makes the correlated randomness
+    #[arg(long, value_enum, default_value_t = Preprocessing::Pairwise)]
+    source: Preprocessing,
     /// Keep configuration, state and logs of all processes in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -46,8 +49,9 @@ pub struct DemoArgs {
 /// A process failed, or the consortium gave a wrong answer.
 pub fn run(args: &DemoArgs) -> Result<()> {
     let progress = measure::Progress::new(!args.json);
-    let scenario =
-        scenario::breast_cancer(usize::from(args.owners), args.seed, &progress).into_diagnostic()?;
+    let owners = usize::from(args.owners);
+    let mut scenario = scenario::breast_cancer(owners, args.seed, &progress).into_diagnostic()?;
+    scenario.preprocessing = args.source;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

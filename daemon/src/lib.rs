@@ -18,5 +18,6 @@ pub mod admin;
 pub mod telemetry;
 pub mod datasets;
 pub mod training;
+pub mod bench;
 pub mod demo;
 pub mod cli;

@@ -2,7 +2,7 @@
 
 use consilium::admin::{AdminError, AdminReply, AdminRequest, TaskStatus, call, publish};
 use consilium::client::Answer;
-use consilium::demo::{Hospital, Releases, Scenario, World, names, tasks};
+use consilium::demo::{Hospital, Preprocessing, Releases, Scenario, World, names, tasks};
 use consilium::ledger::ReleaseId;
 use consilium::message::{Obstacle, Refusal};
 use consilium::owner::Published;
@@ -88,6 +88,7 @@ pub(crate) fn scenario() -> Scenario {
         hospitals: (1..=OWNERS).map(hospital).collect(),
         test: Examples::new(INPUTS, inputs, vec![0; rows]).unwrap(),
         releases: Releases { sigma: "5/2".into(), ..Releases::usual(OWNERS) },
+        preprocessing: Preprocessing::Pairwise,
         pool: (4, 12),
         query_deadline: 4 * QUERY_DEADLINE,
     }
@@ -99,7 +100,9 @@ impl Setting {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_node"));
         let mut world = World::prepare(&scenario, program, None).unwrap();
         let hospitals = scenario.hospitals.iter().map(|hospital| hospital.name.as_str());
-        for name in [names::ZERO, names::ONE, names::DEALER, names::CLIENT].into_iter().chain(hospitals) {
+        let dealer = (scenario.preprocessing == Preprocessing::Dealer).then_some(names::DEALER);
+        let others = [names::ZERO, names::ONE, names::CLIENT].into_iter().chain(dealer);
+        for name in others.chain(hospitals) {
             shorten(&world, name, filter);
         }
         world.launch_all().await.unwrap();

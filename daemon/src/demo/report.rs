@@ -234,7 +234,7 @@ impl Report {
             self.online.bytes as f64 / 1e3
         );
         println!(
-            "correlated randomness: {} bundles used, {} left, from a {}",
+            "correlated randomness: {} bundles used, {} left; made by: {}",
             self.correlations.used, self.correlations.left, self.source
         );
         let privacy = &self.privacy;

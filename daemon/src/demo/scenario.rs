@@ -40,6 +40,15 @@ pub struct Releases {
     pub evaluation_epsilon: String,
 }
 
+/// Who makes the correlated randomness of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Preprocessing {
+    /// The two compute parties themselves; nobody else is trusted
+    Pairwise,
+    /// A third peer, trusted not to collude with either
+    Dealer,
+}
+
 /// Everything that a run needs.
 #[derive(Debug)]
 pub struct Scenario {
@@ -65,6 +74,8 @@ pub struct Scenario {
     pub test: Examples,
     /// The noisy releases.
     pub releases: Releases,
+    /// Who makes correlated randomness.
+    pub preprocessing: Preprocessing,
     /// Bundles kept ready per task, low and high watermark.
     pub pool: (u32, u32),
     /// Longest time for one question.
@@ -181,6 +192,7 @@ pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Sc
         hospitals,
         test,
         releases: Releases::usual(owners),
+        preprocessing: Preprocessing::Pairwise,
         pool: (8, 24),
         query_deadline: QUERY_DEADLINE,
     })

@@ -1,7 +1,7 @@
 //! What each kind of peer saw of one query.
 
 use super::report::{Report, table};
-use super::scenario::Scenario;
+use super::scenario::{Preprocessing, Scenario};
 
 /// Prints one line for each kind of peer.
 pub(super) fn print(scenario: &Scenario, report: &Report) {
@@ -23,10 +23,12 @@ pub(super) fn print(scenario: &Scenario, report: &Report) {
             values * 8
         ),
     ]);
-    rows.add_row([
-        "dealer".to_owned(),
-        "nothing; it made random numbers for some query, long before".to_owned(),
-    ]);
+    if scenario.preprocessing == Preprocessing::Dealer {
+        rows.add_row([
+            "dealer".to_owned(),
+            "nothing; it made random numbers for some query, long before".to_owned(),
+        ]);
+    }
     rows.add_row(["hospital".to_owned(), "nothing; its model voted without it".to_owned()]);
     println!("\n{rows}");
     println!(

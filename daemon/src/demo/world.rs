@@ -1,6 +1,6 @@
 //! The processes of a run: their folders, files, ports, births and deaths.
 
-use super::scenario::Scenario;
+use super::scenario::{Preprocessing, Scenario};
 use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
 use crate::net::{Identity, IdentityError};
 use crate::vault::{VaultError, private_directory};
@@ -174,9 +174,10 @@ impl World {
             Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
         };
         let mut members = Vec::new();
-        for (name, role) in
-            [(names::ZERO, Role::Compute), (names::ONE, Role::Compute), (names::DEALER, Role::Dealer)]
-        {
+        let deals = scenario.preprocessing == Preprocessing::Dealer;
+        let mut listeners = vec![(names::ZERO, Role::Compute), (names::ONE, Role::Compute)];
+        listeners.extend(deals.then_some((names::DEALER, Role::Dealer)));
+        for (name, role) in listeners {
             members.push(self.member(name, role, Some(address()?))?);
         }
         members.push(self.member(names::CLIENT, Role::Client, None)?);
@@ -187,7 +188,7 @@ impl World {
             name: parse("main")?,
             zero: parse(names::ZERO)?,
             one: parse(names::ONE)?,
-            dealer: Some(parse(names::DEALER)?),
+            dealer: deals.then(|| parse(names::DEALER)).transpose()?,
         };
         let tasks = tasks::ALL.iter().map(|name| task(name, scenario)).collect::<Result<Vec<_>, _>>()?;
         let roster = Roster::new("demo", members.clone(), vec![pair], tasks)?;

@@ -1,7 +1,8 @@
-//! The dealer's weight masks: two seeds each, one for either compute party.
+//! Seeds of weight masks: both parties' at a dealer, or a compute party's own where there is none.
 //!
-//! A mask lives as long as the model it hides, over many sessions, so it must survive a restart of the
-//! dealer. Whoever has both seeds and the opened weights has the model: the seeds are stored sealed.
+//! A mask lives as long as the model it hides, over many sessions, so it must survive a restart of
+//! whoever keeps it. Whoever has both seeds and the opened weights has the model: the seeds are stored
+//! sealed.
 
 use super::{MaskId, RegistryError};
 use crate::vault::{Kind, StorageKey, Store, VaultError};
@@ -14,6 +15,8 @@ use zeroize::Zeroizing;
 const KIND: Kind = Kind { name: "consilium mask store", version: 1 };
 const SEED_BYTES: usize = 16;
 const MASKS: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("masks");
+/// A compute party's own seeds.
+const OWN: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("own masks");
 
 /// The two seeds of one mask, wiped when dropped and never printed.
 pub struct MaskSeeds {
@@ -23,7 +26,7 @@ pub struct MaskSeeds {
     pub one: Zeroizing<[u8; SEED_BYTES]>,
 }
 
-/// The masks of a dealer, open. All methods block on the disk.
+/// The masks that a dealer or a compute party keeps, open. All methods block on the disk.
 pub struct MaskStore {
     store: Store,
     key: Arc<StorageKey>,
@@ -37,6 +40,7 @@ impl MaskStore {
     pub fn create(path: &Path, key: Arc<StorageKey>) -> Result<Self, RegistryError> {
         let store = Store::create(path, KIND, |transaction| {
             transaction.open_table(MASKS)?;
+            transaction.open_table(OWN)?;
             Ok(())
         })?;
         Ok(Self { store, key })
@@ -61,8 +65,33 @@ impl MaskStore {
         random.fill(&mut mask.0).map_err(|_| VaultError::Random)?;
         random.fill(seeds.as_mut_slice()).map_err(|_| VaultError::Random)?;
         let sealed = self.key.seal(&context(mask), seeds.as_slice())?;
-        self.write(|table| table.insert(&mask.0, sealed.as_slice()).map(|_| ()))?;
+        self.write(MASKS, |table| table.insert(&mask.0, sealed.as_slice()).map(|_| ()))?;
         Ok(mask)
+    }
+
+    /// This party's own seed of a mask, drawn and stored durably when it is first asked for. The other
+    /// party draws its own: the mask is fresh if either is honest.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`], [`RegistryError::Vault`].
+    pub fn own(&self, mask: MaskId) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
+        let mut seed = Zeroizing::new([0; SEED_BYTES]);
+        SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| VaultError::Random)?;
+        let sealed = self.key.seal(&own_context(mask), seed.as_slice())?;
+        let mut held = None;
+        self.write(OWN, |table| {
+            held = table.get(&mask.0)?.map(|row| row.value().to_vec());
+            match held {
+                None => table.insert(&mask.0, sealed.as_slice()).map(|_| ()),
+                Some(_) => Ok(()),
+            }
+        })?;
+        if let Some(held) = held {
+            let opened = self.key.open(&own_context(mask), &held)?;
+            let damaged = || VaultError::Sealed { context: own_context(mask) };
+            seed = opened.as_slice().try_into().map(Zeroizing::new).map_err(|_| damaged())?;
+        }
+        Ok(seed)
     }
 
     /// The seeds of a mask.
@@ -88,17 +117,19 @@ impl MaskStore {
     /// # Errors
     /// [`RegistryError::Store`].
     pub fn delete(&self, mask: MaskId) -> Result<(), RegistryError> {
-        self.write(|table| table.remove(&mask.0).map(|_| ()))
+        self.write(MASKS, |table| table.remove(&mask.0).map(|_| ()))?;
+        self.write(OWN, |table| table.remove(&mask.0).map(|_| ()))
     }
 
     fn write(
         &self,
+        table: TableDefinition<'static, &'static [u8; 16], &'static [u8]>,
         work: impl FnOnce(
             &mut redb::Table<'_, &'static [u8; 16], &'static [u8]>,
         ) -> Result<(), redb::StorageError>,
     ) -> Result<(), RegistryError> {
         let transaction = self.store.begin()?;
-        let opened = transaction.open_table(MASKS).map_err(redb::Error::from);
+        let opened = transaction.open_table(table).map_err(redb::Error::from);
         let worked = opened.and_then(|mut table| Ok(work(&mut table)?));
         worked.map_err(|error| self.store.failed("write", error))?;
         Ok(self.store.commit(transaction)?)
@@ -107,6 +138,10 @@ impl MaskStore {
 
 fn context(mask: MaskId) -> String {
     format!("mask seeds {mask}")
+}
+
+fn own_context(mask: MaskId) -> String {
+    format!("own mask seed {mask}")
 }
 
 #[cfg(test)]
@@ -136,13 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn an_own_seed_is_drawn_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("masks.redb");
+        let key = Arc::new(StorageKey::random().unwrap());
+        let masks = MaskStore::create(&path, Arc::clone(&key)).unwrap();
+        let (first, other) = (masks.own(MaskId([1; 16])).unwrap(), masks.own(MaskId([2; 16])).unwrap());
+        assert_ne!(*first, *other);
+        drop(masks);
+
+        let masks = MaskStore::open(&path, key).unwrap();
+        assert_eq!(*masks.own(MaskId([1; 16])).unwrap(), *first);
+        masks.delete(MaskId([1; 16])).unwrap();
+        assert_ne!(*masks.own(MaskId([1; 16])).unwrap(), *first);
+    }
+
+    #[test]
     fn seeds_need_the_key_and_their_own_name() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("masks.redb");
         let masks = MaskStore::create(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
         let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
         masks
-            .write(|table| {
+            .write(MASKS, |table| {
                 let row = table.get(&one.0)?.map(|row| row.value().to_vec()).unwrap();
                 table.insert(&two.0, row.as_slice()).map(|_| ())
             })

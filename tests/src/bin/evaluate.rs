@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and scripts")]
 
 use clap::Parser;
-use consilium::demo::{Progress, Report, evaluate};
+use consilium::demo::{Preprocessing, Progress, Report, evaluate};
 use consilium::training::classify;
 use consilium_tests::data::{Ensemble, shared_or_skip};
 use consilium_tests::evaluation::{
@@ -35,6 +35,9 @@ struct Arguments {
     /// Take the trained owner networks beside the repository instead of training, and check all their votes
     #[arg(long)]
     shipped: bool,
+    /// Who makes the correlated randomness
+    #[arg(long, value_enum, default_value_t = Preprocessing::Pairwise)]
+    source: Preprocessing,
     /// Seed of split and training
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -72,7 +75,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Some(shared) = shared_or_skip("the evaluation") else { return Ok(()) };
     let progress = Progress::new(!arguments.json);
     let choice = arguments.dataset;
-    let scenario = scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
+    let mut scenario = scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
+    scenario.preprocessing = arguments.source;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = evaluate(&scenario, arguments.queries, arguments.keep.as_deref(), &progress);
     let measured = runtime.block_on(run).map_err(|report| format!("{report:?}"))?;

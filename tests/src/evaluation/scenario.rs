@@ -149,6 +149,7 @@ pub fn scenario(
         releases: Releases::usual(hospitals.len()),
         hospitals,
         test: data.test,
+        preprocessing: consilium::demo::Preprocessing::Pairwise,
         pool: if cnn { (1, 2) } else { (4, 12) },
         query_deadline: QUERY_DEADLINE,
     })

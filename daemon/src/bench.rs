@@ -1,0 +1,7 @@
+//! What preprocessing costs on this machine, measured on the very code that fills the pools.
+
+mod nets;
+mod preprocessing;
+
+pub use nets::{Net, NETS};
+pub use preprocessing::{Kind, Measured, Source, measure};
