@@ -94,7 +94,7 @@ impl Default for Network {
 /// What prepared material may cost this machine, over all tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pools {
-    /// Room on the disk for the prepared material of a task, in bytes.
+    /// Room on the disk for prepared material, in bytes.
     #[serde(serialize_with = "capped")]
     pub bytes_max: u64,
     /// Queries' worth made in one go.

@@ -52,7 +52,7 @@ pub struct ComputeLimits {
     pub refill_batch_queries: u32,
     /// Bundles laid out ahead in memory; the rest stays on the disk.
     pub prepared_max: usize,
-    /// Bytes on the disk of all bundles of a task.
+    /// Bytes on the disk of all bundles of all tasks.
     pub pool_bytes_max: u64,
     /// Questions that may wait for the other party at the same time.
     pub waiting_max: usize,

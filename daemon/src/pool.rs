@@ -34,6 +34,8 @@
 mod error;
 mod record;
 mod spool;
+#[cfg(test)]
+mod tests;
 
 pub use error::PoolError;
 pub use record::{Batch, Holding, Purpose};
@@ -48,7 +50,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use spool::{HEADER_BYTES, Spool, record_bytes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
 /// Name of a pool.
@@ -86,7 +88,8 @@ impl Bundle {
 
 /// All pools of one seat. All methods block on the disk.
 pub struct Pools {
-    store: Store,
+    /// Closed after a failure: a store whose write failed works again only when it is opened afresh.
+    store: Mutex<Option<Store>>,
     directory: PathBuf,
     key: Arc<StorageKey>,
 }
@@ -120,7 +123,7 @@ impl Pools {
             }
             Err(error) => return Err(error.into()),
         };
-        let pools = Self { store, directory: directory.to_owned(), key };
+        let pools = Self { store: Mutex::new(Some(store)), directory: directory.to_owned(), key };
         pools.sweep()?;
         Ok((pools, fault))
     }
@@ -358,19 +361,35 @@ impl Pools {
         &self,
         work: impl FnOnce(&mut Rows<'_>) -> Result<(T, bool), Trouble>,
     ) -> Result<T, PoolError> {
-        let transaction = self.store.begin()?;
-        let (value, written) = {
-            let mut rows = Rows::open(&transaction).map_err(|error| self.store.failed("read", error))?;
-            work(&mut rows).map_err(|trouble| match trouble {
-                Trouble::Refused(refusal) => refusal,
-                Trouble::Storage(error) => self.store.failed("write", error).into(),
-            })?
+        let mut held = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match held.take() {
+            Some(store) => store,
+            None => Store::open(&self.directory.join(INDEX_FILE), KIND)?,
         };
-        if written {
-            self.store.commit(transaction)?;
+        let done = transact(&store, work);
+        if !matches!(done, Err(PoolError::Store(_))) {
+            *held = Some(store);
         }
-        Ok(value)
+        done
     }
+}
+
+fn transact<T>(
+    store: &Store,
+    work: impl FnOnce(&mut Rows<'_>) -> Result<(T, bool), Trouble>,
+) -> Result<T, PoolError> {
+    let transaction = store.begin()?;
+    let (value, written) = {
+        let mut rows = Rows::open(&transaction).map_err(|error| store.failed("read", error))?;
+        work(&mut rows).map_err(|trouble| match trouble {
+            Trouble::Refused(refusal) => refusal,
+            Trouble::Storage(error) => store.failed("write", error).into(),
+        })?
+    };
+    if written {
+        store.commit(transaction)?;
+    }
+    Ok(value)
 }
 
 /// Why work in a transaction stopped; nothing of it is kept.

@@ -106,10 +106,11 @@ impl Compute {
         self.limits.query_deadline * 4
     }
 
-    /// Most bundles that the limit of the disk leaves room for, at least one.
+    /// Most bundles that this task's part of the disk has room for, at least one.
     fn bundles_max(&self, epoch: &Epoch) -> u64 {
         let words = consilium_protocol::offline::dealer::dependent_words(epoch.lanes()) as u64;
-        (self.limits.pool_bytes_max / (words * 8 + 1)).max(1)
+        let bytes_max = self.limits.pool_bytes_max / (self.tasks.len() as u64).max(1);
+        (bytes_max / words.saturating_mul(8).saturating_add(1)).max(1)
     }
 
     /// Party One: makes its half of a batch and writes it.
