@@ -94,12 +94,12 @@ impl Default for Network {
 /// What prepared material may cost this machine, over all tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pools {
-    /// Memory for prepared material, in bytes.
+    /// Room on the disk for prepared material, in bytes.
     #[serde(serialize_with = "capped")]
     pub bytes_max: u64,
     /// Queries' worth made in one go.
     pub refill_batch_queries: u32,
-    /// Prepared queries, at least one batch.
+    /// Queries whose material is laid out ahead in memory, at least one batch.
     pub prepared_max: u32,
 }
 

@@ -7,7 +7,7 @@ mod serve;
 mod status;
 
 pub use serve::{AdminError, Door, call, publish};
-pub use status::{Level, MemberStatus, Report, SeatStatus, TaskStatus};
+pub use status::{Level, MemberStatus, Refill, Report, SeatStatus, TaskStatus};
 
 use crate::client::Answer;
 use crate::ledger::ReleaseId;

@@ -2,27 +2,38 @@
 //!
 //! ```text
 //! owner  --announce/share/activate-->  Zero --open--> One          models.rs
-//! Zero   --activate--> One, both --deal--> dealer                  epoch.rs, refill.rs
+//! Zero   --activate--> One: which pool to go on with               start.rs, resume.rs
+//! both   --make a batch, each its half--> disk                     refill.rs, source.rs
 //! client --query--> both, Zero --reserve--> One, rounds, commit    query.rs, online.rs
 //! ```
 //!
 //! Party Zero leads: it draws masks, begins epochs, picks serials. Nothing of a query is computed
 //! before both ledgers hold its reservation.
 
+mod background;
+mod chores;
 mod epoch;
 mod link;
 mod models;
 mod online;
+mod progress;
 mod query;
 mod refill;
+mod resume;
+mod source;
 mod start;
+mod traffic;
 mod watch;
 
 pub use epoch::{Epoch, EpochId};
+pub(crate) use progress::{Progress, Seen};
+pub(crate) use source::Source;
+pub(crate) use traffic::Traffic;
 
 use crate::ledger::LedgerHandle;
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, Network, PeerId};
+use crate::pool::Pools;
 use crate::registry::Registry;
 use crate::task::TaskTerms;
 use consilium_protocol::party::Party;
@@ -37,11 +48,11 @@ pub struct ComputeLimits {
     pub round_deadline: Duration,
     /// Longest time from a client's question to its answer.
     pub query_deadline: Duration,
-    /// Bundles fetched at once.
+    /// Bundles made at once.
     pub refill_batch_queries: u32,
-    /// Bundles laid out ahead.
+    /// Bundles laid out ahead in memory; the rest stays on the disk.
     pub prepared_max: usize,
-    /// Memory of all compact bundles of a task.
+    /// Bytes on the disk of all bundles of all tasks.
     pub pool_bytes_max: u64,
     /// Questions that may wait for the other party at the same time.
     pub waiting_max: usize,
@@ -52,9 +63,13 @@ pub struct Compute {
     pub(crate) seat: Party,
     pub(crate) other: PeerId,
     pub(crate) other_name: String,
-    pub(crate) dealer: PeerId,
+    pub(crate) dealer: Option<PeerId>,
     pub(crate) network: Network,
     pub(crate) registry: Registry,
+    pub(crate) pools: Arc<Pools>,
+    pub(crate) source: Source,
+    pub(crate) traffic: Traffic,
+    pub(crate) progress: HashMap<String, Progress>,
     pub(crate) ledger: LedgerHandle,
     pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
     pub(crate) roster_digest: [u8; 32],
@@ -82,7 +97,7 @@ impl Compute {
         self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
     }
 
-    /// Ends an epoch; all its bundles are burnt.
+    /// Ends an epoch. What is left of its pool stays on the disk.
     pub(crate) fn end_epoch(&self, task: &str) {
         if let Some(epoch) = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).remove(task) {
             epoch.end();
@@ -100,6 +115,11 @@ impl Compute {
     /// Why the last refill failed, if it did.
     pub fn refill_fault(&self) -> Option<String> {
         self.refill_fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How the refilling of a task's pool goes.
+    pub(crate) fn refilling(&self, task: &str) -> Seen {
+        self.progress.get(task).map(Progress::seen).unwrap_or_default()
     }
 
     /// This seat.

@@ -1,8 +1,8 @@
 //! The dealer: makes correlated randomness for pairs of compute parties ahead of demand.
 //!
 //! It learns architectures and how many queries are prepared, never a weight, an input or a result.
-//! Bundles are derived from one secret that lives as long as the process: after a restart both
-//! parties see another run and start a new epoch.
+//! Bundles are derived from one secret that lives as long as the process. After a restart both parties see
+//! another run; two halves of a batch from different runs are given up, and what they hold already stays good.
 
 use crate::bulk::send_bulk;
 use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, Refusal};

@@ -13,7 +13,8 @@
 //!   one without the other. A refused reservation leaves no trace.
 //! - A [`Receipt`] exists only for a reservation that is on the disk, and a [`Committed`] only for an
 //!   output share that is. Code that computes or sends one asks for them.
-//! - Serials and noise tickets are used at most once, whatever happens afterwards.
+//! - Serials and noise tickets are used at most once, whatever happens afterwards: the mark of a pool is
+//!   raised in the transaction of the reservation, a reservation below it is refused, and it never falls.
 //! - Every change is a record of a hash chain. The peer remembers the head, so that a restored old disk
 //!   is noticed ([`Ledger::check_peer_head`], [`Ledger::check_own_head`]).
 //! - Budgets are kept per task name: another model or another data epoch of the same owner continues
@@ -37,7 +38,7 @@ mod trial;
 
 pub use error::LedgerError;
 pub use handle::{LedgerHandle, LedgerThread};
-pub use record::{Entry, Head, Record};
+pub use record::{BURNT, Entry, Head, Record};
 pub use release::{Abort, Aborted, Committed, Receipt, Reservation};
 pub use report::{Account, Report, Snapshot};
 pub use request::{Correlations, ReleaseId, Reserve};
@@ -105,6 +106,24 @@ impl Ledger {
     /// [`LedgerError::Unknown`], [`LedgerError::Dead`], [`LedgerError::AlreadyCommitted`].
     pub fn abort(&self, release: ReleaseId, abort: Abort) -> Result<Aborted, LedgerError> {
         self.transact(|books| books.abort(release, abort))
+    }
+
+    /// First serial of a pool that may still be used: 0 for one that this ledger never saw, [`BURNT`] for
+    /// one that is retired.
+    ///
+    /// # Errors
+    /// [`LedgerError::Store`].
+    pub fn mark(&self, pool: [u8; 16]) -> Result<u64, LedgerError> {
+        self.transact(|books| books.mark(&pool))
+    }
+
+    /// Gives up all serials of a pool below `below`, durably, and says where its mark is then. A mark never
+    /// falls.
+    ///
+    /// # Errors
+    /// [`LedgerError::Store`].
+    pub fn burn(&self, pool: [u8; 16], below: u64) -> Result<u64, LedgerError> {
+        self.transact(|books| books.burn(pool, below))
     }
 
     /// Sequence number and hash of the last record.

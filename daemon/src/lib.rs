@@ -3,9 +3,11 @@
 //! Only [`net`] names libp2p; only [`cli`] and [`demo`] print.
 
 pub mod net;
+pub mod crash;
 pub mod vault;
 pub mod ledger;
 pub mod registry;
+pub mod pool;
 pub mod task;
 pub mod bulk;
 pub mod message;

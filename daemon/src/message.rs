@@ -4,6 +4,7 @@
 //! corrections) follows in raw frames whose length both sides know from the message ([`crate::bulk`]).
 
 use crate::ledger::{Head, ReleaseId};
+use crate::pool::{Holding, PoolId};
 use crate::registry::{Announcement, MaskId, ModelId};
 use consilium_attest::Provenance;
 use consilium_protocol::graph::Network;
@@ -126,6 +127,8 @@ pub enum PairRequest {
         head: Head,
         /// Last head of the other side's ledger that this side saw.
         seen: Option<Head>,
+        /// Models that were withdrawn here while the other side could not be told.
+        withdrawn: Vec<ModelId>,
     },
     /// Opens the masked weights of a model; this side's opening follows in bulk, the other
     /// side's comes after [`PairReply::Opening`].
@@ -133,7 +136,7 @@ pub enum PairRequest {
         /// The model.
         model: ModelId,
     },
-    /// Starts a new epoch of a task with these models.
+    /// Goes on with the pool of a task, or begins one, for these models.
     Activate {
         /// The task.
         task: String,
@@ -143,8 +146,19 @@ pub enum PairRequest {
         models: Vec<ModelId>,
         /// Digest of the plan.
         plan: [u8; 32],
+        /// What this side holds for them.
+        held: Option<Holding>,
     },
-    /// Fetches more correlated randomness.
+    /// One side lost a batch; the other gives it up as well. Either party may say so.
+    Discard {
+        /// The task.
+        task: String,
+        /// The pool.
+        pool: PoolId,
+        /// First serial of the batch.
+        first: u64,
+    },
+    /// Makes more correlated randomness; what the source says in between follows on this channel.
     Refill {
         /// The task.
         task: String,
@@ -179,18 +193,25 @@ pub enum PairReply {
         head: Head,
         /// Last head of the asking side's ledger that the answering side saw.
         seen: Option<Head>,
+        /// Models that were withdrawn here while the asking side could not be told.
+        withdrawn: Vec<ModelId>,
     },
     /// The opening follows in bulk.
     Opening,
-    /// The epoch has begun.
+    /// Both go on with the pool; what they agree on follows from what either held.
+    Resumed {
+        /// What the answering side held.
+        held: Holding,
+    },
+    /// A new pool has begun, and every earlier one of the task is burnt here.
     Active {
         /// Fresh randomness of the answering side.
         nonce: [u8; 16],
     },
-    /// The batch is there.
+    /// The batch is on the disk.
     Filled {
-        /// The run of the dealer that dealt it.
-        dealer_run: [u8; 16],
+        /// Name of the making; both parties must have the same.
+        tag: [u8; 16],
     },
     /// Done.
     Done,
@@ -344,6 +365,7 @@ pub enum MaskReply {
 mod tests {
     use super::*;
     use crate::net::codec::{decode, encode};
+    use crate::pool::Batch;
     use consilium_protocol::graph::{Layer, Shape, Window};
     use proptest::prelude::*;
 
@@ -369,7 +391,10 @@ mod tests {
         let refusal = || Refusal::new(Obstacle::Budget, "spent");
         let announced =
             Announcement { task: task(), owner: "west".into(), model, version: 1, network: network(), mask };
-        let pair = PairRequest::Activate { task: task(), nonce: [6; 16], models: vec![model], plan: [7; 32] };
+        let batches = vec![Batch { first: 4, count: 4, tag: [1; 16] }];
+        let held = Some(Holding { pool: [8; 16], mark: 5, next: 8, batches });
+        let (nonce, plan) = ([6; 16], [7; 32]);
+        let pair = PairRequest::Activate { task: task(), nonce, models: vec![model], plan, held };
         let online = OnlineRequest {
             release,
             task: task(),
@@ -403,7 +428,7 @@ mod tests {
             encode(&PublishRequest::Share(announced)),
             encode(&PublishReply::Refused(refusal())),
             encode(&pair),
-            encode(&PairReply::Hello { head, seen: Some(head) }),
+            encode(&PairReply::Hello { head, seen: Some(head), withdrawn: vec![model] }),
             encode(&online),
             encode(&OnlineReply::Reserved { head }),
             encode(&question),

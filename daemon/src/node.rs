@@ -1,12 +1,13 @@
 //! One running node: its network, its seats, its dealer, its owner and client sides.
 
 use crate::client::Client;
-use crate::compute::{Compute, ComputeLimits};
+use crate::compute::{Compute, ComputeLimits, Progress, Source, Traffic};
 use crate::dealer::Dealer;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{self, Address, Channel, Identity, Incoming, Limits, Network, PeerId, Role};
 use crate::owner::{Owner, PairPeers};
+use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
 use crate::task::{TaskError, TaskTerms};
 use crate::vault::{StorageKey, private_directory, sweep_unfinished};
@@ -81,7 +82,10 @@ pub enum NodeError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] crate::registry::RegistryError),
-    /// The dealer.
+    /// The pools of correlated randomness.
+    #[error(transparent)]
+    Pools(#[from] crate::pool::PoolError),
+    /// The dealer, or a seat, cannot begin.
     #[error(transparent)]
     Dealer(#[from] Refusal),
 }
@@ -128,6 +132,7 @@ impl Node {
         for pair in roster.pairs() {
             if let Some(seat) = seat_in(pair, &me) {
                 let (compute, ledger) = seat_of(config, &roster, (pair, seat), &network, &key, &tasks)?;
+                compute.sweep_pools().await?;
                 ledgers.push(ledger);
                 seats.push((pair.name.to_string(), Arc::new(compute)));
                 if let [(first, _), (second, _), ..] = seats.as_slice() {
@@ -317,26 +322,34 @@ fn seat_of(
     } else {
         Registry::create(&models, key.clone())?
     };
+    let (pools, fault) = Pools::open(&folder.join("pools"), key.clone())?;
+    if let Some(fault) = fault {
+        tracing::error!("{fault}");
+    }
     let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
     let settings = config.network();
-    let pools = config.pools();
+    let limits = config.pools();
     let compute = Compute {
         seat,
         other: peer_of(other)?,
         other_name: other.name.to_string(),
-        dealer: peer_of(dealer)?,
+        dealer: Some(peer_of(dealer)?),
         network: network.clone(),
         registry,
+        pools: Arc::new(pools),
+        source: Source::Dealer,
+        traffic: Traffic::default(),
+        progress: served.clone().map(|(name, _)| (name.clone(), Progress::default())).collect(),
         ledger,
         tasks: served.map(|(name, terms)| (name.clone(), terms.clone())).collect(),
         roster_digest: roster.digest().to_bytes(),
         limits: ComputeLimits {
             round_deadline: settings.round_deadline,
             query_deadline: settings.query_deadline,
-            refill_batch_queries: pools.refill_batch_queries,
-            prepared_max: pools.prepared_max as usize,
-            pool_bytes_max: pools.bytes_max,
+            refill_batch_queries: limits.refill_batch_queries,
+            prepared_max: limits.prepared_max as usize,
+            pool_bytes_max: limits.bytes_max,
             waiting_max: WAITING_MAX,
         },
         epochs: Mutex::default(),

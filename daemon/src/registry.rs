@@ -183,7 +183,8 @@ impl Registry {
         self.transact(|tables| tables.list())
     }
 
-    /// Removes a model and its files. What its mask was opened for stays on record.
+    /// Removes a model and its files. What its mask was opened for stays on record, and that the other party
+    /// is to be told.
     ///
     /// # Errors
     /// [`RegistryError::Unknown`], [`RegistryError::Vault`]; opening the registry again tries the rest.
@@ -193,6 +194,22 @@ impl Registry {
             tables.leave(model)
         })?;
         self.erase(model)
+    }
+
+    /// Models that were withdrawn here and that the other party was not told of.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub fn untold(&self) -> Result<Vec<ModelId>, RegistryError> {
+        self.transact(|tables| tables.untold())
+    }
+
+    /// The other party knows that a model is withdrawn.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub fn told(&self, model: ModelId) -> Result<(), RegistryError> {
+        self.transact(|tables| tables.told(model))
     }
 
     fn put(

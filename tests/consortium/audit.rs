@@ -43,6 +43,11 @@ pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
                 *mark = correlations.first + u64::from(correlations.count);
                 assert!(audit.reserved.insert(request.release, correlations).is_none());
             }
+            Entry::Burn { epoch, below } => {
+                let mark = marks.entry(epoch).or_insert(0);
+                assert!(below > *mark, "{name}: a mark fell to {below}");
+                *mark = below;
+            }
             Entry::Commit { release, .. } => {
                 assert!(audit.reserved.contains_key(&release));
                 assert!(audit.committed.insert(release), "{name}: {release} was answered twice");
@@ -56,12 +61,20 @@ pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
     audit
 }
 
-/// Both parties' ledgers of a world that is at rest. The serial of a release is the same on both.
+/// Both parties' ledgers of a world that is at rest. The serials of a release are the same on both, and no
+/// serial of any pool was reserved for two releases, by one party or by both together.
 pub(crate) fn audit_both(setting: &mut Setting, task: &str) -> [Audit; 2] {
     setting.world.stop();
     let both = [names::ZERO, names::ONE].map(|name| audit(setting, name, task));
     for (release, correlations) in &both[1].reserved {
         assert_eq!(both[0].reserved.get(release), Some(correlations), "{release}");
+    }
+    let mut users: BTreeMap<([u8; 16], u64), ReleaseId> = BTreeMap::new();
+    for (release, correlations) in both.iter().flat_map(|audit| &audit.reserved) {
+        for serial in correlations.first..correlations.first + u64::from(correlations.count) {
+            let user = *users.entry((correlations.epoch, serial)).or_insert(*release);
+            assert_eq!(user, *release, "serial {serial} was used twice");
+        }
     }
     both
 }

@@ -7,8 +7,10 @@
 
 mod audit;
 mod charges;
+mod crashes;
 mod deaths;
 mod models;
 mod neighbours;
+mod pools;
 mod secrecy;
 mod setting;

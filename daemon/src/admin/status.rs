@@ -1,7 +1,8 @@
 //! What a node tells its administrator.
 
-use crate::compute::Compute;
+use crate::compute::{Compute, Epoch};
 use crate::node::Shared;
+use crate::vault::hex;
 use consilium_protocol::party::Party;
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +68,8 @@ pub struct TaskStatus {
     pub owners: usize,
     /// The pool, while an epoch is in force.
     pub pool: Option<Level>,
+    /// How the pool is kept and refilled, while an epoch is in force.
+    pub refill: Option<Refill>,
     /// Rounds of one query.
     pub rounds: Option<u32>,
     /// Bytes that this party sends in one query.
@@ -93,6 +96,24 @@ pub struct Level {
     pub low: u32,
     /// High watermark.
     pub high: u32,
+}
+
+/// How a pool is kept and refilled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refill {
+    /// Name of the pool, in hexadecimal.
+    pub pool: String,
+    /// Where its randomness comes from.
+    pub source: String,
+    /// Bytes on the disk; `None` while the disk does not answer.
+    pub bytes_on_disk: Option<u64>,
+    /// Bundles made in a second, over the last batch.
+    pub bundles_per_second: Option<f64>,
+    /// Bundles made of the batch in progress, and bundles in it.
+    pub batch: Option<(u32, u32)>,
+    /// Why the last batch failed.
+    pub fault: Option<String>,
 }
 
 impl Report {
@@ -127,6 +148,20 @@ impl Report {
     }
 }
 
+async fn refill(compute: &Compute, epoch: &Epoch) -> Refill {
+    let seen = compute.refilling(epoch.terms().name());
+    let (pools, pool) = (compute.pools.clone(), epoch.id());
+    let bytes = tokio::task::spawn_blocking(move || pools.bytes(pool)).await;
+    Refill {
+        pool: hex::encode(&pool),
+        source: epoch.source().to_owned(),
+        bytes_on_disk: bytes.ok().and_then(Result::ok),
+        bundles_per_second: seen.bundles_per_second,
+        batch: seen.batch,
+        fault: seen.fault,
+    }
+}
+
 async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
     let mut tasks = Vec::new();
     for terms in compute.tasks() {
@@ -135,6 +170,10 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             let (left, used) = epoch.level();
             Level { left, used, low: terms.roster.stock.low, high: terms.roster.stock.high }
         });
+        let refill = match &epoch {
+            Some(epoch) => Some(refill(compute, epoch).await),
+            None => None,
+        };
         let cost = epoch.as_ref().map(|epoch| epoch.plan().cost());
         let report = compute.ledger().report(terms.name().to_owned()).await.ok();
         let most = report.as_ref().and_then(|report| report.owners.iter().map(|owner| owner.spent).max());
@@ -143,6 +182,7 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             models_ready: compute.ready_models(terms.name()),
             owners: terms.roster.owners.len(),
             pool,
+            refill,
             rounds: cost.map(|cost| cost.rounds),
             bytes: cost.map(|cost| cost.bytes),
             mechanism: terms.mechanism.to_string(),

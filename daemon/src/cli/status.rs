@@ -70,7 +70,28 @@ fn seat(seat: &SeatStatus) {
         ]);
     }
     println!("{rows}");
+    pools(seat);
     if let Some(fault) = &seat.refill_fault {
         println!("the pool cannot be refilled: {fault}");
+    }
+}
+
+/// Where the correlated randomness of each task comes from and how fast.
+fn pools(seat: &SeatStatus) {
+    let mut rows = table(&["pool of", "source", "on disk", "speed", "in progress", "last fault"]);
+    let unknown = || "-".to_owned();
+    for task in &seat.tasks {
+        let Some(refill) = &task.refill else { continue };
+        rows.add_row([
+            task.task.clone(),
+            refill.source.clone(),
+            refill.bytes_on_disk.map_or_else(unknown, |bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
+            refill.bundles_per_second.map_or_else(unknown, |speed| format!("{speed:.1} bundles/s")),
+            refill.batch.map_or_else(unknown, |(made, of)| format!("{made} of {of}")),
+            refill.fault.clone().unwrap_or_else(unknown),
+        ]);
+    }
+    if seat.tasks.iter().any(|task| task.refill.is_some()) {
+        println!("{rows}");
     }
 }

@@ -1,25 +1,26 @@
-//! An epoch of a task: one list of models, one plan, one row of serials.
+//! A task in service: one list of models, one plan, one pool.
 //!
-//! Bundles live in memory only and belong to an epoch whose name both parties' fresh randomness
-//! makes, so a restart of either party, or a restored disk, can never bring one back. Taking a bundle
-//! moves it out; a bundle that was skipped is dropped.
+//! An epoch is what a party works with between two agreements; its name is that of its pool, which outlives
+//! it. Serials are given out in rising order. The bundles lie on the disk; a few are laid out ahead of demand.
+//! Taking one moves it out, and everything below it goes with it.
 
-use super::local_failed;
+use super::chores::{Chore, Stock, tend};
+use super::{Compute, local_failed};
 use crate::message::{Obstacle, Refusal};
+use crate::pool::{Holding, PoolError, PoolId, Pools};
 use crate::registry::ModelRecord;
 use crate::task::TaskTerms;
 use consilium_protocol::evaluate::shared::SharedModel;
 use consilium_protocol::graph::Plan;
-use consilium_protocol::stock::{Demand, Provision, Tape, WeightOpenings};
-use std::collections::BTreeMap;
+use consilium_protocol::stock::{Demand, Provision, WeightOpenings};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-/// Name of an epoch.
-pub type EpochId = [u8; 16];
+/// Name of an epoch: that of its pool.
+pub type EpochId = PoolId;
 
 /// A model of an epoch, as this party holds it.
 #[derive(Debug)]
@@ -39,30 +40,28 @@ impl WeightOpenings for HeldModels {
     }
 }
 
-/// One epoch with its bundles.
+/// One epoch and its place in its pool.
 pub struct Epoch {
     id: EpochId,
     terms: Arc<TaskTerms>,
     plan: Plan,
     lanes: Vec<Vec<Demand>>,
     models: HeldModels,
+    source: String,
+    pools: Arc<Pools>,
     stock: Mutex<Stock>,
     changed: Notify,
-    prepared_max: usize,
+    ahead_max: usize,
     /// Held by party Zero from picking a serial until party One has reserved it.
     pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
-#[derive(Default)]
-struct Stock {
-    ended: bool,
-    next: u64,
-    dealer_run: Option<[u8; 16]>,
-    tapes: BTreeMap<u64, Tape>,
-    preparing: Option<u64>,
-    ready: BTreeMap<u64, Vec<Provision>>,
-    used: u64,
-    fault: Option<String>,
+/// What an epoch is about.
+pub(crate) struct Subject {
+    pub(crate) terms: Arc<TaskTerms>,
+    pub(crate) plan: Plan,
+    pub(crate) models: HeldModels,
+    pub(crate) source: String,
 }
 
 impl std::fmt::Debug for Epoch {
@@ -72,26 +71,24 @@ impl std::fmt::Debug for Epoch {
 }
 
 impl Epoch {
-    pub(crate) fn new(
-        id: EpochId,
-        terms: Arc<TaskTerms>,
-        plan: Plan,
-        models: HeldModels,
-        prepared_max: usize,
-    ) -> Arc<Self> {
+    /// An epoch that goes on where both parties agreed, whose agreement is durable.
+    pub(crate) fn new(subject: Subject, agreed: &Holding, compute: &Arc<Compute>) -> Arc<Self> {
+        let Subject { terms, plan, models, source } = subject;
         let lanes = plan.lanes();
         let epoch = Arc::new(Self {
-            id,
+            id: agreed.pool,
             terms,
+            ahead_max: ahead_max(&lanes, compute.limits.prepared_max),
             plan,
             lanes,
             models,
-            stock: Mutex::default(),
+            source,
+            pools: compute.pools.clone(),
+            stock: Mutex::new(Stock::new(agreed)),
             changed: Notify::new(),
-            prepared_max,
             turn: tokio::sync::Mutex::new(()),
         });
-        tokio::spawn(prepare(epoch.clone()));
+        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute)));
         epoch
     }
 
@@ -110,6 +107,11 @@ impl Epoch {
         &self.plan
     }
 
+    /// Where the correlated randomness comes from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     pub(crate) fn lanes(&self) -> &[Vec<Demand>] {
         &self.lanes
     }
@@ -118,12 +120,16 @@ impl Epoch {
         &self.models
     }
 
+    pub(super) fn pools(&self) -> &Arc<Pools> {
+        &self.pools
+    }
+
     /// Owners in the order of the plan.
     pub fn owners(&self) -> Vec<String> {
         self.models.0.iter().map(|model| model.record.announced.owner.clone()).collect()
     }
 
-    /// Bundles at hand, and bundles used so far.
+    /// Bundles at hand, and bundles used since this epoch began.
     pub fn level(&self) -> (u64, u64) {
         let stock = self.lock();
         (stock.at_hand(), stock.used)
@@ -133,38 +139,40 @@ impl Epoch {
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn end(&self) {
-        let mut stock = self.lock();
-        stock.ended = true;
-        stock.tapes.clear();
-        stock.ready.clear();
-        drop(stock);
+    /// Changes the stock and wakes whoever waits for it.
+    pub(super) fn change<T>(&self, change: impl FnOnce(&mut Stock) -> T) -> T {
+        let value = change(&mut self.lock());
         self.changed.notify_waiters();
+        value
+    }
+
+    pub(crate) fn end(&self) {
+        self.change(Stock::end);
     }
 
     pub(crate) fn is_over(&self) -> bool {
         self.lock().ended
     }
 
-    /// First serial that was not asked for yet.
+    /// First serial that no batch was asked for yet.
     pub(crate) fn next_serial(&self) -> u64 {
         self.lock().next
     }
 
-    /// Adds a batch. Both batches of an epoch come from one run of the dealer.
-    pub(crate) fn deposit(&self, first: u64, tapes: Vec<Tape>, dealer_run: [u8; 16]) -> Result<(), Refusal> {
-        let mut stock = self.lock();
-        let same = *stock.dealer_run.get_or_insert(dealer_run) == dealer_run;
-        if stock.ended || !same || first < stock.next {
-            return Err(Refusal::new(Obstacle::Epoch, "the dealer or the epoch has changed meanwhile"));
-        }
-        stock.next = first + tapes.len() as u64;
-        for (serial, tape) in (first..).zip(tapes) {
-            stock.tapes.insert(serial, tape);
-        }
-        drop(stock);
-        self.changed.notify_waiters();
-        Ok(())
+    /// Offers the serials of a batch that is on the disk of both parties.
+    pub(crate) fn offer(&self, first: u64, count: u32) -> Result<(), Refusal> {
+        self.change(|stock| stock.offer(first, first.saturating_add(u64::from(count))))
+            .map_err(|text| Refusal::new(Obstacle::Epoch, text))
+    }
+
+    /// Gives serials up that were asked for and did not become a batch on both sides.
+    pub(crate) fn pass(&self, next: u64) {
+        self.change(|stock| stock.next = stock.next.max(next));
+    }
+
+    /// Gives a batch up that one of the parties lost.
+    pub(crate) fn drop_batch(&self, first: u64) {
+        self.change(|stock| stock.drop_batch(first));
     }
 
     /// Waits until some bundle is at hand and returns the lowest serial, without taking it.
@@ -185,7 +193,7 @@ impl Epoch {
             }
         };
         tokio::time::timeout_at(until, wait).await.unwrap_or_else(|_| {
-            let help = "no correlated randomness in time: see `consilium status` for the dealer";
+            let help = "no correlated randomness in time: see `consilium status` for the pool and its source";
             Err(Refusal::new(Obstacle::Correlations, help))
         })
     }
@@ -207,19 +215,23 @@ impl Epoch {
         };
         let late =
             |_| Err(Refusal::new(Obstacle::Deadline, "laying out correlated randomness took too long"));
-        let taken: Taken = tokio::time::timeout(within, wait).await.unwrap_or_else(late)?;
-        self.changed.notify_waiters();
+        let taken: Option<Vec<Provision>> = tokio::time::timeout(within, wait).await.unwrap_or_else(late)?;
         match taken {
-            Taken::Ready(provisions) => Ok(provisions),
-            Taken::Tape(tape) => {
+            Some(provisions) => Ok(provisions),
+            None => {
                 let epoch = self.clone();
-                let laid = tokio::task::spawn_blocking(move || epoch.lay_out(*tape)).await;
-                laid.map_err(local_failed)?
+                let laid = tokio::task::spawn_blocking(move || {
+                    let laid = epoch.lay_out(serial);
+                    epoch.change(|stock| stock.read(serial, laid.is_ok()));
+                    laid
+                });
+                laid.await.map_err(local_failed)?
             }
         }
     }
 
-    fn try_take(&self, serial: u64) -> Result<Option<Taken>, Refusal> {
+    /// `None` while the bundle is being laid out, `Some(None)` where it is to be read from the disk.
+    fn try_take(&self, serial: u64) -> Result<Option<Option<Vec<Provision>>>, Refusal> {
         let mut stock = self.lock();
         if stock.ended {
             return Err(Refusal::new(Obstacle::Epoch, "the models of the task changed"));
@@ -227,79 +239,50 @@ impl Epoch {
         if stock.preparing == Some(serial) {
             return Ok(None);
         }
-        let taken = match stock.ready.remove(&serial) {
-            Some(provisions) => Some(Taken::Ready(provisions)),
-            None => stock.tapes.remove(&serial).map(|tape| Taken::Tape(Box::new(tape))),
-        };
-        let Some(taken) = taken else {
-            let text = format!("serial {serial} is not at hand; it was used or never dealt");
+        if !stock.holds(serial) {
+            let text = format!("serial {serial} is not at hand; it was used or never made");
             return Err(Refusal::new(Obstacle::Epoch, text));
-        };
-        stock.used += 1;
-        stock.tapes = stock.tapes.split_off(&serial);
-        stock.ready = stock.ready.split_off(&serial);
+        }
+        let taken = stock.take(serial);
+        drop(stock);
+        self.changed.notify_waiters();
         Ok(Some(taken))
     }
 
-    fn lay_out(&self, tape: Tape) -> Result<Vec<Provision>, Refusal> {
+    /// Whether this serial may be reserved here.
+    pub(crate) fn holds(&self, serial: u64) -> bool {
+        let stock = self.lock();
+        !stock.ended && stock.holds(serial)
+    }
+
+    /// Reads the bundle of a serial and lays it out. Blocks.
+    pub(super) fn lay_out(&self, serial: u64) -> Result<Vec<Provision>, Refusal> {
+        let failed = |error: PoolError| Refusal::new(Obstacle::Correlations, error);
+        let tape = self.pools.read(self.id, serial).map_err(failed)?.into_tape();
         let laid = Provision::lay_out(tape, &self.lanes, &self.models);
         laid.map_err(|error| Refusal::new(Obstacle::Correlations, error))
     }
-}
 
-enum Taken {
-    Ready(Vec<Provision>),
-    Tape(Box<Tape>),
-}
-
-impl Stock {
-    fn at_hand(&self) -> u64 {
-        self.tapes.len() as u64 + self.ready.len() as u64 + u64::from(self.preparing.is_some())
-    }
-
-    fn lowest(&self) -> Option<u64> {
-        let first = |key: Option<&u64>| key.copied();
-        [first(self.ready.keys().next()), self.preparing, first(self.tapes.keys().next())]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-}
-
-/// Lays out the next few bundles ahead of demand, one at a time, until the epoch ends.
-async fn prepare(epoch: Arc<Epoch>) {
-    loop {
-        let changed = epoch.changed.notified();
-        let next = {
-            let mut stock = epoch.lock();
-            if stock.ended {
-                return;
+    /// What is to be done next, or else a wait for the next change.
+    pub(super) async fn next_chore(&self) -> Chore {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(chore) = self.lock().chore(self.ahead_max) {
+                return chore;
             }
-            let room = stock.ready.len() < epoch.prepared_max;
-            let next = if room { stock.tapes.pop_first() } else { None };
-            stock.preparing = next.as_ref().map(|(serial, _)| *serial);
-            next
-        };
-        let Some((serial, tape)) = next else {
             changed.await;
-            continue;
-        };
-        let worker = epoch.clone();
-        let laid = tokio::task::spawn_blocking(move || worker.lay_out(tape)).await;
-        let mut stock = epoch.lock();
-        stock.preparing = None;
-        match laid {
-            Ok(Ok(provisions)) if !stock.ended => {
-                stock.ready.insert(serial, provisions);
-            }
-            Ok(Ok(_)) => return,
-            Ok(Err(refusal)) => stock.fault = Some(refusal.explanation),
-            Err(error) => stock.fault = Some(error.to_string()),
         }
-        if let Some(fault) = stock.fault.take() {
-            tracing::error!(task = epoch.terms.name(), serial, fault, "a bundle does not serve its plan");
-        }
-        drop(stock);
-        epoch.changed.notify_waiters();
     }
+}
+
+/// Memory of what is laid out ahead in one epoch.
+const AHEAD_BYTES_MAX: usize = 256 << 20;
+/// Laid out, a bundle has free words beside its dependent ones; rarely more than three times as many.
+const LAID_OUT_FACTOR: usize = 4;
+
+/// Bundles to lay out ahead: what the administrator allows, less where they are large, at least one.
+fn ahead_max(lanes: &[Vec<Demand>], prepared_max: usize) -> usize {
+    let words = consilium_protocol::offline::dealer::dependent_words(lanes);
+    let bytes = words.saturating_mul(size_of::<u64>() * LAID_OUT_FACTOR).max(1);
+    prepared_max.min(AHEAD_BYTES_MAX / bytes).max(1)
 }

@@ -157,7 +157,8 @@ impl Compute {
     }
 
     pub(super) async fn dealer_channel(&self, role: Role) -> Result<Channel, Refusal> {
-        self.network.open(self.dealer, role, self.limits.round_deadline).await.map_err(dealer_failed)
+        let dealer = self.dealer.ok_or_else(|| dealer_failed("the pair names none"))?;
+        self.network.open(dealer, role, self.limits.round_deadline).await.map_err(dealer_failed)
     }
 
     /// This party's side of opening the masked weights of a model, pinned durably before it is
@@ -237,23 +238,42 @@ impl Compute {
         Ok(())
     }
 
-    /// Removes a model here and, from party Zero, on the other side and at the dealer.
+    /// Removes a model here and on the other side, and its mask at the dealer. If the other party cannot be
+    /// told now, it is told at the next greeting.
     async fn withdraw(&self, record: &ModelRecord) -> Result<(), Refusal> {
         let (model, task) = (record.announced.model, record.announced.task.as_str());
-        if self.seat == Party::Zero {
-            let mut channel = self.pair_channel().await?;
-            channel.send_value(&PairRequest::Withdraw { model }).await.map_err(peer_failed)?;
-            if let PairReply::Refused(refusal) =
-                channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(peer_failed)?
-            {
-                return Err(refusal);
-            }
+        {
+            let _changing = self.changing.lock().await;
+            self.take_away(record).await?;
         }
+        match self.ask_other(&PairRequest::Withdraw { model }).await {
+            Ok(_) => self.registry.told(model).map_err(model_failed)?,
+            Err(refusal) => tracing::warn!(model = %model, "the other party hears of it later: {refusal}"),
+        }
+        if self.seat == Party::Zero {
+            self.change_epoch(task);
+        }
+        Ok(())
+    }
+
+    /// The other party withdrew a model. The caller holds `changing`.
+    pub(super) async fn hear_withdrawn(&self, model: ModelId) -> Result<(), Refusal> {
+        match self.registry.model(model) {
+            Ok(record) => self.take_away(&record).await?,
+            Err(RegistryError::Unknown { .. }) => {}
+            Err(error) => return Err(model_failed(error)),
+        }
+        self.registry.told(model).map_err(model_failed)
+    }
+
+    /// Removes a model here, with every pool that was made for it. The caller holds `changing`.
+    async fn take_away(&self, record: &ModelRecord) -> Result<(), Refusal> {
+        let (model, task) = (record.announced.model, record.announced.task.as_str());
         self.end_epoch(task);
+        self.retire_pools(|_, purpose| purpose.models.iter().any(|(held, _)| *held == model)).await?;
         self.registry.withdraw(model).map_err(model_failed)?;
         tracing::info!(owner = record.announced.owner, task, model = %model, "a model was withdrawn");
         if self.seat == Party::Zero {
-            self.change_epoch(task);
             self.delete_mask(record.announced.mask).await;
         }
         Ok(())

@@ -3,6 +3,7 @@
 use super::epoch::Epoch;
 use super::link::ChannelLink;
 use super::{Compute, local_failed, peer_failed};
+use crate::crash::{self, Step};
 use crate::ledger::{Abort, Correlations, LedgerError, Receipt, ReleaseId, Reservation, Reserve};
 use crate::message::{
     AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, OnlineReply, OnlineRequest, QueryRequest, Refusal,
@@ -222,7 +223,13 @@ impl Compute {
             .set_peer_head(self.other_name.clone(), request.head)
             .await
             .map_err(|error| Refusal::new(Obstacle::Ledger, error))?;
+        if !epoch.holds(request.serial) {
+            let text = format!("party One does not hold serial {}", request.serial);
+            return Err(Refusal::new(Obstacle::Epoch, text));
+        }
+        crash::at(Step::ReserveOne);
         let receipt = self.reserve(&epoch, question, request.serial).await?;
+        crash::at(Step::ReserveReply);
         match epoch.take(request.serial, self.limits.round_deadline).await {
             Ok(provisions) => Ok((epoch, provisions, receipt)),
             Err(refusal) => {
@@ -280,6 +287,8 @@ impl Compute {
         provisions: Vec<Provision>,
     ) -> Result<(Answered, Channel), Refusal> {
         let release = receipt.release();
+        let _running = self.traffic.enter();
+        crash::at(Step::OpenFirst);
         let evaluated = self.evaluate(epoch, channel, &receipt, question.share, provisions).await;
         let (words, meter, channel) = match evaluated {
             Ok(evaluated) => evaluated,
@@ -294,7 +303,7 @@ impl Compute {
             share_words: share.len() as u32,
             owners: epoch.models().0.len() as u32,
             noise: epoch.terms().with_noise(|source| Ok(source.provenance()))?,
-            preprocessing: "dealer".to_owned(),
+            preprocessing: epoch.source().to_owned(),
             charged: receipt.cost(),
             rounds: meter.rounds,
             bytes: meter.bytes,
@@ -302,7 +311,9 @@ impl Compute {
             repeated: false,
         };
         let stored = encode_answer(&terms, &share)?;
+        crash::at(Step::OpenLast);
         self.ledger.commit(receipt, stored).await.map_err(ledger_refused)?;
+        crash::at(Step::OpenCommitted);
         Ok((Answered { terms, share }, channel))
     }
 

@@ -3,6 +3,7 @@
 use super::epoch::Epoch;
 use super::online::{Answered, Outcome, Question, decode_answer, ledger_refused};
 use super::{Compute, peer_failed};
+use crate::crash::{self, Step};
 use crate::ledger::{Abort, ReleaseId};
 use crate::message::{
     MESSAGE_BYTES_MAX, Obstacle, OnlineReply, OnlineRequest, PairRequest, QueryReply, QueryRequest, Refusal,
@@ -187,6 +188,7 @@ impl Compute {
             Ok(serial) => serial,
             Err(refusal) => return Err((refusal, Some(question))),
         };
+        crash::at(Step::ReserveZero);
         let receipt = self.reserve(epoch, &question, serial).await.map_err(|refusal| (refusal, None))?;
         let provisions = match epoch.take(serial, self.limits.round_deadline).await {
             Ok(provisions) => provisions,
@@ -196,6 +198,7 @@ impl Compute {
             }
         };
         self.spare.notify_waiters();
+        crash::at(Step::ReserveAsk);
         let channel = match self.reserve_there(epoch, &question, serial).await {
             Ok(channel) => channel,
             Err((refusal, abort)) => {

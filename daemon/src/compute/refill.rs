@@ -1,23 +1,20 @@
-//! The background pool: bundles between a low and a high watermark, fetched ahead of demand.
+//! The background pool: bundles between a low and a high watermark, made ahead of demand.
+//!
+//! A batch is offered only when it is on the disk of both parties. Making gives way to queries, and a full disk
+//! or a source that does not answer stops it for a while; nothing that is there is lost.
 
+use super::background::in_background;
 use super::epoch::Epoch;
-use super::models::dealer_failed;
-use super::{Compute, peer_failed};
-use crate::bulk::receive_bulk;
-use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
-use crate::net::{Channel, Role};
-use crate::registry::MaskId;
-use consilium_protocol::algebra::Seed;
-use consilium_protocol::graph::Network;
-use consilium_protocol::party::Party;
-use consilium_protocol::stock::Tape;
+use super::source::Order;
+use super::{Compute, local_failed, peer_failed};
+use crate::crash::{self, Step};
+use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
+use crate::net::Channel;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
-/// Dependent words of one bundle, more than which nobody deals.
-const BUNDLE_WORDS_MAX: u64 = 1 << 27;
 
 impl Compute {
     /// Party Zero: keeps the pool of a task filled until the node stops. May be dropped.
@@ -27,7 +24,7 @@ impl Compute {
             let wake = self.spare.notified();
             match self.fill(&task).await {
                 Ok(()) => {
-                    self.note_refill(None);
+                    self.note_task(&task, None);
                     pause = RETRY_AFTER;
                     wake.await;
                 }
@@ -36,7 +33,7 @@ impl Compute {
                     if refusal.obstacle == Obstacle::Epoch {
                         self.end_epoch(&task);
                     }
-                    if self.note_refill(Some(refusal.explanation.clone())) {
+                    if self.note_task(&task, Some(refusal.explanation.clone())) {
                         tracing::warn!(task, obstacle = ?refusal.obstacle, "cannot refill the pool: {refusal}");
                     }
                     let woken = tokio::time::timeout(pause, wake).await.is_ok();
@@ -46,12 +43,15 @@ impl Compute {
         }
     }
 
-    /// Remembers the last fault; says whether it is a new one.
-    fn note_refill(&self, fault: Option<String>) -> bool {
-        let mut held = self.refill_fault.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = *held != fault;
-        *held = fault;
-        new
+    /// Remembers the last fault of a task, also as the seat's; says whether it is a new one.
+    fn note_task(&self, task: &str, fault: Option<String>) -> bool {
+        self.note_refill(fault.clone());
+        self.progress.get(task).is_some_and(|progress| progress.note(fault))
+    }
+
+    /// Remembers the last fault of the seat.
+    pub(super) fn note_refill(&self, fault: Option<String>) {
+        *self.refill_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// One pass: tops the pool up if it is at its low watermark.
@@ -69,103 +69,112 @@ impl Compute {
             }
             let count = missing.min(u64::from(self.limits.refill_batch_queries)) as u32;
             let first = epoch.next_serial();
-            let request = PairRequest::Refill { task: task.to_owned(), epoch: epoch.id(), first, count };
-            let (theirs, ours) = tokio::join!(
-                self.ask_other_within(&request, self.dealing_deadline() + self.limits.round_deadline),
-                self.deal(&epoch, first, count)
-            );
-            let PairReply::Filled { dealer_run } = theirs? else {
-                return Err(peer_failed("answered something else"));
-            };
-            let (run, tapes) = ours?;
-            if run != dealer_run {
-                return Err(Refusal::new(Obstacle::Epoch, "the dealer restarted between both batches"));
+            self.traffic.green().await;
+            if let Err(refusal) = self.make_on_both(&epoch, first, count).await {
+                // Either side may have its half. Neither half is used, and their serials are not made again.
+                epoch.pass(first.saturating_add(u64::from(count)));
+                self.give_batch_up(&epoch, first).await;
+                return Err(refusal);
             }
-            epoch.deposit(first, tapes, run)?;
+            crash::at(Step::RefillOffer);
+            epoch.offer(first, count)?;
             tracing::debug!(task, first, count, "the pool was refilled");
         }
     }
 
+    /// Party Zero: has both halves of a batch made and written.
+    async fn make_on_both(&self, epoch: &Arc<Epoch>, first: u64, count: u32) -> Result<(), Refusal> {
+        let task = epoch.terms().name().to_owned();
+        let mut channel = self.pair_channel().await?;
+        let request = PairRequest::Refill { task, epoch: epoch.id(), first, count };
+        channel.send_value(&request).await.map_err(peer_failed)?;
+        let ours = self.stockpile(epoch, first, count, &mut channel).await;
+        let within = self.making_deadline() + self.limits.round_deadline;
+        let reply = tokio::time::timeout(within, channel.receive_value(MESSAGE_BYTES_MAX)).await;
+        match reply.map_err(|_| peer_failed("no answer in time"))?.map_err(peer_failed)? {
+            PairReply::Filled { tag } if tag == ours? => Ok(()),
+            PairReply::Filled { .. } => {
+                Err(Refusal::new(Obstacle::Dealer, "the source restarted between both halves of a batch"))
+            }
+            PairReply::Refused(refusal) => Err(refusal),
+            _ => Err(peer_failed("answered something else")),
+        }
+    }
+
     /// A batch is many queries' worth.
-    fn dealing_deadline(&self) -> Duration {
+    pub(super) fn making_deadline(&self) -> Duration {
         self.limits.query_deadline * 4
     }
 
-    /// Most bundles that the memory limit leaves room for, at least one.
+    /// Most bundles that this task's part of the disk has room for, at least one.
     fn bundles_max(&self, epoch: &Epoch) -> u64 {
         let words = consilium_protocol::offline::dealer::dependent_words(epoch.lanes()) as u64;
-        (self.limits.pool_bytes_max / (words * 8 + 1)).max(1)
+        let bytes_max = self.limits.pool_bytes_max / (self.tasks.len() as u64).max(1);
+        (bytes_max / words.saturating_mul(8).saturating_add(1)).max(1)
     }
 
-    /// Party One: fetches a batch and keeps it.
+    /// Party One: makes its half of a batch and writes it.
     pub(super) async fn fetch(
         &self,
         epoch: &Arc<Epoch>,
-        first: u64,
-        count: u32,
+        (first, count): (u64, u32),
+        channel: &mut Channel,
     ) -> Result<[u8; 16], Refusal> {
         if u64::from(count) > self.bundles_max(epoch) {
             let text = "the batch is larger than this party's pool; raise pool.bytes_max here";
             return Err(Refusal::new(Obstacle::Request, text));
         }
-        let (run, tapes) = self.deal(epoch, first, count).await?;
-        epoch.deposit(first, tapes, run)?;
-        Ok(run)
+        let tag = self.stockpile(epoch, first, count, channel).await?;
+        epoch.offer(first, count)?;
+        crash::at(Step::RefillConfirm);
+        Ok(tag)
     }
 
-    async fn deal(
+    /// Makes this party's half of a batch and writes it. Returns the name of the making.
+    async fn stockpile(
         &self,
         epoch: &Arc<Epoch>,
         first: u64,
         count: u32,
-    ) -> Result<([u8; 16], Vec<Tape>), Refusal> {
-        let models: Vec<(Network, MaskId)> = epoch
-            .models()
-            .0
-            .iter()
-            .map(|model| (model.record.announced.network.clone(), model.record.announced.mask))
-            .collect();
-        let request = DealRequest {
-            task: epoch.terms().name().to_owned(),
-            epoch: epoch.id(),
-            models,
-            plan: epoch.plan().digest(),
-            first,
-            count,
+        channel: &mut Channel,
+    ) -> Result<[u8; 16], Refusal> {
+        let unknown = || local_failed("a task without a pool");
+        let progress = self.progress.get(epoch.terms().name()).ok_or_else(unknown)?;
+        let started = Instant::now();
+        progress.begin(count);
+        let order = Order { epoch, first, count, progress };
+        let making = async {
+            let made = self.source.make(self, &order, channel).await?;
+            let (pools, pool, tag) = (epoch.pools().clone(), epoch.id(), made.tag);
+            let written = in_background(move || pools.write(pool, first, tag, &made.bundles)).await?;
+            written.map_err(local_failed)
         };
-        let mut channel = self.dealer_channel(Role::Deal).await?;
-        let dealing = receive_bundles(&mut channel, self.seat, &request);
-        let late = |_| dealer_failed("no bundles in time");
-        tokio::time::timeout(self.dealing_deadline(), dealing).await.map_err(late)?
+        let made = making.await;
+        progress.end(made.is_ok().then(|| started.elapsed()));
+        Ok(made?.tag)
     }
-}
 
-async fn receive_bundles(
-    channel: &mut Channel,
-    seat: Party,
-    request: &DealRequest,
-) -> Result<([u8; 16], Vec<Tape>), Refusal> {
-    channel.send_value(request).await.map_err(dealer_failed)?;
-    let (run, words) = match channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(dealer_failed)? {
-        DealReply::Dealing { run, words } => (run, words),
-        DealReply::Refused(refusal) => return Err(refusal),
-    };
-    if words > BUNDLE_WORDS_MAX {
-        return Err(dealer_failed(format!("bundles of {words} words; the limit is {BUNDLE_WORDS_MAX}")));
+    /// Gives a batch up on both sides. If the other party does not hear of it, the next agreement tells it.
+    pub(super) async fn give_batch_up(&self, epoch: &Arc<Epoch>, first: u64) {
+        let (task, pool) = (epoch.terms().name(), epoch.id());
+        self.drop_batch(task, pool, first).await;
+        let request = PairRequest::Discard { task: task.to_owned(), pool, first };
+        let told = tokio::time::timeout(self.limits.round_deadline, self.ask_other(&request)).await;
+        if !matches!(told, Ok(Ok(_))) {
+            tracing::debug!(task, first, "the other party was not told of a batch that was given up");
+        }
+        self.spare.notify_waiters();
     }
-    let expected = 16 + words as usize * 8;
-    let mut tapes = Vec::with_capacity(request.count as usize);
-    for _ in 0..request.count {
-        let frame = receive_bulk(channel, expected).await.map_err(dealer_failed)?;
-        let seed = frame.first_chunk::<16>().filter(|_| frame.len() == expected);
-        let seed = Seed::from_bytes(*seed.ok_or_else(|| dealer_failed("a bundle of the wrong length"))?);
-        tapes.push(match seat {
-            Party::Zero => Tape::seeded(&seed),
-            Party::One => {
-                let words = frame[16..].as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-                Tape::stored(&seed, words.collect())
-            }
-        });
+
+    /// Gives a batch up here.
+    pub(super) async fn drop_batch(&self, task: &str, pool: [u8; 16], first: u64) {
+        if let Some(epoch) = self.epoch(task).filter(|epoch| epoch.id() == pool) {
+            epoch.drop_batch(first);
+        }
+        let pools = self.pools.clone();
+        let discarded = tokio::task::spawn_blocking(move || pools.discard(pool, first)).await;
+        if let Ok(Err(error)) = discarded {
+            tracing::warn!(task, first, "a batch that was given up stays on the disk: {error}");
+        }
     }
-    Ok((run, tapes))
 }

@@ -1,6 +1,6 @@
-//! Agreement of both parties: rosters, ledgers, openings, epochs.
+//! Agreement of both parties: rosters, ledgers, withdrawals, openings, epochs.
 
-use super::epoch::{Epoch, EpochId, HeldModels};
+use super::epoch::{Epoch, Subject};
 use super::models::{model_failed, ready};
 use super::{Compute, local_failed, peer_failed};
 use crate::bulk::{receive_bulk, send_bulk};
@@ -9,15 +9,13 @@ use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusa
 use crate::net::{Channel, ChannelError, Role};
 use crate::registry::ModelId;
 use crate::task::TaskTerms;
-use consilium_protocol::algebra::Seed;
-use consilium_protocol::graph::{Network, Plan};
+use consilium_protocol::graph::Network;
 use consilium_protocol::party::Party;
-use ring::digest::{SHA256, digest};
 use std::sync::Arc;
 use std::time::Duration;
 
 impl Compute {
-    /// Party One: serves one request of party Zero.
+    /// Serves one request of the other party, as a rule One those of Zero.
     ///
     /// # Errors
     /// The channel failed.
@@ -26,7 +24,7 @@ impl Compute {
         let reply = match self.agree(&mut channel, request).await {
             Ok(reply) => reply,
             Err(refusal) => {
-                tracing::warn!(obstacle = ?refusal.obstacle, "refused party Zero: {refusal}");
+                tracing::warn!(obstacle = ?refusal.obstacle, "refused the other party: {refusal}");
                 PairReply::Refused(refusal)
             }
         };
@@ -39,15 +37,39 @@ impl Compute {
         channel: &mut Channel,
         request: PairRequest,
     ) -> Result<PairReply, Refusal> {
-        if self.seat != Party::One {
-            return Err(Refusal::new(Obstacle::NotAllowed, "this is a request for party One"));
+        match (self.seat, request) {
+            // What either party may have to tell.
+            (_, PairRequest::Discard { task, pool, first }) => {
+                self.drop_batch(&task, pool, first).await;
+                Ok(PairReply::Done)
+            }
+            (_, PairRequest::Withdraw { model }) => {
+                let _changing = self.changing.lock().await;
+                self.hear_withdrawn(model).await?;
+                Ok(PairReply::Done)
+            }
+            (Party::One, request) => self.follow_zero(channel, request).await,
+            _ => Err(Refusal::new(Obstacle::NotAllowed, "this is a request for party One")),
         }
+    }
+
+    /// Party One: what only party Zero may ask for.
+    async fn follow_zero(
+        self: &Arc<Self>,
+        channel: &mut Channel,
+        request: PairRequest,
+    ) -> Result<PairReply, Refusal> {
         match request {
-            PairRequest::Hello { roster, head, seen } => {
+            PairRequest::Hello { roster, head, seen, withdrawn } => {
                 self.check_roster(roster)?;
                 self.check_heads(head, seen).await?;
+                let _changing = self.changing.lock().await;
+                for model in withdrawn {
+                    self.hear_withdrawn(model).await?;
+                }
                 let (head, seen) = self.heads().await?;
-                Ok(PairReply::Hello { head, seen })
+                let withdrawn = self.registry.untold().map_err(model_failed)?;
+                Ok(PairReply::Hello { head, seen, withdrawn })
             }
             PairRequest::Open { model } => {
                 let own = self.own_opening(model).await?;
@@ -58,37 +80,29 @@ impl Compute {
                 send_bulk(channel, &frame).await.map_err(peer_failed)?;
                 Ok(PairReply::Done)
             }
-            PairRequest::Activate { task, nonce, models, plan } => {
+            PairRequest::Activate { task, nonce, models, plan, held } => {
+                let _changing = self.changing.lock().await;
                 let terms = self.task(&task)?;
-                let (held, own_plan) = self.compile(&terms, &models)?;
-                if own_plan.digest() != plan {
+                let subject = self.compile(&terms, &models)?;
+                if subject.plan.digest() != plan {
                     let text =
                         "the two compute parties compile different plans; compare rosters and versions";
                     return Err(Refusal::new(Obstacle::Task, text));
                 }
-                let own_nonce = fresh_nonce()?;
-                let id = epoch_id(nonce, own_nonce, plan);
-                self.put_epoch(Epoch::new(id, terms, own_plan, held, self.limits.prepared_max));
-                Ok(PairReply::Active { nonce: own_nonce })
+                self.follow_pool(subject, nonce, held).await
             }
             PairRequest::Refill { task, epoch, first, count } => {
                 let current = self.epoch(&task).filter(|current| current.id() == epoch && !current.is_over());
                 let gone = || Refusal::new(Obstacle::Epoch, "this epoch is over here");
                 let current = current.ok_or_else(gone)?;
-                let dealer_run = self.fetch(&current, first, count).await?;
-                Ok(PairReply::Filled { dealer_run })
+                let tag = self.fetch(&current, (first, count), channel).await?;
+                Ok(PairReply::Filled { tag })
             }
             PairRequest::Forget { release, refusal } => {
                 self.waiting.forget(release, refusal);
                 Ok(PairReply::Done)
             }
-            PairRequest::Withdraw { model } => {
-                if let Ok(record) = self.registry.model(model) {
-                    self.end_epoch(&record.announced.task);
-                    self.registry.withdraw(model).map_err(model_failed)?;
-                }
-                Ok(PairReply::Done)
-            }
+            PairRequest::Discard { .. } | PairRequest::Withdraw { .. } => Ok(PairReply::Done),
         }
     }
 
@@ -134,22 +148,28 @@ impl Compute {
     }
 
     /// Refuses a partner whose ledger is older than what this side saw of it, and service with an own
-    /// ledger that is older than what the partner saw.
+    /// ledger that is older than what the partner saw. Either way the pools are given up.
     async fn check_heads(&self, theirs: Head, seen: Option<Head>) -> Result<(), Refusal> {
         let refused = |error| Refusal::new(Obstacle::Ledger, error);
-        self.ledger.check_peer_head(self.other_name.clone(), theirs).await.map_err(refused)?;
-        if let Some(seen) = seen {
-            self.ledger.check_own_head(seen).await.map_err(refused)?;
+        if let Some(seen) = seen
+            && let Err(error) = self.ledger.check_own_head(seen).await
+        {
+            self.surrender_pools(false).await;
+            return Err(refused(error));
         }
-        self.ledger.set_peer_head(self.other_name.clone(), theirs).await.map_err(refused)
+        if let Err(error) = self.ledger.set_peer_head(self.other_name.clone(), theirs).await {
+            self.surrender_pools(true).await;
+            return Err(refused(error));
+        }
+        Ok(())
     }
 
-    fn compile(&self, terms: &Arc<TaskTerms>, models: &[ModelId]) -> Result<(HeldModels, Plan), Refusal> {
-        let held = self.load_models(models)?;
+    fn compile(&self, terms: &Arc<TaskTerms>, models: &[ModelId]) -> Result<Subject, Refusal> {
+        let models = self.load_models(models)?;
         let networks: Vec<Network> =
-            held.0.iter().map(|model| model.record.announced.network.clone()).collect();
+            models.0.iter().map(|model| model.record.announced.network.clone()).collect();
         let plan = terms.plan(&networks).map_err(|error| Refusal::new(Obstacle::Model, error))?;
-        Ok((held, plan))
+        Ok(Subject { terms: terms.clone(), plan, models, source: self.source.provenance().to_owned() })
     }
 
     /// Party Zero: ends the epoch of a task; its keeper begins another with the models that are ready.
@@ -169,6 +189,8 @@ impl Compute {
             return Ok(epoch);
         }
         let terms = self.task(task)?;
+        // First, since the other party may know of a withdrawal.
+        self.greet().await?;
         let models = ready(&self.registry, task).map_err(model_failed)?;
         if models.len() < terms.roster.owners_min as usize {
             let text = format!(
@@ -178,52 +200,42 @@ impl Compute {
             );
             return Err(Refusal::new(Obstacle::Models, text));
         }
-        self.greet().await?;
         let ids: Vec<ModelId> = models.iter().map(|record| record.announced.model).collect();
         let compute = self.clone();
-        let task_terms = terms.clone();
-        let (loading, order) = (ids.clone(), ids);
-        let compiled = tokio::task::spawn_blocking(move || compute.compile(&task_terms, &loading)).await;
-        let (held, plan) = compiled.map_err(local_failed)??;
-        let nonce = fresh_nonce()?;
-        let request =
-            PairRequest::Activate { task: task.to_owned(), nonce, models: order, plan: plan.digest() };
-        let PairReply::Active { nonce: theirs } = self.ask_other(&request).await? else {
-            return Err(peer_failed("answered something else"));
-        };
-        let id = epoch_id(nonce, theirs, plan.digest());
-        let cost = plan.cost();
-        tracing::info!(
-            task,
-            models = held.0.len(),
-            rounds = cost.rounds,
-            bytes = cost.bytes,
-            "a new epoch of the task has begun"
-        );
-        let epoch = Epoch::new(id, terms, plan, held, self.limits.prepared_max);
-        self.put_epoch(epoch.clone());
+        let compiled = tokio::task::spawn_blocking(move || compute.compile(&terms, &ids)).await;
+        let epoch = self.lead_pool(compiled.map_err(local_failed)??).await?;
         self.spare.notify_waiters();
         Ok(epoch)
     }
 
+    /// Party Zero: compares rosters and ledgers, and has both sides withdraw what either withdrew alone.
     async fn greet(&self) -> Result<(), Refusal> {
-        let _order = self.showing_heads.lock().await;
-        let (head, seen) = self.heads().await?;
-        let request = PairRequest::Hello { roster: self.roster_digest, head, seen };
-        let PairReply::Hello { head, seen } = self.ask_other(&request).await? else {
-            return Err(peer_failed("answered something else"));
+        let withdrawn = self.registry.untold().map_err(model_failed)?;
+        let theirs = {
+            let _order = self.showing_heads.lock().await;
+            let (head, seen) = self.heads().await?;
+            let told = withdrawn.clone();
+            let request = PairRequest::Hello { roster: self.roster_digest, head, seen, withdrawn: told };
+            let (head, seen, theirs) = match self.ask_other(&request).await {
+                Ok(PairReply::Hello { head, seen, withdrawn }) => (head, seen, withdrawn),
+                Ok(_) => return Err(peer_failed("answered something else")),
+                Err(refusal) => {
+                    if refusal.obstacle == Obstacle::Ledger {
+                        self.surrender_pools(false).await;
+                    }
+                    return Err(refusal);
+                }
+            };
+            self.check_heads(head, seen).await?;
+            theirs
         };
-        self.check_heads(head, seen).await
+        for model in withdrawn {
+            self.registry.told(model).map_err(model_failed)?;
+        }
+        for model in theirs {
+            self.hear_withdrawn(model).await?;
+            self.ask_other(&PairRequest::Withdraw { model }).await?;
+        }
+        Ok(())
     }
-}
-
-fn fresh_nonce() -> Result<[u8; 16], Refusal> {
-    Seed::random().map(|seed| *seed.as_bytes()).map_err(local_failed)
-}
-
-fn epoch_id(zero: [u8; 16], one: [u8; 16], plan: [u8; 32]) -> EpochId {
-    let hash = digest(&SHA256, &[b"consilium epoch 1".as_slice(), &zero, &one, &plan].concat());
-    let mut id = [0; 16];
-    id.copy_from_slice(&hash.as_ref()[..16]);
-    id
 }

@@ -1,12 +1,11 @@
 //! What a seat does when a process that it depends on dies or comes back.
 //!
-//! Bundles live in memory, so those of an epoch are worth nothing once either party restarted. Both
-//! sides see the connection go, end what they hold, and party Zero begins anew when it is back; no
-//! question has to run into the stale epoch first.
+//! What either reserved last may be unknown to the other, so both end their epochs when the connection goes and
+//! agree on the marks of their pools when it is back; no question has to run into the stale epoch first.
 
 use super::epoch::Epoch;
 use super::{Compute, peer_failed};
-use crate::net::{NetError, PeerId};
+use crate::net::NetError;
 use consilium_protocol::party::Party;
 use std::sync::{Arc, PoisonError};
 
@@ -35,7 +34,7 @@ impl Compute {
         if self.seat != Party::Zero {
             return Ok(());
         }
-        let dealer: PeerId = self.dealer;
+        let Some(dealer) = self.dealer else { return Ok(()) };
         let mut presence = self.network.connected(dealer)?;
         loop {
             presence.wait_connected().await?;
@@ -44,7 +43,7 @@ impl Compute {
         }
     }
 
-    fn end_all_epochs(&self) {
+    pub(super) fn end_all_epochs(&self) {
         let epochs = std::mem::take(&mut *self.epochs.lock().unwrap_or_else(PoisonError::into_inner));
         for epoch in epochs.into_values() {
             epoch.end();
@@ -55,7 +54,7 @@ impl Compute {
     pub(super) fn abandon(&self, epoch: &Arc<Epoch>) {
         let task = epoch.terms().name();
         let mut epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        if epochs.get(task).is_some_and(|current| current.id() == epoch.id()) {
+        if epochs.get(task).is_some_and(|current| Arc::ptr_eq(current, epoch)) {
             epochs.remove(task);
         }
         drop(epochs);

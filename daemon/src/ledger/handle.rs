@@ -100,6 +100,22 @@ impl LedgerHandle {
         self.ask(|_, books| books.head()).await
     }
 
+    /// See [`Ledger::mark`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn mark(&self, pool: [u8; 16]) -> Result<u64, LedgerError> {
+        self.ask(move |_, books| books.mark(&pool)).await
+    }
+
+    /// See [`Ledger::burn`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn burn(&self, pool: [u8; 16], below: u64) -> Result<u64, LedgerError> {
+        self.ask(move |_, books| books.burn(pool, below)).await
+    }
+
     /// See [`Ledger::peer_head`].
     ///
     /// # Errors

@@ -73,7 +73,19 @@ pub enum Entry {
         /// The release.
         release: ReleaseId,
     },
+    /// Serials were given up without a release: both parties agreed on a higher mark, or the pool is
+    /// retired.
+    Burn {
+        /// The pool.
+        #[serde(with = "hex")]
+        epoch: [u8; 16],
+        /// First serial that may still be used; [`BURNT`] for none, ever.
+        below: u64,
+    },
 }
+
+/// The mark of a pool of which no serial may be used any more.
+pub const BURNT: u64 = u64::MAX;
 
 /// Why bytes are not a record.
 #[derive(Debug, PartialEq, Eq)]

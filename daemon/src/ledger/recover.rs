@@ -63,6 +63,13 @@ impl Replay {
                 self.refund(release)?;
             }
             Entry::Dead { release } => self.leave(release, Phase::Dead)?,
+            Entry::Burn { epoch, below } => {
+                let mark = self.marks.entry(epoch).or_default();
+                if below <= *mark {
+                    return Err("it burns serials that were burnt before".to_owned());
+                }
+                *mark = below;
+            }
         }
         self.head = Some(Head { sequence: record.sequence, hash });
         Ok(())

@@ -176,6 +176,22 @@ impl Books<'_> {
         Ok(outcome)
     }
 
+    /// First serial of a pool that may still be used.
+    pub(super) fn mark(&self, epoch: &[u8; 16]) -> Result<u64, Trouble> {
+        Ok(self.marks.get(epoch)?.map_or(0, |row| row.value()))
+    }
+
+    /// Raises the mark of a pool to `below`, unless it is there already. It never falls.
+    pub(super) fn burn(&mut self, epoch: [u8; 16], below: u64) -> Result<u64, Trouble> {
+        let mark = self.mark(&epoch)?;
+        if below <= mark {
+            return Ok(mark);
+        }
+        self.marks.insert(&epoch, below)?;
+        self.append(Entry::Burn { epoch, below })?;
+        Ok(below)
+    }
+
     /// Marks everything that the last run left unfinished.
     pub(super) fn bury_unfinished(&mut self) -> Result<(), Trouble> {
         let mut unfinished = Vec::new();
@@ -241,7 +257,7 @@ impl Books<'_> {
     /// The mark after this release, if none of its serials may have been used.
     fn unused_serials(&self, request: &Reserve) -> Result<u64, Trouble> {
         let Correlations { epoch, first, .. } = request.correlations;
-        let mark = self.marks.get(&epoch)?.map_or(0, |row| row.value());
+        let mark = self.mark(&epoch)?;
         if first < mark {
             return Err(LedgerError::SerialReused { epoch, first, mark }.into());
         }

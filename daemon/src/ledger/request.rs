@@ -30,10 +30,10 @@ impl fmt::Display for ReleaseId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Correlations {
-    /// The boot epoch that both parties confirmed; serials of different epochs are unrelated.
+    /// The pool that both parties confirmed; serials of different pools are unrelated.
     #[serde(with = "hex")]
     pub epoch: [u8; 16],
-    /// First serial. It must not be below any serial that this epoch used before.
+    /// First serial. It must not be below any serial that this pool used before.
     pub first: u64,
     /// Number of serials.
     pub count: u32,

@@ -13,6 +13,8 @@ const MODELS: TableDefinition<'static, Id, &'static [u8]> = TableDefinition::new
 const MASKS: TableDefinition<'static, Id, Binding> = TableDefinition::new("masks");
 /// Models whose files are being deleted.
 const LEAVING: TableDefinition<'static, Id, ()> = TableDefinition::new("leaving");
+/// Models that were withdrawn here and that the other party may still hold.
+const UNTOLD: TableDefinition<'static, Id, ()> = TableDefinition::new("untold");
 
 /// Why work in a transaction stopped; nothing of it is kept.
 pub(super) enum Trouble {
@@ -42,6 +44,7 @@ pub(super) struct Tables<'t> {
     models: Table<'t, Id, &'static [u8]>,
     masks: Table<'t, Id, Binding>,
     leaving: Table<'t, Id, ()>,
+    untold: Table<'t, Id, ()>,
     written: bool,
 }
 
@@ -51,6 +54,7 @@ impl<'t> Tables<'t> {
             models: transaction.open_table(MODELS)?,
             masks: transaction.open_table(MASKS)?,
             leaving: transaction.open_table(LEAVING)?,
+            untold: transaction.open_table(UNTOLD)?,
             written: false,
         })
     }
@@ -128,7 +132,23 @@ impl<'t> Tables<'t> {
     pub(super) fn leave(&mut self, model: ModelId) -> Result<(), Trouble> {
         self.models.remove(&model.0)?;
         self.leaving.insert(&model.0, ())?;
+        self.untold.insert(&model.0, ())?;
         self.written = true;
+        Ok(())
+    }
+
+    pub(super) fn untold(&self) -> Result<Vec<ModelId>, Trouble> {
+        let mut models = Vec::new();
+        for row in self.untold.iter()? {
+            models.push(ModelId(*row?.0.value()));
+        }
+        Ok(models)
+    }
+
+    pub(super) fn told(&mut self, model: ModelId) -> Result<(), Trouble> {
+        if self.untold.remove(&model.0)?.is_some() {
+            self.written = true;
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use super::{StorageKey, VaultError};
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
 use std::path::Path;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
@@ -21,6 +21,46 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), VaultError> {
     let staged = stage(path, bytes)?;
     staged.persist(path).map_err(|error| VaultError::io(path, "replace", error.error))?;
     sync_directory(parent(path))
+}
+
+/// As [`write_atomic`], for bytes that are made piece by piece. An existing file is replaced.
+///
+/// # Errors
+/// [`VaultError::Full`], [`VaultError::Io`], and whatever a piece says.
+pub(crate) fn write_pieces(
+    path: &Path,
+    pieces: impl Iterator<Item = Result<Vec<u8>, VaultError>>,
+) -> Result<(), VaultError> {
+    let mut staged = beside(path)?;
+    for piece in pieces {
+        staged.write_all(&piece?).map_err(|source| VaultError::io(path, "write", source))?;
+    }
+    staged.as_file().sync_all().map_err(|source| VaultError::io(path, "write", source))?;
+    staged.persist(path).map_err(|error| VaultError::io(path, "replace", error.error))?;
+    sync_directory(parent(path))
+}
+
+/// Reads exactly `length` bytes at `offset`. The caller bounds `length`.
+///
+/// # Errors
+/// [`VaultError::Io`]; a file that ends before is one.
+pub(crate) fn read_at(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>, VaultError> {
+    let file = File::open(path).map_err(|source| VaultError::io(path, "open", source))?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset).map_err(|source| VaultError::io(path, "read", source))?;
+    Ok(bytes)
+}
+
+/// Removes a directory with everything in it, which may be absent already, so that it stays removed.
+///
+/// # Errors
+/// [`VaultError::Io`].
+pub(crate) fn remove_tree(path: &Path) -> Result<(), VaultError> {
+    match fs::remove_dir_all(path) {
+        Ok(()) => sync_directory(parent(path)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(VaultError::io(path, "remove", source)),
+    }
 }
 
 /// As [`write_atomic`], but leaves an existing file alone and says `false`.

@@ -113,6 +113,25 @@ impl StorageKey {
         Ok(plain)
     }
 
+    /// Seals another key under this one, for `context`.
+    ///
+    /// # Errors
+    /// [`VaultError::Random`].
+    pub(crate) fn seal_key(&self, context: &str, inner: &Self) -> Result<Vec<u8>, VaultError> {
+        self.seal(context, inner.0.as_slice())
+    }
+
+    /// Opens what [`StorageKey::seal_key`] made for the same `context`.
+    ///
+    /// # Errors
+    /// [`VaultError::Sealed`] for anything else.
+    pub(crate) fn open_key(&self, context: &str, sealed: &[u8]) -> Result<Self, VaultError> {
+        let plain = self.open(context, sealed)?;
+        let refused = || VaultError::Sealed { context: context.to_owned() };
+        let bytes = <&[u8; KEY_BYTES]>::try_from(plain.as_slice()).map_err(|_| refused())?;
+        Ok(Self(Zeroizing::new(*bytes)))
+    }
+
     fn cipher(&self) -> LessSafeKey {
         let key = UnboundKey::new(&AES_256_GCM, self.0.as_slice()).expect("AES-256 keys have 32 bytes");
         LessSafeKey::new(key)
