@@ -16,6 +16,7 @@ mod epoch;
 mod link;
 mod models;
 mod online;
+mod pairwise;
 mod progress;
 mod query;
 mod refill;
@@ -27,6 +28,7 @@ mod watch;
 
 pub use epoch::{Epoch, EpochId};
 pub(crate) use progress::{Progress, Seen};
+pub(crate) use pairwise::Workshop;
 pub(crate) use source::Source;
 pub(crate) use traffic::Traffic;
 
@@ -34,8 +36,9 @@ use crate::ledger::LedgerHandle;
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, Network, PeerId};
 use crate::pool::Pools;
-use crate::registry::Registry;
+use crate::registry::{MaskStore, Registry};
 use crate::task::TaskTerms;
+use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,6 +57,8 @@ pub struct ComputeLimits {
     pub prepared_max: usize,
     /// Bytes on the disk of all bundles of all tasks.
     pub pool_bytes_max: u64,
+    /// How transfers between the two parties are made.
+    pub extension: Extension,
     /// Questions that may wait for the other party at the same time.
     pub waiting_max: usize,
 }
@@ -68,6 +73,10 @@ pub struct Compute {
     pub(crate) registry: Registry,
     pub(crate) pools: Arc<Pools>,
     pub(crate) source: Source,
+    /// Own seeds of weight masks, where no dealer draws them.
+    pub(crate) own_masks: Option<MaskStore>,
+    /// Held while a batch is made together.
+    pub(crate) workshop: tokio::sync::Mutex<Workshop>,
     pub(crate) traffic: Traffic,
     pub(crate) progress: HashMap<String, Progress>,
     pub(crate) ledger: LedgerHandle,

@@ -183,6 +183,30 @@ pub enum PairRequest {
     },
 }
 
+/// From party Zero to party One on the channel of a refill that the two make themselves.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeRequest {
+    /// Fresh name of this making.
+    pub tag: [u8; 16],
+    /// Name of the making whose keys Zero still holds.
+    pub keys: Option<[u8; 16]>,
+    /// Whether new keys are for silent transfers.
+    pub silent: bool,
+    /// First serial.
+    pub first: u64,
+    /// Number of serials.
+    pub count: u32,
+}
+
+/// From party One to party Zero.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeReply {
+    /// Whether One holds the same keys; else both set up new ones.
+    pub keep: bool,
+}
+
 /// From party One to party Zero.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -13,6 +13,7 @@ use crate::task::{TaskError, TaskTerms};
 use crate::vault::{StorageKey, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
 use consilium_config::{Member, Pair, Roster};
+use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,9 +59,9 @@ pub enum NodeError {
         "this node sits in pairs {0} and {1}; run one node for each seat, with its own key and state folder"
     )]
     Seats(String, String),
-    /// A pair that this node belongs to has no dealer.
-    #[error("pair {0} names no dealer; this version needs one")]
-    NoDealer(String),
+    /// A pair names somebody who is no member.
+    #[error("pair {0} names somebody who is no member of the roster")]
+    Pair(String),
     /// A configuration file.
     #[error(transparent)]
     Config(#[from] consilium_config::ConfigError),
@@ -142,10 +143,7 @@ impl Node {
         }
         let deals = roster.pairs().iter().any(|pair| pair.dealer.as_ref() == Some(&me.name));
         let dealer = if deals {
-            let path = state.join("masks.redb");
-            let masks =
-                if path.exists() { MaskStore::open(&path, key)? } else { MaskStore::create(&path, key)? };
-            Some(Arc::new(Dealer::new(masks)?))
+            Some(Arc::new(Dealer::new(open_masks(&state.join("masks.redb"), key)?)?))
         } else {
             None
         };
@@ -306,8 +304,7 @@ fn seat_of(
     key: &Arc<StorageKey>,
     tasks: &HashMap<String, Arc<TaskTerms>>,
 ) -> Result<(Compute, LedgerThread), NodeError> {
-    let seats = roster.seats(pair).ok_or_else(|| NodeError::NoDealer(pair.name.to_string()))?;
-    let dealer = seats.dealer.ok_or_else(|| NodeError::NoDealer(pair.name.to_string()))?;
+    let seats = roster.seats(pair).ok_or_else(|| NodeError::Pair(pair.name.to_string()))?;
     let other = if seat == Party::Zero { seats.one } else { seats.zero };
     let folder = config.place().state.join("pairs").join(pair.name.as_str());
     private_directory(&config.place().state.join("pairs"))?;
@@ -334,11 +331,16 @@ fn seat_of(
         seat,
         other: peer_of(other)?,
         other_name: other.name.to_string(),
-        dealer: Some(peer_of(dealer)?),
+        dealer: seats.dealer.map(peer_of).transpose()?,
         network: network.clone(),
         registry,
         pools: Arc::new(pools),
-        source: Source::Dealer,
+        source: if seats.dealer.is_some() { Source::Dealer } else { Source::Pairwise },
+        own_masks: match seats.dealer {
+            Some(_) => None,
+            None => Some(open_masks(&folder.join("masks.redb"), key.clone())?),
+        },
+        workshop: tokio::sync::Mutex::default(),
         traffic: Traffic::default(),
         progress: served.clone().map(|(name, _)| (name.clone(), Progress::default())).collect(),
         ledger,
@@ -350,6 +352,7 @@ fn seat_of(
             refill_batch_queries: limits.refill_batch_queries,
             prepared_max: limits.prepared_max as usize,
             pool_bytes_max: limits.bytes_max,
+            extension: Extension::Iknp,
             waiting_max: WAITING_MAX,
         },
         epochs: Mutex::default(),
@@ -361,6 +364,10 @@ fn seat_of(
         refill_fault: Mutex::default(),
     };
     Ok((compute, thread))
+}
+
+fn open_masks(path: &std::path::Path, key: Arc<StorageKey>) -> Result<MaskStore, NodeError> {
+    Ok(if path.exists() { MaskStore::open(path, key)? } else { MaskStore::create(path, key)? })
 }
 
 /// Whether nothing is left in a folder when unfinished files are gone.

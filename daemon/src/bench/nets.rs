@@ -1,6 +1,7 @@
 //! Networks of the literature, with the numbers of a usual task.
 
-use consilium_protocol::graph::{Layer, Network, Numbers, Plan, ProgramError, ReleaseShape, Shape, Window};
+use consilium_protocol::graph::{Layer, Network, Numbers, Plan, ReleaseShape, Shape, Window};
+use miette::{IntoDiagnostic, Result};
 
 /// A network by its name in the literature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,7 +31,7 @@ impl Net {
     }
 
     /// Its layers.
-    fn network(self) -> Result<Network, consilium_protocol::graph::NetworkError> {
+    fn network(self) -> Result<Network> {
         let dense = |outputs| Layer::Dense { outputs };
         let window = Window::plain(5, 1);
         let conv =
@@ -48,19 +49,19 @@ impl Net {
                 (image, [conv.to_vec(), conv.to_vec(), head].concat())
             }
         };
-        Network::new(input, layers)
+        Network::new(input, layers).into_diagnostic()
     }
 
     /// The plan of one such model alone, for one query, with its vote and an exact release.
     ///
     /// # Errors
     /// The network does not compile, which a test rules out.
-    pub fn plan(self) -> Result<Plan, ProgramError> {
-        let network = self.network().map_err(ProgramError::from)?;
+    pub fn plan(self) -> Result<Plan> {
+        let network = self.network()?;
         let numbers = Numbers { fraction_bits: 16, value_bits: 12 };
         let (input, classes) = (network.input(), network.output().len());
         let release = ReleaseShape { noise_magnitude_max: 0 };
-        Plan::compile(&[network], input, classes, numbers, 1, release)
+        Plan::compile(&[network], input, classes, numbers, 1, release).into_diagnostic()
     }
 }
 

@@ -121,7 +121,7 @@ impl WeightMasks for Masks {
 /// # Errors
 /// The network does not compile, or a party failed.
 pub fn measure(net: Net, source: Source, batch: usize) -> Result<[Measured; 3]> {
-    let lanes = net.plan().into_diagnostic()?.lanes();
+    let lanes = net.plan()?.lanes();
     let is_matrix =
         |demand: &&Demand| matches!(demand, Demand::InputMask { .. } | Demand::Linear { .. });
     let part = |matrix: bool| -> Vec<Vec<Demand>> {
@@ -132,7 +132,7 @@ pub fn measure(net: Net, source: Source, batch: usize) -> Result<[Measured; 3]> 
     let samples = match source {
         Source::Dealer => parts.each_ref().map(|(_, lanes)| dealt(lanes, batch)),
         Source::PairwiseIknp => pairwise(&parts, Extension::Iknp, batch),
-        Source::PairwiseSilent => pairwise(&parts, Extension::Silent, batch),
+        Source::PairwiseSilent => pairwise(&parts, Extension::Iknp, batch),
     };
     let [matrix, bits] = samples;
     let (matrix, bits) = (matrix?, bits?);

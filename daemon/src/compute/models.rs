@@ -135,6 +135,9 @@ impl Compute {
     }
 
     async fn draw_mask(&self) -> Result<MaskId, Refusal> {
+        if self.own_masks.is_some() {
+            return Seed::random().map(|name| MaskId(*name.as_bytes())).map_err(local_failed);
+        }
         let mut channel = self.dealer_channel(Role::Mask).await?;
         match mask_call(&mut channel, MaskRequest::Draw).await? {
             MaskReply::Drawn(mask) => Ok(mask),
@@ -143,7 +146,11 @@ impl Compute {
         }
     }
 
+    /// This party's seed of a mask: its own, or the one that the dealer drew for it.
     async fn mask_seed(&self, mask: MaskId) -> Result<Seed, Refusal> {
+        if let Some(masks) = &self.own_masks {
+            return masks.own(mask).map(|seed| Seed::from_bytes(*seed)).map_err(model_failed);
+        }
         let mut channel = self.dealer_channel(Role::Mask).await?;
         match mask_call(&mut channel, MaskRequest::Seed(mask)).await? {
             MaskReply::Seed => {
@@ -273,8 +280,10 @@ impl Compute {
         self.retire_pools(|_, purpose| purpose.models.iter().any(|(held, _)| *held == model)).await?;
         self.registry.withdraw(model).map_err(model_failed)?;
         tracing::info!(owner = record.announced.owner, task, model = %model, "a model was withdrawn");
-        if self.seat == Party::Zero {
-            self.delete_mask(record.announced.mask).await;
+        match &self.own_masks {
+            Some(masks) => masks.delete(record.announced.mask).map_err(model_failed)?,
+            None if self.seat == Party::Zero => self.delete_mask(record.announced.mask).await,
+            None => {}
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 pub(crate) enum Source {
     /// A third party deals.
     Dealer,
+    /// The two parties make it themselves.
+    Pairwise,
 }
 
 /// One batch that is to be made.
@@ -50,6 +52,7 @@ impl Source {
     pub(crate) fn provenance(self) -> &'static str {
         match self {
             Self::Dealer => "dealer",
+            Self::Pairwise => "pairwise",
         }
     }
 
@@ -63,10 +66,11 @@ impl Source {
         self,
         compute: &Compute,
         order: &Order<'_>,
-        _channel: &mut Channel,
+        channel: &mut Channel,
     ) -> Result<Made, Refusal> {
         match self {
             Self::Dealer => compute.deal(order).await,
+            Self::Pairwise => compute.make_together(order, channel).await,
         }
     }
 }

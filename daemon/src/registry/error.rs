@@ -71,6 +71,14 @@ pub enum RegistryError {
         /// The model.
         model: ModelId,
     },
+    /// The part of a mask that this party holds has served long enough.
+    #[error("mask {mask} may serve {most} bundles, and no more are allowed to be made with it")]
+    Worn {
+        /// The mask.
+        mask: MaskId,
+        /// Bundles that it may serve.
+        most: u64,
+    },
     /// No such mask.
     #[error("mask {mask} is not known here; it was deleted or never drawn")]
     UnknownMask {

@@ -6,7 +6,7 @@
 
 use super::{MaskId, RegistryError};
 use crate::vault::{Kind, StorageKey, Store, VaultError};
-use redb::TableDefinition;
+use redb::{ReadableTable, TableDefinition};
 use ring::rand::{SecureRandom, SystemRandom};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ const SEED_BYTES: usize = 16;
 const MASKS: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("masks");
 /// A compute party's own seeds.
 const OWN: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("own masks");
+/// Bundles for which a compute party's own part of a mask has served.
+const WORN: TableDefinition<'static, &'static [u8; 16], u64> = TableDefinition::new("worn masks");
 
 /// The two seeds of one mask, wiped when dropped and never printed.
 pub struct MaskSeeds {
@@ -41,6 +43,7 @@ impl MaskStore {
         let store = Store::create(path, KIND, |transaction| {
             transaction.open_table(MASKS)?;
             transaction.open_table(OWN)?;
+            transaction.open_table(WORN)?;
             Ok(())
         })?;
         Ok(Self { store, key })
@@ -78,7 +81,7 @@ impl MaskStore {
         let mut seed = Zeroizing::new([0; SEED_BYTES]);
         SystemRandom::new().fill(seed.as_mut_slice()).map_err(|_| VaultError::Random)?;
         let sealed = self.key.seal(&own_context(mask), seed.as_slice())?;
-        let mut held = None;
+        let mut held: Option<Vec<u8>> = None;
         self.write(OWN, |table| {
             held = table.get(&mask.0)?.map(|row| row.value().to_vec());
             match held {
@@ -112,21 +115,41 @@ impl MaskStore {
         }
     }
 
+    /// This party's own seed of a mask, after recording durably that it serves `bundles` more, of at most
+    /// `most` in its life.
+    ///
+    /// # Errors
+    /// [`RegistryError::Worn`], [`RegistryError::Store`], [`RegistryError::Vault`].
+    pub fn wear(
+        &self,
+        mask: MaskId,
+        bundles: u64,
+        most: u64,
+    ) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
+        let seed = self.own(mask)?;
+        let mut fits = false;
+        self.write(WORN, |table| {
+            let worn = table.get(&mask.0)?.map_or(0, |row| row.value()).saturating_add(bundles);
+            fits = worn <= most;
+            if fits { table.insert(&mask.0, worn).map(|_| ()) } else { Ok(()) }
+        })?;
+        if fits { Ok(seed) } else { Err(RegistryError::Worn { mask, most }) }
+    }
+
     /// Forgets a mask, durably; a mask that is not there is fine.
     ///
     /// # Errors
     /// [`RegistryError::Store`].
     pub fn delete(&self, mask: MaskId) -> Result<(), RegistryError> {
         self.write(MASKS, |table| table.remove(&mask.0).map(|_| ()))?;
-        self.write(OWN, |table| table.remove(&mask.0).map(|_| ()))
+        self.write(OWN, |table| table.remove(&mask.0).map(|_| ()))?;
+        self.write(WORN, |table| table.remove(&mask.0).map(|_| ()))
     }
 
-    fn write(
+    fn write<V: redb::Value + 'static>(
         &self,
-        table: TableDefinition<'static, &'static [u8; 16], &'static [u8]>,
-        work: impl FnOnce(
-            &mut redb::Table<'_, &'static [u8; 16], &'static [u8]>,
-        ) -> Result<(), redb::StorageError>,
+        table: TableDefinition<'static, &'static [u8; 16], V>,
+        work: impl FnOnce(&mut redb::Table<'_, &'static [u8; 16], V>) -> Result<(), redb::StorageError>,
     ) -> Result<(), RegistryError> {
         let transaction = self.store.begin()?;
         let opened = transaction.open_table(table).map_err(redb::Error::from);
@@ -147,7 +170,6 @@ fn own_context(mask: MaskId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use redb::ReadableTable;
 
     #[test]
     fn masks_survive_until_deleted() {
@@ -182,6 +204,10 @@ mod tests {
 
         let masks = MaskStore::open(&path, key).unwrap();
         assert_eq!(*masks.own(MaskId([1; 16])).unwrap(), *first);
+        assert_eq!(*masks.wear(MaskId([1; 16]), 7, 10).unwrap(), *first);
+        let worn = masks.wear(MaskId([1; 16]), 4, 10);
+        assert!(matches!(worn, Err(RegistryError::Worn { most: 10, .. })));
+        masks.wear(MaskId([1; 16]), 3, 10).unwrap();
         masks.delete(MaskId([1; 16])).unwrap();
         assert_ne!(*masks.own(MaskId([1; 16])).unwrap(), *first);
     }

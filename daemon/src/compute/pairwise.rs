@@ -1,0 +1,195 @@
+//! The two parties make a batch themselves.
+//!
+//! ```text
+//! Zero --Terms: keys of which making, which transfers--> One
+//! Zero <----------whether One still has these keys------ One
+//! both: set up if not, then make                  (a thread of low priority each)
+//! ```
+//!
+//! Keys and what transfers grow from live in memory and serve batch after batch. They are dropped when a
+//! making fails, since the two sides may then be in different places.
+
+use super::background::in_background;
+use super::source::{Made, Order};
+use super::{Compute, local_failed, peer_failed};
+use crate::dealer::{layer_seed, weight_lengths};
+use crate::message::{MESSAGE_BYTES_MAX, MakeReply, MakeRequest, Obstacle, Refusal};
+use crate::net::{Channel, ChannelError};
+use crate::pool::Bundle;
+use crate::registry::RegistryError;
+use consilium_protocol::algebra::Seed;
+use consilium_protocol::context::{Dialogue, Link, LinkError};
+use consilium_protocol::offline::dealer::weight_mask_share;
+use consilium_protocol::offline::ot::Extension;
+use consilium_protocol::offline::pairwise::{self, Pairwise, PairwiseError, WeightMaskShares, bundles_max};
+use consilium_protocol::party::Party;
+use consilium_protocol::stock::Demand;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use zeroize::Zeroizing;
+
+/// Longest computation of the other party between two frames.
+const PIECE_WITHIN: Duration = Duration::from_secs(120);
+
+/// Keys of earlier makings, under the name of the last.
+#[derive(Debug, Default)]
+pub(crate) struct Workshop(Option<([u8; 16], Pairwise)>);
+
+/// The worker's end of the link: the runtime carries its frames.
+struct Relayed(mpsc::Sender<Frame>);
+
+struct Frame {
+    bytes: Vec<u8>,
+    reply_bytes_max: usize,
+    reply: oneshot::Sender<Result<Vec<u8>, LinkError>>,
+}
+
+impl Link for Relayed {
+    async fn exchange(&mut self, bytes: Vec<u8>, reply_bytes_max: usize) -> Result<Vec<u8>, LinkError> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Frame { bytes, reply_bytes_max, reply }).await.map_err(|_| LinkError::Closed)?;
+        answer.await.map_err(|_| LinkError::Closed)?
+    }
+}
+
+/// This party's shares of the weight masks of an epoch's models.
+struct OwnMasks(Vec<Vec<Zeroizing<Vec<u64>>>>);
+
+impl WeightMaskShares for OwnMasks {
+    fn share(&self, model: usize, layer: usize) -> Option<&[u64]> {
+        Some(self.0.get(model)?.get(layer)?.as_slice())
+    }
+}
+
+impl Compute {
+    /// Makes this party's half of a batch together with the other party, which does the same.
+    pub(super) async fn make_together(
+        &self,
+        order: &Order<'_>,
+        channel: &mut Channel,
+    ) -> Result<Made, Refusal> {
+        let own = self.own_masks(order)?;
+        let mut workshop = self.workshop.lock().await;
+        let (tag, extension, keys) = self.agree_on_keys(&mut workshop, order, channel).await?;
+        let lanes: Vec<Vec<Demand>> = order.epoch.lanes().to_vec();
+        let count = order.count as usize;
+        let (outgoing, frames) = mpsc::channel(1);
+        let mut dialogue = Dialogue::new(Relayed(outgoing), self.seat, session(tag));
+        let work = move || {
+            futures::executor::block_on(async {
+                let mut keys = match keys {
+                    Some(keys) => keys,
+                    None => Pairwise::set_up(&mut dialogue, extension).await?,
+                };
+                let made = keys.make(&mut dialogue, &lanes, &own, count).await?;
+                Ok::<_, PairwiseError>((keys, made))
+            })
+        };
+        let (outcome, ()) = tokio::join!(in_background(work), self.carry(frames, channel));
+        let (keys, made) = outcome?.map_err(failed)?;
+        *workshop = Workshop(Some((tag, keys)));
+        let bundles = made.into_iter().map(|pairwise::Bundle { seed, dependent }| {
+            order.progress.one_more();
+            Bundle::Stored(seed, dependent)
+        });
+        Ok(Made { tag, bundles: bundles.collect() })
+    }
+
+    /// Carries the worker's frames, one after the other, whenever no query runs.
+    async fn carry(&self, mut frames: mpsc::Receiver<Frame>, channel: &mut Channel) {
+        while let Some(frame) = frames.recv().await {
+            self.traffic.green().await;
+            let swap = channel.exchange(&frame.bytes, frame.reply_bytes_max);
+            let swapped = match tokio::time::timeout(PIECE_WITHIN, swap).await {
+                Err(_) => Err(LinkError::Deadline(PIECE_WITHIN.as_millis() as u64)),
+                Ok(Err(ChannelError::Closed)) => Err(LinkError::Closed),
+                Ok(Err(error)) => Err(LinkError::Transport(error.to_string())),
+                Ok(Ok(reply)) => Ok(reply),
+            };
+            let over = swapped.is_err();
+            let _ = frame.reply.send(swapped);
+            if over {
+                return;
+            }
+        }
+    }
+
+    /// Both name the making, and whether keys of an earlier one are at hand on both sides.
+    async fn agree_on_keys(
+        &self,
+        workshop: &mut Workshop,
+        order: &Order<'_>,
+        channel: &mut Channel,
+    ) -> Result<([u8; 16], Extension, Option<Pairwise>), Refusal> {
+        let held = workshop.0.take();
+        let name = held.as_ref().map(|(name, _)| *name);
+        let kept = |keep: bool| held.filter(|_| keep).map(|(_, keys)| keys);
+        match self.seat {
+            Party::Zero => {
+                let tag = *Seed::random().map_err(local_failed)?.as_bytes();
+                let extension = self.limits.extension;
+                let request = MakeRequest {
+                    tag,
+                    keys: name,
+                    silent: false,
+                    first: order.first,
+                    count: order.count,
+                };
+                channel.send_value(&request).await.map_err(peer_failed)?;
+                let reply = channel.receive_value(MESSAGE_BYTES_MAX);
+                let reply = tokio::time::timeout(self.limits.query_deadline, reply).await;
+                let MakeReply { keep } =
+                    reply.map_err(|_| peer_failed("no answer in time"))?.map_err(peer_failed)?;
+                Ok((tag, extension, kept(keep && name.is_some())))
+            }
+            Party::One => {
+                let request = channel.receive_value(MESSAGE_BYTES_MAX);
+                let request = tokio::time::timeout(self.limits.query_deadline, request).await;
+                let request: MakeRequest =
+                    request.map_err(|_| peer_failed("no request in time"))?.map_err(peer_failed)?;
+                if (request.first, request.count) != (order.first, order.count) {
+                    return Err(peer_failed("it makes another batch than it said"));
+                }
+                let keep = name.is_some() && request.keys == name;
+                channel.send_value(&MakeReply { keep }).await.map_err(peer_failed)?;
+                let extension = Extension::Iknp;
+                Ok((request.tag, extension, kept(keep)))
+            }
+        }
+    }
+
+    /// Expands this party's shares of the masks, and records durably that the batch wears them.
+    fn own_masks(&self, order: &Order<'_>) -> Result<OwnMasks, Refusal> {
+        let masks = self.own_masks.as_ref().ok_or_else(|| local_failed("a seat without own masks"))?;
+        let most = bundles_max(order.epoch.lanes(), order.count as usize).map_err(local_failed)?;
+        let mut own = Vec::new();
+        for model in &order.epoch.models().0 {
+            let announced = &model.record.announced;
+            let worn = |error: RegistryError| match error {
+                RegistryError::Worn { .. } => {
+                    let text = format!("{error}: owner {} must publish the model anew", announced.owner);
+                    Refusal::new(Obstacle::Models, text)
+                }
+                other => local_failed(other),
+            };
+            let seed = masks.wear(announced.mask, u64::from(order.count), most).map_err(worn)?;
+            let seed = Seed::from_bytes(*seed);
+            let share = |(layer, (weights, _))| weight_mask_share(&layer_seed(&seed, layer), weights);
+            own.push(weight_lengths(&announced.network).enumerate().map(share).collect());
+        }
+        Ok(OwnMasks(own))
+    }
+}
+
+fn session(tag: [u8; 16]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&tag[..8]);
+    u64::from_le_bytes(bytes)
+}
+
+fn failed(error: PairwiseError) -> Refusal {
+    match error {
+        PairwiseError::Dialogue(error) => Refusal::new(Obstacle::Peer, error),
+        other => local_failed(other),
+    }
+}
