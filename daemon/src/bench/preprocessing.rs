@@ -177,12 +177,12 @@ fn cpu_ms() -> f64 {
 }
 
 /// Words of matrix products, or bit triples and transfers, of one bundle.
-fn items(lanes: &[Vec<Demand>]) -> usize {
+fn items(lanes: &[Vec<Demand>], batch: usize) -> usize {
     let products = lanes.iter().flatten().map(|demand| match demand {
         Demand::Linear { shape, .. } => shape.output_len(),
         _ => 0,
     });
-    products.sum::<usize>() + ands(lanes) + crossings(lanes)
+    products.sum::<usize>() + ands(lanes, batch) / batch + crossings(lanes)
 }
 
 fn dealt(lanes: &[Vec<Demand>], batch: usize) -> Result<Sample> {
@@ -196,7 +196,7 @@ fn dealt(lanes: &[Vec<Demand>], batch: usize) -> Result<Sample> {
         cpu_ms: cpu_ms() - used,
         bytes: ((16 + 8 * dependent_words(lanes)) * batch) as f64,
         wall_ms: start.elapsed().as_secs_f64() * 1e3,
-        items: items(lanes),
+        items: items(lanes, batch),
         ..Sample::default()
     })
 }
@@ -250,7 +250,7 @@ fn run_party(
                 bytes: (sent - before.sent) as f64,
                 rounds: rounds - before.rounds,
                 wall_ms: start.elapsed().as_secs_f64() * 1e3,
-                items: items(lanes),
+                items: items(lanes, batch),
                 setup_cpu_ms,
             };
         }

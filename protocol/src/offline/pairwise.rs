@@ -25,7 +25,7 @@ use crate::algebra::prg::{Prg, Seed};
 use crate::context::{Dialogue, DialogueError, Link};
 use crate::lattice::{PackingError, PublicKey, SecretKey};
 use crate::stock::{Demand, Tape};
-use work::{Work, parts};
+use work::{Work, parts, spread};
 use zeroize::{Zeroize, Zeroizing};
 
 /// Bit triples are made at least this many words at a time.
@@ -163,13 +163,12 @@ impl Pairwise {
                 let at = job.at + parts.thermometers + block * parts.thermometer;
                 slots.tables(at, shape.count, comparison.block_bits, entries);
             }
-            slots.put(job.at + parts.top, &sum.bits[(shape.shift + comparison.width) as usize]);
+            slots.put_bits(job.at + parts.top, shape.count, &sum.bits[(shape.shift + comparison.width) as usize]);
             rows.zeroize();
         }
         for (job, rows) in work.products.iter().zip(&monomials) {
-            let words = rows.first().map_or(0, Vec::len) / work.bundles;
             for (monomial, row) in rows.iter().enumerate() {
-                slots.put(job.at + monomial * words, row);
+                slots.put_bits(job.at + monomial * job.of.count.div_ceil(64), job.of.count, row);
             }
         }
         monomials.zeroize();
@@ -231,15 +230,22 @@ impl Slots<'_> {
         }
     }
 
+    /// Puts a row of bits, `count` of each bundle.
+    fn put_bits(&mut self, at: usize, count: usize, row: &[u64]) {
+        for (index, bundle) in self.bundles.iter_mut().enumerate() {
+            for (word, bits) in bundle.dependent[at..].iter_mut().zip(spread(row, index * count, count)) {
+                *word = bits;
+            }
+        }
+    }
+
     /// Puts thermometers: rows over the values become the entries of each value, side by side.
     fn tables(&mut self, at: usize, count: usize, block_bits: u32, entries: &[Vec<u64>]) {
-        let words = count.div_ceil(64);
         for (index, bundle) in self.bundles.iter_mut().enumerate() {
             for (c, row) in entries.iter().enumerate() {
-                let row = &row[index * words..(index + 1) * words];
                 for value in 0..count {
-                    let place = (value << block_bits) + c;
-                    let bit = row[value / 64] >> (value % 64) & 1;
+                    let (from, place) = (index * count + value, (value << block_bits) + c);
+                    let bit = row[from / 64] >> (from % 64) & 1;
                     bundle.dependent[at + place / 64] |= bit << (place % 64);
                 }
             }
@@ -247,12 +253,12 @@ impl Slots<'_> {
     }
 }
 
-/// ANDs that one bundle takes.
-pub fn ands(lanes: &[Vec<Demand>]) -> usize {
+/// ANDs that so many bundles take when they are made together: whole words of them.
+pub fn ands(lanes: &[Vec<Demand>], bundles: usize) -> usize {
+    let slots = |count: usize| (count * bundles).div_ceil(64) * 64;
     let of = |demand: &Demand| match demand {
-        Demand::Products { count, set } => count.div_ceil(64) * 64 * set.monomials().len(),
+        Demand::Products { count, set } => slots(*count) * set.monomials().len(),
         Demand::Masked(shape) => {
-            let slots = shape.count.div_ceil(64) * 64;
             let carries = shape.ring_bits as usize - usize::from(!shape.lift);
             let compared = shape.comparison().map_or(0, |comparison| {
                 let digit = |block: u32| {
@@ -268,7 +274,7 @@ pub fn ands(lanes: &[Vec<Demand>]) -> usize {
                     .sum();
                 (0..comparison.blocks).map(digit).sum::<usize>() + monomials
             });
-            slots * (carries + compared)
+            slots(shape.count) * (carries + compared)
         }
         _ => 0,
     };
@@ -331,7 +337,8 @@ mod tests {
                 for count in counts {
                     made.extend(pairwise.make(&mut dialogue, lanes, shares, *count).await?);
                 }
-                assert_eq!(pairwise.anded() as usize, ands(lanes) * made.len());
+                let expected: usize = counts.iter().map(|count| ands(lanes, *count)).sum();
+                assert_eq!(pairwise.anded() as usize, expected);
                 Ok(made)
             })
         };

@@ -228,7 +228,7 @@ fn check(
         }
         Demand::Products { count, .. } => {
             let words = count.div_ceil(64);
-            products(&zero.products(words)?, &one.products(words)?, seen)
+            products(&zero.products(words)?, &one.products(words)?, *count, seen)
         }
         Demand::BitMask { count } => bits(&zero.bits(*count)?, &one.bits(*count)?, seen).1,
     };
@@ -306,21 +306,22 @@ fn compared(zero: &Masked, one: &Masked, high: &[u64], seen: &mut Seen) -> Optio
     let groups = zero.combine.iter().flatten().zip(one.combine.iter().flatten());
     groups
         .filter_map(|(own, other)| own.as_ref().zip(other.as_ref()))
-        .find_map(|(own, other)| products(own, other, seen))
+        .find_map(|(own, other)| products(own, other, high.len(), seen))
 }
 
-fn products(zero: &Products, one: &Products, seen: &mut Seen) -> Option<&'static str> {
+fn products(zero: &Products, one: &Products, count: usize, seen: &mut Seen) -> Option<&'static str> {
     let masks: Vec<Vec<u64>> = zero.masks.iter().zip(&one.masks).map(|(a, b)| xor(a, b)).collect();
     for (mask, (own, other)) in masks.iter().zip(zero.masks.iter().zip(&one.masks)) {
         seen.masks(mask, own, other);
     }
     for (set, (own, other)) in zero.set.monomials().iter().zip(zero.monomials.iter().zip(&one.monomials)) {
-        seen.shares(own, other);
+        seen.bits(own, other, 0..count);
         let chosen = masks.iter().enumerate().filter(|(input, _)| set >> input & 1 == 1);
         let product = chosen.fold(vec![u64::MAX; own.len()], |product, (_, mask)| {
             product.iter().zip(mask).map(|(a, b)| a & b).collect()
         });
-        if xor(own, other) != product {
+        let monomial = xor(own, other);
+        if (0..count).any(|at| bit_at(&monomial, at) != bit_at(&product, at)) {
             return Some("monomial = product of its masks");
         }
     }

@@ -30,8 +30,8 @@ impl Crossing {
     }
 
     /// Asks for the product of both parties' bits, twice, for each bit of a row.
-    fn push_bits(&mut self, row: &[u64], count: usize) {
-        for bit in unpacked(row, count) {
+    fn push_bits(&mut self, row: &[u64], values: usize) {
+        for bit in bits(row).take(values) {
             self.push(bit, bit);
         }
     }
@@ -49,15 +49,15 @@ impl Crossing {
     }
 }
 
-/// The bits of a row that holds `count` for each bundle.
-fn unpacked(row: &[u64], count: usize) -> impl Iterator<Item = u64> {
-    row.chunks_exact(count.div_ceil(64))
-        .flat_map(move |words| (0..count).map(move |at| words[at / 64] >> (at % 64) & 1))
+/// The bits of a row.
+fn bits(row: &[u64]) -> impl Iterator<Item = u64> {
+    row.iter().flat_map(|word| (0..64).map(move |at| word >> at & 1))
 }
 
 /// Additive shares of a row of bits, given shares of twice the product of both parties' bits.
-fn converted(row: &[u64], count: usize, crossed: &mut std::slice::Iter<'_, u64>) -> Zeroizing<Vec<u64>> {
-    Zeroizing::new(unpacked(row, count).zip(crossed).map(|(bit, crossed)| bit.wrapping_sub(*crossed)).collect())
+fn converted(row: &[u64], values: usize, crossed: &mut std::slice::Iter<'_, u64>) -> Zeroizing<Vec<u64>> {
+    let crossed = crossed.by_ref().take(values).zip(bits(row));
+    Zeroizing::new(crossed.map(|(crossed, bit)| bit.wrapping_sub(*crossed)).collect())
 }
 
 /// Additive shares of what a mask is lifted with; empty for a gate that does not lift.
@@ -89,11 +89,11 @@ pub(super) async fn settle<L: Link>(
     let mut crossing = Crossing::default();
     for (job, sum) in work.masked.iter().zip(sums).filter(|(job, _)| job.of.shape.lift) {
         for row in [&sum.low_carry, &sum.carry, top(sum)] {
-            crossing.push_bits(row, job.of.shape.count);
+            crossing.push_bits(row, job.of.mask.len());
         }
     }
     for job in &work.bits {
-        crossing.push_bits(&job.of.bits, job.of.count);
+        crossing.push_bits(&job.of.bits, work.bundles * job.of.count);
     }
     for word in work.squares.iter().flat_map(|job| job.of.iter()) {
         for bit in 0..64 {
@@ -107,7 +107,8 @@ pub(super) async fn settle<L: Link>(
         arithmetic.lifted.push(lift(job, sum, &mut crossed));
     }
     for job in &work.bits {
-        arithmetic.bits.push(converted(&job.of.bits, job.of.count, &mut crossed));
+        let values = work.bundles * job.of.count;
+        arithmetic.bits.push(converted(&job.of.bits, values, &mut crossed));
     }
     for job in &work.squares {
         let square = |word: &u64| {
@@ -130,7 +131,7 @@ fn lift(job: &Job<MaskedWork>, sum: &Sums, crossed: &mut std::slice::Iter<'_, u6
         return Lifted::default();
     }
     let [low, carry, wrap] =
-        [&sum.low_carry, &sum.carry, top(sum)].map(|row| converted(row, shape.count, crossed));
+        [&sum.low_carry, &sum.carry, top(sum)].map(|row| converted(row, job.of.mask.len(), crossed));
     // r >> s = (r_0 >> s) + (r_1 >> s) + carry into bit s - 2^(ring - s) * carry out of the ring.
     let wrapped = 1u64.checked_shl(shape.ring_bits - shape.shift).unwrap_or(0);
     let one = |at: usize| {
@@ -152,7 +153,7 @@ async fn select<L: Link>(
     let mut crossing = Crossing::default();
     for (job, lifted) in work.masked.iter().zip(lifted.iter()).filter(|(job, _)| selecting(job)) {
         for words in [&lifted.high, &lifted.wrap] {
-            for (bit, word) in unpacked(&job.of.bit, job.of.shape.count).zip(words.iter()) {
+            for (word, bit) in words.iter().zip(bits(&job.of.bit)) {
                 crossing.push(bit, word.wrapping_sub(word.wrapping_mul(2 * bit)));
             }
         }
@@ -162,10 +163,9 @@ async fn select<L: Link>(
     for (job, lifted) in work.masked.iter().zip(lifted).filter(|(job, _)| selecting(job)) {
         let words = [&lifted.high, &lifted.wrap];
         lifted.selected = words.map(|words| {
-            let bits = unpacked(&job.of.bit, job.of.shape.count);
-            let terms = bits.zip(words.iter()).zip(crossed.by_ref());
+            let terms = words.iter().zip(bits(&job.of.bit)).zip(crossed.by_ref());
             Zeroizing::new(
-                terms.map(|((bit, word), crossed)| word.wrapping_mul(bit).wrapping_add(*crossed)).collect(),
+                terms.map(|((word, bit), crossed)| word.wrapping_mul(bit).wrapping_add(*crossed)).collect(),
             )
         });
     }

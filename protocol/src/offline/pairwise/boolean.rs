@@ -78,11 +78,6 @@ impl Drop for Sums {
     }
 }
 
-/// One bit of all values, packed bundle by bundle.
-pub(super) fn plane(values: &[u64], count: usize, bit: u32) -> Vec<u64> {
-    values.chunks_exact(count).flat_map(|values| bit_of_each(values, bit).words().to_vec()).collect()
-}
-
 /// Adds both parties' words of every mask, bit by bit.
 pub(super) async fn add<L: Link>(
     pairwise: &mut Pairwise,
@@ -91,9 +86,8 @@ pub(super) async fn add<L: Link>(
 ) -> Result<Vec<Sums>, PairwiseError> {
     let first = dialogue.party().holds_constants();
     let mut sums: Vec<Sums> = jobs.iter().map(|_| Sums::default()).collect();
-    let rows = |job: &Job<MaskedWork>| job.of.mask.len() / job.of.shape.count * job.of.shape.count.div_ceil(64);
     let mut carries: Vec<Zeroizing<Vec<u64>>> =
-        jobs.iter().map(|job| Zeroizing::new(vec![0; rows(job)])).collect();
+        jobs.iter().map(|job| Zeroizing::new(vec![0; job.of.mask.len().div_ceil(64)])).collect();
     let deepest = jobs.iter().map(|job| job.of.shape.ring_bits).max().unwrap_or(0);
     for bit in 0..deepest {
         let mut ands = Ands::default();
@@ -102,8 +96,8 @@ pub(super) async fn add<L: Link>(
             if bit >= shape.ring_bits {
                 continue;
             }
-            let own = Zeroizing::new(plane(&job.of.mask, shape.count, bit));
-            let summed: Vec<u64> = own.iter().zip(carry.iter()).map(|(own, carry)| own ^ carry).collect();
+            let own = bit_of_each(&job.of.mask, bit);
+            let summed: Vec<u64> = own.words().iter().zip(carry.iter()).map(|(own, carry)| own ^ carry).collect();
             if bit == shape.shift && shape.lift {
                 sum.low_carry = carry.to_vec();
             }

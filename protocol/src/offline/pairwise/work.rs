@@ -14,7 +14,8 @@ use std::sync::Arc;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// A gate's demand over all bundles. Vectors hold the words of the first bundle, then those of the
-/// second, and so on; `at` is where the gate's dependent words stand in each bundle.
+/// second, and so on; rows of bits do so without the bits that fill a bundle's last word. `at` is where
+/// the gate's dependent words stand in each bundle.
 pub(super) struct Job<T> {
     pub(super) at: usize,
     pub(super) of: T,
@@ -36,7 +37,8 @@ pub(super) struct MaskedWork {
 pub(super) struct ProductWork {
     #[zeroize(skip)]
     pub(super) set: Arc<ProductSet>,
-    /// One row of words per input.
+    pub(super) count: usize,
+    /// One row of bits per input.
     pub(super) masks: Vec<Vec<u64>>,
 }
 
@@ -87,6 +89,14 @@ impl Reader {
             }
         }
         words
+    }
+
+    /// A row of `count` bits of each bundle.
+    fn bits(&mut self, count: usize) -> Vec<u64> {
+        let mut padded = self.free(count.div_ceil(64));
+        let row = compact(&padded, count);
+        padded.zeroize();
+        row
     }
 
     fn dependent(&mut self, count: usize) -> usize {
@@ -149,17 +159,53 @@ impl Work {
 
     fn products(&mut self, reader: &mut Reader, count: usize, set: &Arc<ProductSet>) {
         let words = count.div_ceil(64);
-        let masks = (0..set.inputs()).map(|_| reader.free(words)).collect();
+        let masks = (0..set.inputs()).map(|_| reader.bits(count)).collect();
         let at = reader.dependent(words * set.monomials().len());
-        self.products.push(Job { at, of: ProductWork { set: set.clone(), masks } });
+        self.products.push(Job { at, of: ProductWork { set: set.clone(), count, masks } });
     }
 
     fn bits(&mut self, reader: &mut Reader, count: usize) -> Vec<u64> {
-        let bits = reader.free(count.div_ceil(64));
+        let bits = reader.bits(count);
         let at = reader.dependent(count);
         self.bits.push(Job { at, of: BitWork { count, bits: bits.clone() } });
         bits
     }
+}
+
+/// Rows of whole words for each bundle, `count` bits of them used, as one row without gaps.
+fn compact(padded: &[u64], count: usize) -> Vec<u64> {
+    let words = count.div_ceil(64);
+    if count.is_multiple_of(64) {
+        return padded.to_vec();
+    }
+    let mut row = vec![0; (padded.len() / words.max(1) * count).div_ceil(64)];
+    let mut to = 0;
+    for bundle in padded.chunks_exact(words.max(1)) {
+        for (word, bits) in bundle.iter().zip(lengths(count)) {
+            let kept = word & (u64::MAX >> (64 - bits));
+            row[to / 64] |= kept << (to % 64);
+            if to % 64 + bits > 64 {
+                row[to / 64 + 1] |= kept >> (64 - to % 64);
+            }
+            to += bits;
+        }
+    }
+    row
+}
+
+/// The inverse of [`compact`], for one bundle: `count` bits from bit `from` on, in whole words.
+pub(super) fn spread(row: &[u64], from: usize, count: usize) -> impl Iterator<Item = u64> {
+    lengths(count).enumerate().map(move |(word, bits)| {
+        let at = from + 64 * word;
+        let low = row[at / 64] >> (at % 64);
+        let high = if at % 64 + bits > 64 { row[at / 64 + 1] << (64 - at % 64) } else { 0 };
+        (low | high) & (u64::MAX >> (64 - bits))
+    })
+}
+
+/// How many bits of each word are used.
+fn lengths(count: usize) -> impl Iterator<Item = usize> {
+    (0..count).step_by(64).map(move |at| (count - at).min(64))
 }
 
 /// How the dependent words of masks with shared bits follow each other.
@@ -194,4 +240,25 @@ pub(super) fn parts(shape: MaskedShape) -> Parts {
         .sum();
     let selected = compared + monomials * shape.count.div_ceil(64) + shape.count;
     Parts { thermometer, thermometers: lifted, top, compared, selected }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_without_gaps_spread_again() {
+        for count in [1usize, 5, 63, 64, 65, 127, 128, 130] {
+            let words = count.div_ceil(64);
+            let last = u64::MAX >> ((64 - count % 64) % 64);
+            let padded = Prg::new(&Seed::from_bytes([3; 16])).words(7 * words);
+            let row = compact(&padded, count);
+            assert_eq!(row.len(), (7 * count).div_ceil(64));
+            for (index, bundle) in padded.chunks_exact(words).enumerate() {
+                let mut expected = bundle.to_vec();
+                expected[words - 1] &= last;
+                assert_eq!(spread(&row, index * count, count).collect::<Vec<_>>(), expected, "{count} bits");
+            }
+        }
+    }
 }
