@@ -5,6 +5,7 @@
 //! | [`threats`] | who is trusted with what, and what is not protected |
 //! | [`leakage`] | what each message reveals, gate by gate, and why masks are used at most once |
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
+//! | [`transfer`] | correlated transfers between the parties: assumptions, parameters, limits |
 //! | [`formats`] | bytes on the wire, order of a bundle, security parameters |
 //!
 //! Where this text and the code differ, the code is what runs and the text is a bug.
@@ -13,3 +14,4 @@ pub mod formats;
 pub mod leakage;
 pub mod numbers;
 pub mod threats;
+pub mod transfer;
