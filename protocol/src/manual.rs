@@ -6,6 +6,7 @@
 //! | [`leakage`] | what each message reveals, gate by gate, and why masks are used at most once |
 //! | [`lattice`] | products under lattice encryption: assumption, parameters, noise |
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
+//! | [`transfer`] | correlated transfers between the parties: assumptions, parameters, limits |
 //! | [`formats`] | bytes on the wire, order of a bundle, security parameters |
 //!
 //! Where this text and the code differ, the code is what runs and the text is a bug.
@@ -15,3 +16,4 @@ pub mod lattice;
 pub mod leakage;
 pub mod numbers;
 pub mod threats;
+pub mod transfer;

@@ -4,16 +4,19 @@
 //!   other party's words.
 //! - Learns: nothing but the shares, if both parties keep to the protocol.
 //! - Consumes: one row of correlated transfers in each direction per product, never used again.
-//! - Costs: per row 8 bytes each way by columns, 0.2 silently; a cross term 8 bytes and one bit more.
+//! - Costs: per row 8 bytes each way by columns, 0.1 silently; a cross term 8 bytes and one bit more.
 //! - Source: Beaver, CRYPTO 1995 (random transfers, corrected); Asharov, Lindell, Schneider, Zohner, CCS
 //!   2013 (bit triples from random transfers); Gilboa, CRYPTO 1999.
 
 mod base;
+mod code;
 mod columns;
 mod cross;
 mod hash;
 mod rows;
+mod silent;
 mod transpose;
+mod tree;
 mod triples;
 
 pub use triples::BitTriples;
@@ -24,19 +27,29 @@ use crate::party::Party;
 use columns::Columns;
 use hash::RowHash;
 use rows::Rows;
-use zeroize::{Zeroize, Zeroizing};
+use silent::Silent;
+use zeroize::Zeroizing;
 
 /// How correlated transfers are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
-    /// By columns: fast, 8 bytes each way per transfer. For links of a gigabit per second and more.
+    /// By columns: the fewest assumptions, 8 bytes each way per transfer. For links of a gigabit per
+    /// second and more.
     Iknp,
+    /// From short messages: 0.1 bytes each way per transfer, made in batches of two million, if learning
+    /// parity with regular noise is hard.
+    Silent,
+}
+
+enum Source {
+    Columns(Box<Columns>),
+    Silent(Box<Silent>),
 }
 
 /// Both parties' store of correlated transfers for one session. After an error it is worth nothing,
 /// since the peer may be elsewhere: drop it and set up another.
 pub struct Correlator {
-    source: Columns,
+    source: Source,
     hash: RowHash,
     party: Party,
     delta: Zeroizing<u128>,
@@ -66,12 +79,18 @@ impl Correlator {
         seed: &Seed,
     ) -> Result<Self, DialogueError> {
         let mut random = Prg::new(&seed.derive("consilium transfers", 0));
-        let Extension::Iknp = extension;
-        let (source, session) = Columns::setup(dialogue, &mut random).await?;
+        let (columns, session) = Columns::setup(dialogue, &mut random).await?;
+        let delta = Zeroizing::new(columns.delta());
+        let source = match extension {
+            Extension::Iknp => Source::Columns(Box::new(columns)),
+            Extension::Silent => {
+                Source::Silent(Box::new(Silent::setup(dialogue, columns, &session, &mut random).await?))
+            }
+        };
         let mut key = [0; 16];
         key.copy_from_slice(&session[..16]);
         Ok(Self {
-            delta: Zeroizing::new(source.delta()),
+            delta,
             source,
             hash: RowHash::new(key),
             party: dialogue.party(),
@@ -90,18 +109,15 @@ impl Correlator {
         dialogue: &mut Dialogue<L>,
         words: usize,
     ) -> Result<[u128; 2], DialogueError> {
-        self.source.fill(dialogue, words, &mut self.rows).await?;
+        match &mut self.source {
+            Source::Columns(columns) => columns.fill(dialogue, words, &mut self.rows).await?,
+            Source::Silent(silent) => silent.fill(dialogue, words, &mut self.rows).await?,
+        }
         let first = self.used;
         // 2^64 rows are out of reach: centuries at a billion a second.
         self.used = self.used.wrapping_add(64 * words as u64);
         let tweak = |sender: Party| u128::from(sender == Party::One) << 64 | u128::from(first);
         Ok([tweak(self.party), tweak(self.party.other())])
-    }
-}
-
-impl Drop for Correlator {
-    fn drop(&mut self) {
-        self.delta.zeroize();
     }
 }
 
@@ -113,7 +129,7 @@ mod tests {
     use crate::testing::{MemoryLink, run_now};
     use crate::wire::HEADER_BYTES;
 
-    const EXTENSIONS: [Extension; 1] = [Extension::Iknp];
+    const EXTENSIONS: [Extension; 2] = [Extension::Iknp, Extension::Silent];
 
     /// One party's end: a fresh correlator and the dialogue it was set up over.
     struct End {

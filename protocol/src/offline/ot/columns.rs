@@ -47,6 +47,12 @@ struct Scratch {
     sum: Vec<u64>,
 }
 
+impl Drop for Columns {
+    fn drop(&mut self) {
+        self.delta.zeroize();
+    }
+}
+
 impl Columns {
     /// Base transfers and the streams. Returns also what names this session to both parties.
     pub(super) async fn setup<L: Link>(
