@@ -3,5 +3,5 @@
 mod nets;
 mod preprocessing;
 
-pub use nets::{Net, NETS};
+pub use nets::{NETS, Net};
 pub use preprocessing::{Kind, Measured, Source, measure};

@@ -27,8 +27,8 @@ mod traffic;
 mod watch;
 
 pub use epoch::{Epoch, EpochId};
-pub(crate) use progress::{Progress, Seen};
 pub(crate) use pairwise::Workshop;
+pub(crate) use progress::{Progress, Seen};
 pub(crate) use source::Source;
 pub(crate) use traffic::Traffic;
 

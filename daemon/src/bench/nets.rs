@@ -34,8 +34,11 @@ impl Net {
     fn network(self) -> Result<Network> {
         let dense = |outputs| Layer::Dense { outputs };
         let window = Window::plain(5, 1);
-        let conv =
-            [Layer::Conv { outputs: 16, window }, Layer::Relu, Layer::MaxPool { window: Window::plain(2, 2) }];
+        let conv = [
+            Layer::Conv { outputs: 16, window },
+            Layer::Relu,
+            Layer::MaxPool { window: Window::plain(2, 2) },
+        ];
         let (input, layers) = match self {
             Self::Table => {
                 (Shape::vector(30), vec![dense(64), Layer::Relu, dense(32), Layer::Relu, dense(2)])

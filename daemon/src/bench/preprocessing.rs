@@ -1,8 +1,8 @@
 //! Both parties of a refill in this process, each on a thread of its own.
 
 use super::nets::Net;
-use consilium_protocol::algebra::prg::Prg;
 use consilium_protocol::algebra::Seed;
+use consilium_protocol::algebra::prg::Prg;
 use consilium_protocol::context::{Dialogue, Link, LinkError, Traffic};
 use consilium_protocol::offline::dealer::{WeightMasks, corrections, dependent_words};
 use consilium_protocol::offline::ot::Extension;
@@ -122,8 +122,7 @@ impl WeightMasks for Masks {
 /// The network does not compile, or a party failed.
 pub fn measure(net: Net, source: Source, batch: usize) -> Result<[Measured; 3]> {
     let lanes = net.plan()?.lanes();
-    let is_matrix =
-        |demand: &&Demand| matches!(demand, Demand::InputMask { .. } | Demand::Linear { .. });
+    let is_matrix = |demand: &&Demand| matches!(demand, Demand::InputMask { .. } | Demand::Linear { .. });
     let part = |matrix: bool| -> Vec<Vec<Demand>> {
         let of = |lane: &Vec<Demand>| lane.iter().filter(|d| is_matrix(d) == matrix).cloned().collect();
         lanes.iter().map(of).collect()
@@ -132,7 +131,7 @@ pub fn measure(net: Net, source: Source, batch: usize) -> Result<[Measured; 3]> 
     let samples = match source {
         Source::Dealer => parts.each_ref().map(|(_, lanes)| dealt(lanes, batch)),
         Source::PairwiseIknp => pairwise(&parts, Extension::Iknp, batch),
-        Source::PairwiseSilent => pairwise(&parts, Extension::Iknp, batch),
+        Source::PairwiseSilent => pairwise(&parts, Extension::Silent, batch),
     };
     let [matrix, bits] = samples;
     let (matrix, bits) = (matrix?, bits?);

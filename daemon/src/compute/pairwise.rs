@@ -131,7 +131,7 @@ impl Compute {
                 let request = MakeRequest {
                     tag,
                     keys: name,
-                    silent: false,
+                    silent: extension == Extension::Silent,
                     first: order.first,
                     count: order.count,
                 };
@@ -152,7 +152,7 @@ impl Compute {
                 }
                 let keep = name.is_some() && request.keys == name;
                 channel.send_value(&MakeReply { keep }).await.map_err(peer_failed)?;
-                let extension = Extension::Iknp;
+                let extension = if request.silent { Extension::Silent } else { Extension::Iknp };
                 Ok((request.tag, extension, kept(keep)))
             }
         }

@@ -51,7 +51,8 @@ impl Session {
 
     /// The shares of key holder and evaluator.
     fn run(&mut self) -> [Vec<u64>; 2] {
-        let (mut prg, mut shares) = (Prg::new(&seed(4)), [vec![5; self.expected.len()], vec![7; self.expected.len()]]);
+        let (mut prg, mut shares) =
+            (Prg::new(&seed(4)), [vec![5; self.expected.len()], vec![7; self.expected.len()]]);
         let mut evaluation = Evaluation::new(&self.packing, &self.plain);
         for reply in 0..self.packing.replies() {
             let [zero, one] = &mut shares;

@@ -90,8 +90,7 @@ fn read(bytes: &[u8], count: usize, cut: u32) -> Result<Digits, Misbehaviour> {
     let (high, low) = bytes.split_at(packed_bytes(count, PRIME_BITS));
     let high = unpack(high, count, PRIME_BITS);
     below(WHAT, &high, PRIMES[1].value)?;
-    let low: Vec<u64> =
-        unpack(low, count, PRIME_BITS - cut).into_iter().map(|low| low << cut).collect();
+    let low: Vec<u64> = unpack(low, count, PRIME_BITS - cut).into_iter().map(|low| low << cut).collect();
     below(WHAT, &low, PRIMES[0].value)?;
     // What was cut is on average half of what it may be.
     Ok(Digits { low: low.into_iter().map(|low| low + (1 << (cut - 1))).collect(), high })

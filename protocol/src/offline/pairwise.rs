@@ -46,7 +46,9 @@ pub enum PairwiseError {
     #[error("{0}; a task with such a layer needs a dealer")]
     Packing(#[from] PackingError),
     /// This party lacks its share of a weight mask, or it has another length.
-    #[error("the share of the weight mask of model {model}, layer {layer} is missing or has the wrong length")]
+    #[error(
+        "the share of the weight mask of model {model}, layer {layer} is missing or has the wrong length"
+    )]
     Mask {
         /// Position of the model in the task.
         model: usize,
@@ -163,7 +165,11 @@ impl Pairwise {
                 let at = job.at + parts.thermometers + block * parts.thermometer;
                 slots.tables(at, shape.count, comparison.block_bits, entries);
             }
-            slots.put_bits(job.at + parts.top, shape.count, &sum.bits[(shape.shift + comparison.width) as usize]);
+            slots.put_bits(
+                job.at + parts.top,
+                shape.count,
+                &sum.bits[(shape.shift + comparison.width) as usize],
+            );
             rows.zeroize();
         }
         for (job, rows) in work.products.iter().zip(&monomials) {
@@ -286,9 +292,7 @@ pub fn crossings(lanes: &[Vec<Demand>]) -> usize {
     let of = |demand: &Demand| match demand {
         Demand::BitMask { count } => *count,
         Demand::Square { count } => 64 * count,
-        Demand::Masked(shape) => {
-            shape.count * (3 * usize::from(shape.lift) + 3 * usize::from(shape.select))
-        }
+        Demand::Masked(shape) => shape.count * (3 * usize::from(shape.lift) + 3 * usize::from(shape.select)),
         _ => 0,
     };
     lanes.iter().flatten().map(of).sum()
@@ -327,7 +331,12 @@ mod tests {
 
     type Made = Result<Vec<Bundle>, PairwiseError>;
 
-    fn make(lanes: &[Vec<Demand>], shares: [&Shares; 2], extension: Extension, counts: &[usize]) -> [Made; 2] {
+    fn make(
+        lanes: &[Vec<Demand>],
+        shares: [&Shares; 2],
+        extension: Extension,
+        counts: &[usize],
+    ) -> [Made; 2] {
         let [zero, one] = MemoryLink::pair();
         let run = |party, link, shares: &Shares| {
             let mut dialogue = Dialogue::new(link, party, 5);
@@ -369,5 +378,10 @@ mod tests {
     #[test]
     fn the_contract_of_sources_holds() {
         holds(Extension::Iknp);
+    }
+
+    #[test]
+    fn the_contract_holds_with_silent_transfers() {
+        holds(Extension::Silent);
     }
 }

@@ -75,7 +75,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Some(shared) = shared_or_skip("the evaluation") else { return Ok(()) };
     let progress = Progress::new(!arguments.json);
     let choice = arguments.dataset;
-    let mut scenario = scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
+    let mut scenario =
+        scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
     scenario.preprocessing = arguments.source;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = evaluate(&scenario, arguments.queries, arguments.keep.as_deref(), &progress);

@@ -97,7 +97,8 @@ pub(super) async fn add<L: Link>(
                 continue;
             }
             let own = bit_of_each(&job.of.mask, bit);
-            let summed: Vec<u64> = own.words().iter().zip(carry.iter()).map(|(own, carry)| own ^ carry).collect();
+            let summed: Vec<u64> =
+                own.words().iter().zip(carry.iter()).map(|(own, carry)| own ^ carry).collect();
             if bit == shape.shift && shape.lift {
                 sum.low_carry = carry.to_vec();
             }
@@ -229,5 +230,7 @@ pub(super) async fn monomials<L: Link>(
 
 /// The lowest `count` members of a set.
 fn lowest(set: u32, count: u32) -> u32 {
-    (0..count).fold((0, set), |(low, rest), _| (low | (rest & rest.wrapping_neg()), rest & rest.wrapping_sub(1))).0
+    (0..count)
+        .fold((0, set), |(low, rest), _| (low | (rest & rest.wrapping_neg()), rest & rest.wrapping_sub(1)))
+        .0
 }

@@ -59,7 +59,9 @@ impl Layer {
 }
 
 /// The dense first layers of all models, which share requests, and every other layer.
-fn layers(shapes: &[(LinearShape, bool)]) -> Result<(Vec<(usize, Layer)>, Vec<(usize, Layer)>), PackingError> {
+fn layers(
+    shapes: &[(LinearShape, bool)],
+) -> Result<(Vec<(usize, Layer)>, Vec<(usize, Layer)>), PackingError> {
     let shared = |shape: &LinearShape, first: bool| first && matches!(shape, LinearShape::Dense { .. });
     let (mut places, mut firsts, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for (at, (shape, first)) in shapes.iter().enumerate() {

@@ -226,7 +226,13 @@ pub(super) struct Parts {
 pub(super) fn parts(shape: MaskedShape) -> Parts {
     let lifted = if shape.lift { 2 * shape.count } else { 0 };
     let Some(comparison) = shape.comparison() else {
-        return Parts { thermometer: 0, thermometers: lifted, top: lifted, compared: lifted, selected: lifted };
+        return Parts {
+            thermometer: 0,
+            thermometers: lifted,
+            top: lifted,
+            compared: lifted,
+            selected: lifted,
+        };
     };
     let thermometer = (shape.count << comparison.block_bits).div_ceil(64);
     let top = lifted + comparison.blocks as usize * thermometer;
