@@ -3,19 +3,23 @@
 //! ```text
 //! owner  --announce/share/activate-->  Zero --open--> One          models.rs
 //! Zero   --activate--> One, both --deal--> dealer                  epoch.rs, refill.rs
-//! client --query--> both, Zero --reserve--> One, rounds, commit    query.rs, online.rs
+//! client --query--> both                                           query.rs, waiting.rs
+//! Zero --reserve--> One, rounds, commit                            lead.rs, follow.rs, online.rs
 //! ```
 //!
 //! Party Zero leads: it draws masks, begins epochs, picks serials. Nothing of a query is computed
 //! before both ledgers hold its reservation.
 
 mod epoch;
+mod follow;
+mod lead;
 mod link;
 mod models;
 mod online;
 mod query;
 mod refill;
 mod start;
+mod waiting;
 mod watch;
 
 pub use epoch::{Epoch, EpochId};
@@ -30,6 +34,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Most questions that share the rounds of one computation.
+pub const TOGETHER_MAX: usize = 32;
+/// Largest frame of such a round: beyond it a round takes as long as its bytes do, and sharing gains nothing.
+const TOGETHER_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Computations of one task at the same time. While one waits for the network another one works; with more
+/// of them the questions would share less.
+const COMPUTATIONS_MAX: usize = 2;
+
 /// Limits and deadlines of a compute party.
 #[derive(Clone, Copy, Debug)]
 pub struct ComputeLimits {
@@ -43,8 +55,10 @@ pub struct ComputeLimits {
     pub prepared_max: usize,
     /// Memory of all compact bundles of a task.
     pub pool_bytes_max: u64,
-    /// Questions that may wait for the other party at the same time.
+    /// Questions that may wait for their turn or for the other party at the same time.
     pub waiting_max: usize,
+    /// Largest frame between the two parties.
+    pub frame_bytes_max: usize,
 }
 
 /// Everything that one seat holds.
@@ -65,7 +79,8 @@ pub struct Compute {
     /// Held by party Zero from reading its ledger's head until it has party One's in return.
     pub(crate) showing_heads: tokio::sync::Mutex<()>,
     pub(crate) idle: Mutex<Vec<Channel>>,
-    pub(crate) waiting: online::WaitingRoom,
+    pub(crate) waiting: waiting::WaitingRoom,
+    pub(crate) desks: HashMap<String, waiting::Desk>,
     pub(crate) spare: tokio::sync::Notify,
     pub(crate) refill_fault: Mutex<Option<String>>,
 }
@@ -115,6 +130,12 @@ impl Compute {
     /// Models of a task that are ready to vote.
     pub fn ready_models(&self, task: &str) -> usize {
         models::ready(&self.registry, task).map_or(0, |models| models.len())
+    }
+
+    /// Computations of a task since the start, and the most questions that shared one.
+    pub fn shared_computations(&self, task: &str) -> (u64, u64) {
+        let tally = self.desks.get(task).map(waiting::Desk::tally).unwrap_or_default();
+        (tally.computations, tally.together_most)
     }
 
     /// The ledger.

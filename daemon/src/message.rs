@@ -202,32 +202,42 @@ pub enum PairReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnlineRequest {
-    /// The release.
-    pub release: ReleaseId,
     /// The task.
     pub task: String,
     /// The epoch.
     pub epoch: [u8; 16],
+    /// The questions that will share the rounds; serials go up.
+    pub questions: Vec<NamedQuestion>,
+    /// Head of party Zero's ledger after its own reservations.
+    pub head: Head,
+}
+
+/// One question of an [`OnlineRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedQuestion {
+    /// The release.
+    pub release: ReleaseId,
     /// The serial that this query burns.
     pub serial: u64,
     /// Who asks, as party Zero knows it.
     pub client: String,
     /// Queries side by side that the client asks.
     pub rows: u32,
-    /// Head of party Zero's ledger after its own reservation.
-    pub head: Head,
 }
 
 /// From party One to party Zero: reserved durably as well, or not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum OnlineReply {
-    /// Durable; the rounds may begin.
+    /// Durable; the rounds may begin, if any question is left.
     Reserved {
-        /// Head of party One's ledger after its reservation.
+        /// Head of party One's ledger after its reservations.
         head: Head,
+        /// Questions that take no part: nothing was reserved for them, and nothing will be.
+        refused: Vec<(ReleaseId, Refusal)>,
     },
-    /// Nothing was reserved, and nothing will be for this id.
+    /// Nothing was reserved, and nothing will be for these ids.
     Refused(Refusal),
 }
 
@@ -272,12 +282,24 @@ pub struct AnswerTerms {
     pub charged: u64,
     /// Rounds between the compute parties.
     pub rounds: u32,
-    /// Bytes that this party sent in them.
+    /// Bytes that this party sent in them, for all questions that shared them.
     pub bytes: u64,
+    /// Questions that shared these rounds, this one included.
+    #[serde(default = "alone")]
+    pub together: u32,
+    /// Processor time of this party's thread for these rounds, in microseconds; 0 where the system does
+    /// not tell.
+    #[serde(default)]
+    pub cpu_us: u64,
     /// Correlations (bundles) burnt.
     pub bundles: u32,
     /// Whether this is an earlier answer to the same question.
     pub repeated: bool,
+}
+
+/// Answers that were stored before questions shared rounds.
+fn alone() -> u32 {
+    1
 }
 
 /// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
@@ -370,15 +392,8 @@ mod tests {
         let announced =
             Announcement { task: task(), owner: "west".into(), model, version: 1, network: network(), mask };
         let pair = PairRequest::Activate { task: task(), nonce: [6; 16], models: vec![model], plan: [7; 32] };
-        let online = OnlineRequest {
-            release,
-            task: task(),
-            epoch: [8; 16],
-            serial: 9,
-            client: "clinic".into(),
-            rows: 1,
-            head,
-        };
+        let named = NamedQuestion { release, serial: 9, client: "clinic".into(), rows: 1 };
+        let online = OnlineRequest { task: task(), epoch: [8; 16], questions: vec![named; 2], head };
         let terms = AnswerTerms {
             share_words: 1,
             owners: 10,
@@ -387,6 +402,8 @@ mod tests {
             charged: 0,
             rounds: 13,
             bytes: 8000,
+            together: 3,
+            cpu_us: 900,
             bundles: 1,
             repeated: false,
         };
@@ -405,7 +422,7 @@ mod tests {
             encode(&pair),
             encode(&PairReply::Hello { head, seen: Some(head) }),
             encode(&online),
-            encode(&OnlineReply::Reserved { head }),
+            encode(&OnlineReply::Reserved { head, refused: vec![(release, refusal())] }),
             encode(&question),
             encode(&QueryReply::Answer(terms)),
             encode(&deal),

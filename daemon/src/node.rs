@@ -166,6 +166,7 @@ impl Node {
             if compute.seat() == Party::Zero {
                 for task in compute.tasks() {
                     running.spawn(compute.clone().keep(task.name().to_owned()));
+                    running.spawn(compute.clone().lead(task.name().to_owned()));
                 }
             }
         }
@@ -321,6 +322,7 @@ fn seat_of(
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
     let settings = config.network();
     let pools = config.pools();
+    let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
     let compute = Compute {
         seat,
         other: peer_of(other)?,
@@ -329,7 +331,8 @@ fn seat_of(
         network: network.clone(),
         registry,
         ledger,
-        tasks: served.map(|(name, terms)| (name.clone(), terms.clone())).collect(),
+        desks: served.keys().map(|name| (name.clone(), Default::default())).collect(),
+        tasks: served,
         roster_digest: roster.digest().to_bytes(),
         limits: ComputeLimits {
             round_deadline: settings.round_deadline,
@@ -338,6 +341,7 @@ fn seat_of(
             prepared_max: pools.prepared_max as usize,
             pool_bytes_max: pools.bytes_max,
             waiting_max: WAITING_MAX,
+            frame_bytes_max: settings.frame_bytes_max as usize,
         },
         epochs: Mutex::default(),
         changing: tokio::sync::Mutex::new(()),

@@ -12,3 +12,4 @@ mod models;
 mod neighbours;
 mod secrecy;
 mod setting;
+mod together;

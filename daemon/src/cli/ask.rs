@@ -53,10 +53,15 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         println!("privacy loss charged to every owner by this answer alone: epsilon {epsilon:.3}");
     }
     println!(
-        "{:.1} ms, {} rounds, {} bytes from each compute party, correlated randomness from a {}{}",
+        "{:.1} ms, {} rounds, {} bytes from each compute party{}, correlated randomness from a {}{}",
         answer.milliseconds,
         terms.rounds,
         terms.bytes,
+        if terms.together > 1 {
+            format!(" for {} questions together", terms.together)
+        } else {
+            String::new()
+        },
         terms.preprocessing,
         if terms.repeated { " (an earlier answer to the same question)" } else { "" }
     );

@@ -49,8 +49,6 @@ pub struct Epoch {
     stock: Mutex<Stock>,
     changed: Notify,
     prepared_max: usize,
-    /// Held by party Zero from picking a serial until party One has reserved it.
-    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -89,7 +87,6 @@ impl Epoch {
             stock: Mutex::default(),
             changed: Notify::new(),
             prepared_max,
-            turn: tokio::sync::Mutex::new(()),
         });
         tokio::spawn(prepare(epoch.clone()));
         epoch
@@ -165,6 +162,16 @@ impl Epoch {
         drop(stock);
         self.changed.notify_waiters();
         Ok(())
+    }
+
+    /// The lowest serials at hand, at most `most`, going up.
+    pub(crate) fn at_hand(&self, most: usize) -> Vec<u64> {
+        let stock = self.lock();
+        let all = stock.ready.keys().chain(&stock.preparing).chain(stock.tapes.keys());
+        let mut serials: Vec<u64> = all.copied().collect();
+        serials.sort_unstable();
+        serials.truncate(most);
+        serials
     }
 
     /// Waits until some bundle is at hand and returns the lowest serial, without taking it.
