@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where people read")]
 
 mod ask;
+mod bench;
 mod daemon;
 mod identity;
 mod model;
@@ -35,6 +36,8 @@ enum Command {
     Model(model::ModelArgs),
     /// Ask the consortium for the class of one or more cases
     Ask(ask::AskArgs),
+    /// Measure a running consortium: latency, throughput, rounds and bytes of its questions
+    Bench(bench::BenchArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
     Status(status::StatusArgs),
     /// Show the peer id of this node for the roster, making its key if there is none
@@ -59,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Daemon(args) => daemon::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Identity(args) => identity::run(&args),
     };

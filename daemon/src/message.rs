@@ -278,12 +278,18 @@ pub struct AnswerTerms {
     pub noise: Provenance,
     /// Where the correlated randomness came from.
     pub preprocessing: String,
+    /// How secret values were compared.
+    #[serde(default = "bit_triples")]
+    pub gadget: String,
     /// What was charged to each owner, in units of 2^-40.
     pub charged: u64,
     /// Rounds between the compute parties.
     pub rounds: u32,
     /// Bytes that this party sent in them, for all questions that shared them.
     pub bytes: u64,
+    /// How long they took here, in microseconds.
+    #[serde(default)]
+    pub rounds_us: u64,
     /// Questions that shared these rounds, this one included.
     #[serde(default = "alone")]
     pub together: u32,
@@ -297,9 +303,14 @@ pub struct AnswerTerms {
     pub repeated: bool,
 }
 
-/// Answers that were stored before questions shared rounds.
+// Of answers that were stored before their terms said so.
+
 fn alone() -> u32 {
     1
+}
+
+fn bit_triples() -> String {
+    "bit-triples".to_owned()
 }
 
 /// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
@@ -399,9 +410,11 @@ mod tests {
             owners: 10,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),
+            gadget: "bit-triples".into(),
             charged: 0,
             rounds: 13,
             bytes: 8000,
+            rounds_us: 700,
             together: 3,
             cpu_us: 900,
             bundles: 1,

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod bench;
 mod charges;
 mod deaths;
 mod models;

@@ -180,7 +180,7 @@ fn nobody_waits_long_for_a_share_that_does_not_come() {
         assert!(waited < ROUND_DEADLINE, "{waited:?}");
         // The name is used up, the bundle too, and the next question is answered.
         let told = inside.ask(&setting, 1, release(3)).await;
-        refused(told, &[Obstacle::Release]);
+        refused(told, &[Obstacle::Release, Obstacle::Deadline]);
         inside.ask(&setting, 2, None).await.unwrap();
         let [zero, one] = audit_both(&mut setting, EXACT);
         assert_eq!((zero.committed.len(), one.committed.len()), (10, 10));

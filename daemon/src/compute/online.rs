@@ -15,7 +15,7 @@ use consilium_protocol::stock::Provision;
 use futures::future::join_all;
 use ring::digest::{Context, SHA256};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// An answer as one party holds it: its share of the labels.
@@ -45,6 +45,7 @@ pub(super) struct Reserved {
 struct Evaluated {
     words: Vec<Zeroizing<Vec<u64>>>,
     meter: Meter,
+    taken: Duration,
     cpu: Duration,
     channel: Channel,
 }
@@ -172,9 +173,11 @@ impl Compute {
             owners: epoch.models().0.len() as u32,
             noise: terms.with_noise(|source| Ok(source.provenance()))?,
             preprocessing: "dealer".to_owned(),
+            gadget: "bit-triples".to_owned(),
             charged: paid.receipt.cost(),
             rounds: evaluated.meter.rounds,
             bytes: evaluated.meter.bytes,
+            rounds_us: evaluated.taken.as_micros() as u64,
             together: together as u32,
             cpu_us: evaluated.cpu.as_micros() as u64,
             bundles: 1,
@@ -208,13 +211,14 @@ impl Compute {
         let (seat, epoch) = (self.seat, epoch.clone());
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
-            let started = thread_time();
+            let (started, used) = (Instant::now(), thread_time());
             let mut computation = Computation::new(link, seat, session);
             let models: Vec<&SharedModel> = epoch.models().0.iter().map(|model| &model.share).collect();
             let rounds = answer_together(&mut computation, epoch.plan(), &models, questions);
             let words = runtime.block_on(rounds)?.into_iter().map(Zeroizing::new).collect();
-            let (meter, cpu) = (computation.meter(), thread_time().saturating_sub(started));
-            Ok(Evaluated { words, meter, cpu, channel: computation.into_link().into_channel() })
+            let (taken, cpu) = (started.elapsed(), thread_time().saturating_sub(used));
+            let meter = computation.meter();
+            Ok(Evaluated { words, meter, taken, cpu, channel: computation.into_link().into_channel() })
         };
         let late = |_| Refusal::new(Obstacle::Deadline, "the query took longer than its deadline");
         let running = tokio::time::timeout(self.limits.query_deadline, tokio::task::spawn_blocking(work));

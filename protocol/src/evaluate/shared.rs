@@ -3,7 +3,7 @@
 //! - Computes: `argmax_c (sum_i [argmax_k logit_i,k(x) = c] + noise_c)` for each query, equal values
 //!   counting for the lowest index; XOR shares of the one-hot winner without its last entry.
 //! - Learns: nothing; the client learns the label from both shares.
-//! - Consumes: one bundle of the plan ([`Plan::lanes`]).
+//! - Consumes: one bundle of the plan ([`Plan::lanes`]) for each question.
 //! - Costs: [`Plan::cost`]; [`cost_together`] for several questions side by side.
 //! - Source: PRICURE (Jarin and Eshete, IWSPA 2021), with votes formed and noise added under sharing.
 
