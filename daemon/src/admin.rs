@@ -6,7 +6,7 @@
 mod serve;
 mod status;
 
-pub use serve::{AdminError, Door, call, publish};
+pub use serve::{AdminError, Caller, Door, call, publish};
 pub use status::{Level, MemberStatus, Refill, Report, SeatStatus, TaskStatus};
 
 use crate::client::Answer;

@@ -36,10 +36,10 @@ enum Command {
     Model(model::ModelArgs),
     /// Ask the consortium for the class of one or more cases
     Ask(ask::AskArgs),
+    /// Measure questions to a running consortium, or what preprocessing costs on this machine
+    Bench(bench::BenchArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
     Status(status::StatusArgs),
-    /// Measure what preprocessing costs on this machine
-    Bench(bench::BenchArgs),
     /// Show the peer id of this node for the roster, making its key if there is none
     Identity(identity::IdentityArgs),
 }
@@ -62,8 +62,8 @@ pub fn run() -> ExitCode {
         Command::Daemon(args) => daemon::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
-        Command::Status(args) => status::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Identity(args) => identity::run(&args),
     };
     match outcome {

@@ -36,6 +36,9 @@ pub struct Answer {
     pub epsilon: Option<f64>,
     /// From question to answer.
     pub milliseconds: f64,
+    /// Processor time of each compute party's thread for the rounds, in microseconds.
+    #[serde(default)]
+    pub cpu_us: [u64; 2],
 }
 
 /// A client's side of the network.
@@ -120,6 +123,7 @@ impl Client {
             labels: labels.into_iter().map(|label| label as u32).collect(),
             mechanism: terms.mechanism.to_string(),
             epsilon: terms.epsilon_spent(zero.terms.charged),
+            cpu_us: [zero.terms.cpu_us, one.terms.cpu_us],
             terms: zero.terms,
             milliseconds,
         })

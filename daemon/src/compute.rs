@@ -3,8 +3,9 @@
 //! ```text
 //! owner  --announce/share/activate-->  Zero --open--> One          models.rs
 //! Zero   --activate--> One: which pool to go on with               start.rs, resume.rs
-//! both   --make a batch, each its half--> disk                     refill.rs, source.rs
-//! client --query--> both, Zero --reserve--> One, rounds, commit    query.rs, online.rs
+//! both   --make a batch, each its half--> disk                     refill.rs, source.rs, pairwise.rs
+//! client --query--> both                                           query.rs, waiting.rs
+//! Zero --reserve--> One, rounds, commit                            lead.rs, follow.rs, online.rs
 //! ```
 //!
 //! Party Zero leads: it draws masks, begins epochs, picks serials. Nothing of a query is computed
@@ -13,6 +14,8 @@
 mod background;
 mod chores;
 mod epoch;
+mod follow;
+mod lead;
 mod link;
 mod models;
 mod online;
@@ -24,6 +27,7 @@ mod resume;
 mod source;
 mod start;
 mod traffic;
+mod waiting;
 mod watch;
 
 pub use epoch::{Epoch, EpochId};
@@ -44,6 +48,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+/// Most questions that share the rounds of one computation.
+pub const TOGETHER_MAX: usize = 32;
+/// Largest frame of such a round: beyond it a round takes as long as its bytes do, and sharing gains nothing.
+const TOGETHER_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Computations of one task at the same time. While one waits for the network another one works; with more
+/// of them the questions would share less.
+const COMPUTATIONS_MAX: usize = 2;
+
 /// Limits and deadlines of a compute party.
 #[derive(Clone, Copy, Debug)]
 pub struct ComputeLimits {
@@ -59,8 +71,10 @@ pub struct ComputeLimits {
     pub pool_bytes_max: u64,
     /// How transfers between the two parties are made.
     pub extension: Extension,
-    /// Questions that may wait for the other party at the same time.
+    /// Questions that may wait for their turn or for the other party at the same time.
     pub waiting_max: usize,
+    /// Largest frame between the two parties.
+    pub frame_bytes_max: usize,
 }
 
 /// Everything that one seat holds.
@@ -89,7 +103,8 @@ pub struct Compute {
     /// Held by party Zero from reading its ledger's head until it has party One's in return.
     pub(crate) showing_heads: tokio::sync::Mutex<()>,
     pub(crate) idle: Mutex<Vec<Channel>>,
-    pub(crate) waiting: online::WaitingRoom,
+    pub(crate) waiting: waiting::WaitingRoom,
+    pub(crate) desks: HashMap<String, waiting::Desk>,
     pub(crate) spare: tokio::sync::Notify,
     pub(crate) refill_fault: Mutex<Option<String>>,
 }
@@ -144,6 +159,12 @@ impl Compute {
     /// Models of a task that are ready to vote.
     pub fn ready_models(&self, task: &str) -> usize {
         models::ready(&self.registry, task).map_or(0, |models| models.len())
+    }
+
+    /// Computations of a task since the start, and the most questions that shared one.
+    pub fn shared_computations(&self, task: &str) -> (u64, u64) {
+        let tally = self.desks.get(task).map(waiting::Desk::tally).unwrap_or_default();
+        (tally.computations, tally.together_most)
     }
 
     /// The ledger.

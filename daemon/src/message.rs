@@ -247,32 +247,42 @@ pub enum PairReply {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OnlineRequest {
-    /// The release.
-    pub release: ReleaseId,
     /// The task.
     pub task: String,
     /// The epoch.
     pub epoch: [u8; 16],
+    /// The questions that will share the rounds; serials go up.
+    pub questions: Vec<NamedQuestion>,
+    /// Head of party Zero's ledger after its own reservations.
+    pub head: Head,
+}
+
+/// One question of an [`OnlineRequest`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedQuestion {
+    /// The release.
+    pub release: ReleaseId,
     /// The serial that this query burns.
     pub serial: u64,
     /// Who asks, as party Zero knows it.
     pub client: String,
     /// Queries side by side that the client asks.
     pub rows: u32,
-    /// Head of party Zero's ledger after its own reservation.
-    pub head: Head,
 }
 
 /// From party One to party Zero: reserved durably as well, or not.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum OnlineReply {
-    /// Durable; the rounds may begin.
+    /// Durable; the rounds may begin, if any question is left.
     Reserved {
-        /// Head of party One's ledger after its reservation.
+        /// Head of party One's ledger after its reservations.
         head: Head,
+        /// Questions that take no part: nothing was reserved for them, and nothing will be.
+        refused: Vec<(ReleaseId, Refusal)>,
     },
-    /// Nothing was reserved, and nothing will be for this id.
+    /// Nothing was reserved, and nothing will be for these ids.
     Refused(Refusal),
 }
 
@@ -313,16 +323,39 @@ pub struct AnswerTerms {
     pub noise: Provenance,
     /// Where the correlated randomness came from.
     pub preprocessing: String,
+    /// How secret values were compared.
+    #[serde(default = "bit_triples")]
+    pub gadget: String,
     /// What was charged to each owner, in units of 2^-40.
     pub charged: u64,
     /// Rounds between the compute parties.
     pub rounds: u32,
-    /// Bytes that this party sent in them.
+    /// Bytes that this party sent in them, for all questions that shared them.
     pub bytes: u64,
+    /// How long they took here, in microseconds.
+    #[serde(default)]
+    pub rounds_us: u64,
+    /// Questions that shared these rounds, this one included.
+    #[serde(default = "alone")]
+    pub together: u32,
+    /// Processor time of this party's thread for these rounds, in microseconds; 0 where the system does
+    /// not tell.
+    #[serde(default)]
+    pub cpu_us: u64,
     /// Correlations (bundles) burnt.
     pub bundles: u32,
     /// Whether this is an earlier answer to the same question.
     pub repeated: bool,
+}
+
+// Of answers that were stored before their terms said so.
+
+fn alone() -> u32 {
+    1
+}
+
+fn bit_triples() -> String {
+    "bit-triples".to_owned()
 }
 
 /// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
@@ -419,23 +452,20 @@ mod tests {
         let held = Some(Holding { pool: [8; 16], mark: 5, next: 8, batches });
         let (nonce, plan) = ([6; 16], [7; 32]);
         let pair = PairRequest::Activate { task: task(), nonce, models: vec![model], plan, held };
-        let online = OnlineRequest {
-            release,
-            task: task(),
-            epoch: [8; 16],
-            serial: 9,
-            client: "clinic".into(),
-            rows: 1,
-            head,
-        };
+        let named = NamedQuestion { release, serial: 9, client: "clinic".into(), rows: 1 };
+        let online = OnlineRequest { task: task(), epoch: [8; 16], questions: vec![named; 2], head };
         let terms = AnswerTerms {
             share_words: 1,
             owners: 10,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),
+            gadget: "bit-triples".into(),
             charged: 0,
             rounds: 13,
             bytes: 8000,
+            rounds_us: 700,
+            together: 3,
+            cpu_us: 900,
             bundles: 1,
             repeated: false,
         };
@@ -454,7 +484,7 @@ mod tests {
             encode(&pair),
             encode(&PairReply::Hello { head, seen: Some(head), withdrawn: vec![model] }),
             encode(&online),
-            encode(&OnlineReply::Reserved { head }),
+            encode(&OnlineReply::Reserved { head, refused: vec![(release, refusal())] }),
             encode(&question),
             encode(&QueryReply::Answer(terms)),
             encode(&deal),

@@ -169,6 +169,7 @@ impl Node {
             if compute.seat() == Party::Zero {
                 for task in compute.tasks() {
                     running.spawn(compute.clone().keep(task.name().to_owned()));
+                    running.spawn(compute.clone().lead(task.name().to_owned()));
                 }
             }
         }
@@ -327,6 +328,7 @@ fn seat_of(
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
     let settings = config.network();
     let limits = config.pools();
+    let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
     let compute = Compute {
         seat,
         other: peer_of(other)?,
@@ -342,9 +344,10 @@ fn seat_of(
         },
         workshop: tokio::sync::Mutex::default(),
         traffic: Traffic::default(),
-        progress: served.clone().map(|(name, _)| (name.clone(), Progress::default())).collect(),
+        progress: served.keys().map(|name| (name.clone(), Progress::default())).collect(),
         ledger,
-        tasks: served.map(|(name, terms)| (name.clone(), terms.clone())).collect(),
+        desks: served.keys().map(|name| (name.clone(), Default::default())).collect(),
+        tasks: served,
         roster_digest: roster.digest().to_bytes(),
         limits: ComputeLimits {
             round_deadline: settings.round_deadline,
@@ -354,6 +357,7 @@ fn seat_of(
             pool_bytes_max: limits.bytes_max,
             extension: Extension::Iknp,
             waiting_max: WAITING_MAX,
+            frame_bytes_max: settings.frame_bytes_max as usize,
         },
         epochs: Mutex::default(),
         changing: tokio::sync::Mutex::new(()),

@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 use consilium_protocol::evaluate::clear::{Oracle, verdict};
+use consilium_protocol::evaluate::shared::{Question, answer_together, cost_together, labels, together_max};
 use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Window};
 use consilium_protocol::model::fixed::FixedWeights;
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::offline::ot::Extension;
-use consilium_protocol::testing::TestTask;
+use consilium_protocol::party::Party;
+use consilium_protocol::share::Additive;
+use consilium_protocol::stock::Provision;
+use consilium_protocol::testing::{TestTask, pair, run_now};
+use consilium_protocol::wire::HEADER_BYTES;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -197,4 +202,69 @@ fn ties_between_votes_and_logits_go_to_the_lowest_class() {
         let (labels, ..) = task.ask(&[vec![0; 2]], [&[], &[]]).unwrap();
         assert_eq!(labels, [label]);
     }
+}
+
+/// Questions of one plan that share rounds and frames are answered as each alone is, noise included, and
+/// cost the rounds of one.
+#[test]
+fn questions_together_are_answered_as_alone() {
+    let mut rng = StdRng::seed_from_u64(14);
+    let input = Shape::vector(7);
+    let architectures: [&[Layer]; 2] = [&[dense(9), Layer::Relu, dense(4)], &[dense(4)]];
+    let models: Vec<Model> =
+        architectures.iter().map(|layers| random_model(input, layers, &mut rng)).collect();
+    let (batch, release) = (3, ReleaseShape { noise_magnitude_max: 40 });
+    let mut task = TestTask::new(&models, NUMBERS, batch, release, 14).unwrap();
+    for count in [1, 2, 5] {
+        let questions: Vec<Vec<Vec<u64>>> =
+            (0..count).map(|_| (0..batch).map(|_| random_query(input, &mut rng)).collect()).collect();
+        let noises: Vec<[Vec<u64>; 2]> = (0..count)
+            .map(|_| [(); 2].map(|()| (0..4 * batch).map(|_| rng.random_range(0..40)).collect()))
+            .collect();
+        let alone: Vec<Vec<usize>> = questions
+            .iter()
+            .zip(&noises)
+            .map(|(queries, [zero, one])| task.ask(queries, [zero, one]).unwrap().0)
+            .collect();
+        let bundles: Vec<[Vec<Provision>; 2]> = (0..count).map(|_| task.bundle().unwrap()).collect();
+        let shares: Vec<[Additive; 2]> = questions.iter().map(|queries| task.input(queries)).collect();
+        let mut brought: [Vec<Question>; 2] = Default::default();
+        for ((provisions, shares), noises) in bundles.into_iter().zip(shares).zip(noises) {
+            let parts = provisions.into_iter().zip(shares).zip(noises);
+            for (side, ((provisions, input), noise)) in brought.iter_mut().zip(parts) {
+                side.push(Question { input, provisions, noise: noise.into() });
+            }
+        }
+        let brought = std::sync::Mutex::new(brought);
+        let [(zero, meter), (one, _)] = pair(|mut computation| {
+            let party = computation.party();
+            let own = std::mem::take(&mut brought.lock().unwrap()[usize::from(party == Party::One)]);
+            let models = task.models(party);
+            let shares = run_now(answer_together(&mut computation, task.plan(), &models, own)).unwrap();
+            (shares, computation.meter())
+        });
+        let together: Vec<Vec<usize>> =
+            zero.iter().zip(&one).map(|(zero, one)| labels(zero, one, 4, batch)).collect();
+        assert_eq!(together, alone, "{count} together");
+        let (one, all) = (task.plan().cost(), cost_together(task.plan(), count));
+        assert_eq!((meter.rounds, meter.bytes), (all.rounds, all.bytes));
+        assert_eq!(all.rounds, one.rounds);
+        let headers = u64::from(one.rounds) * HEADER_BYTES as u64;
+        assert_eq!(all.bytes - headers, count as u64 * (one.bytes - headers));
+    }
+}
+
+#[test]
+fn frames_bound_how_many_questions_share_them() {
+    let mut rng = StdRng::seed_from_u64(15);
+    let model = random_model(Shape::vector(7), &[dense(3)], &mut rng);
+    let task = TestTask::new(&[model], NUMBERS, 1, EXACT, 15).unwrap();
+    let openings = task.plan().openings();
+    let largest: usize = openings.iter().map(|round| round.iter().map(|o| o.bytes()).sum()).max().unwrap();
+    assert_eq!(together_max(task.plan(), 0), 1);
+    for count in [1, 2, 9] {
+        assert_eq!(together_max(task.plan(), HEADER_BYTES + count * largest), count);
+        assert_eq!(together_max(task.plan(), HEADER_BYTES + (count + 1) * largest - 1), count);
+    }
+    assert!(together_max(task.plan(), usize::MAX) < usize::MAX / largest);
 }

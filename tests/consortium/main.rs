@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod audit;
+mod bench;
 mod charges;
 mod crashes;
 mod deaths;
@@ -14,3 +15,4 @@ mod neighbours;
 mod pools;
 mod secrecy;
 mod setting;
+mod together;

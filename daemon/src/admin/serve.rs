@@ -13,7 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 /// Administrators at the same time.
-const VISITORS_MAX: usize = 32;
+const VISITORS_MAX: usize = 64;
 
 /// Why the node's socket cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -146,9 +146,9 @@ fn normalised(terms: &crate::task::TaskTerms, mut rows: Vec<Vec<f64>>) -> Result
     let Some(features) = &terms.roster.features else { return Ok(rows) };
     let bound = terms.roster.input_abs_max;
     for (index, row) in rows.iter_mut().enumerate() {
-        if row.len() != features.offset.len() {
-            let text =
-                format!("row {index} has {} values, the task takes {}", row.len(), features.offset.len());
+        let values = terms.roster.input.len();
+        if row.len() != values {
+            let text = format!("row {index} has {} values, the task takes {values}", row.len());
             return Err(Refusal::new(Obstacle::Request, text));
         }
         for (at, value) in row.iter_mut().enumerate() {
@@ -158,14 +158,39 @@ fn normalised(terms: &crate::task::TaskTerms, mut rows: Vec<Vec<f64>>) -> Result
     Ok(rows)
 }
 
+/// A conversation with the node, for more than one request.
+#[derive(Debug)]
+pub struct Caller {
+    channel: Channel,
+}
+
+impl Caller {
+    /// Knocks at the socket `path`.
+    ///
+    /// # Errors
+    /// [`AdminError::Unreachable`].
+    pub async fn open(path: &Path) -> Result<Self, AdminError> {
+        let stream = UnixStream::connect(path).await;
+        let stream = stream.map_err(|source| AdminError::Unreachable { path: path.to_owned(), source })?;
+        Ok(Self { channel: Channel::local(stream) })
+    }
+
+    /// One request.
+    ///
+    /// # Errors
+    /// The conversation broke off; a refusal is a reply.
+    pub async fn call(&mut self, request: &AdminRequest) -> Result<AdminReply, AdminError> {
+        self.channel.send_value(request).await?;
+        Ok(self.channel.receive_value(ADMIN_BYTES_MAX).await?)
+    }
+}
+
 /// One request to the node behind the socket `path`.
 ///
 /// # Errors
 /// [`AdminError`]; a refusal is a reply.
 pub async fn call(path: &Path, request: &AdminRequest) -> Result<AdminReply, AdminError> {
-    let mut channel = connect(path).await?;
-    channel.send_value(request).await?;
-    Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
+    Caller::open(path).await?.call(request).await
 }
 
 /// Publishes the bytes of an ONNX file.
@@ -173,13 +198,8 @@ pub async fn call(path: &Path, request: &AdminRequest) -> Result<AdminReply, Adm
 /// # Errors
 /// As [`call`].
 pub async fn publish(path: &Path, task: String, file: &[u8]) -> Result<AdminReply, AdminError> {
-    let mut channel = connect(path).await?.with_frame_bytes_max(FILE_BYTES_MAX);
+    let mut channel = Caller::open(path).await?.channel.with_frame_bytes_max(FILE_BYTES_MAX);
     channel.send_value(&AdminRequest::Publish { task }).await?;
     channel.send(file).await?;
     Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
-}
-
-async fn connect(path: &Path) -> Result<Channel, AdminError> {
-    let stream = UnixStream::connect(path).await;
-    stream.map(Channel::local).map_err(|source| AdminError::Unreachable { path: path.to_owned(), source })
 }

@@ -78,6 +78,10 @@ pub struct TaskStatus {
     pub mechanism: String,
     /// Answers given.
     pub answered: u64,
+    /// Computations since the start; questions that came together shared one.
+    pub computations: u64,
+    /// Most questions that shared one.
+    pub together_most: u64,
     /// Largest privacy loss of any owner so far.
     pub epsilon_spent: Option<f64>,
     /// What every owner accepts in all.
@@ -175,6 +179,7 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             None => None,
         };
         let cost = epoch.as_ref().map(|epoch| epoch.plan().cost());
+        let (computations, together_most) = compute.shared_computations(terms.name());
         let report = compute.ledger().report(terms.name().to_owned()).await.ok();
         let most = report.as_ref().and_then(|report| report.owners.iter().map(|owner| owner.spent).max());
         tasks.push(TaskStatus {
@@ -187,6 +192,8 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             bytes: cost.map(|cost| cost.bytes),
             mechanism: terms.mechanism.to_string(),
             answered: report.as_ref().map_or(0, |report| report.answered),
+            computations,
+            together_most,
             epsilon_spent: terms.budget.and_then(|_| terms.epsilon_spent(most.unwrap_or(0))),
             epsilon_budget: terms
                 .budget

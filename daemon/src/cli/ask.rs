@@ -33,7 +33,7 @@ pub(super) struct AskArgs {
 }
 
 pub(crate) fn run(args: &AskArgs) -> Result<()> {
-    let rows = cases(args)?;
+    let rows = cases(args.values.as_deref(), args.file.as_deref())?;
     let release = args.id.as_deref().map(parse_id).transpose()?.map(ReleaseId);
     let ask = AdminRequest::Ask { task: args.task.clone(), rows, release };
     let AdminReply::Answer(answer) = request(&args.node, &ask)? else {
@@ -53,10 +53,15 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         println!("privacy loss charged to every owner by this answer alone: epsilon {epsilon:.3}");
     }
     println!(
-        "{:.1} ms, {} rounds, {} bytes from each compute party, correlated randomness from a {}{}",
+        "{:.1} ms, {} rounds, {} bytes from each compute party{}, correlated randomness from a {}{}",
         answer.milliseconds,
         terms.rounds,
         terms.bytes,
+        if terms.together > 1 {
+            format!(" for {} questions together", terms.together)
+        } else {
+            String::new()
+        },
         terms.preprocessing,
         if terms.repeated { " (an earlier answer to the same question)" } else { "" }
     );
@@ -64,9 +69,10 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
     Ok(())
 }
 
-fn cases(args: &AskArgs) -> Result<Vec<Vec<f64>>> {
-    let text = match (&args.values, &args.file) {
-        (Some(values), _) => values.clone(),
+/// One case from the command line, or those of a file.
+pub(super) fn cases(values: Option<&str>, file: Option<&std::path::Path>) -> Result<Vec<Vec<f64>>> {
+    let text = match (values, file) {
+        (Some(values), _) => values.to_owned(),
         (None, Some(path)) => read(path)?,
         (None, None) => return Err(miette!("give the case by --values 1.5,2,... or --file CASES.csv")),
     };

@@ -1,9 +1,10 @@
-//! `consilium bench`: what things cost on this machine.
+//! `consilium bench`: what things cost, on this machine and in a running consortium.
 
-use super::output::{print_json, table};
-use crate::bench::{NETS, Net, Source, measure};
+mod figures;
+mod online;
+mod preprocessing;
+
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use miette::Result;
 
 /// Arguments of `consilium bench`.
@@ -15,67 +16,23 @@ pub(super) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Ask many questions of a task through this node and measure them
+    ///
+    /// The inputs are random within the task's public range, or taken from a file in turn. Each question is
+    /// a real one: it burns correlated randomness and is recorded in both ledgers. With --json one line for
+    /// the whole way of a question (phase "query") and one for the rounds between the compute parties (phase
+    /// "online"); times in milliseconds, bytes as each compute party sends them.
+    Online(online::OnlineArgs),
     /// Make correlated randomness as the background pools do, both parties in this process
     ///
     /// Prints for each network and source the CPU time of one party, the bytes it sends and what it makes
     /// per second, apart for matrix triples and for bits. Needs no node and no configuration.
-    Preprocessing(PreprocessingArgs),
+    Preprocessing(preprocessing::PreprocessingArgs),
 }
 
-#[derive(Debug, Args)]
-struct PreprocessingArgs {
-    /// Networks to prepare queries for (all if none is named)
-    #[arg(long, value_enum)]
-    net: Vec<Net>,
-    /// Sources of correlated randomness (all if none is named)
-    #[arg(long, value_enum)]
-    source: Vec<Source>,
-    /// Queries prepared at once
-    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    batch: u16,
-    /// Print one JSON object a line instead of a table
-    #[arg(long)]
-    json: bool,
-}
-
-pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    let What::Preprocessing(args) = &args.what;
-    let nets = if args.net.is_empty() { NETS.to_vec() } else { args.net.clone() };
-    let sources = if args.source.is_empty() {
-        vec![Source::Dealer, Source::PairwiseIknp, Source::PairwiseSilent]
-    } else {
-        args.source.clone()
-    };
-    let bar = ProgressBar::new((nets.len() * sources.len()) as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos} of {len} {msg}") {
-        bar.set_style(style);
+pub(super) fn run(args: &BenchArgs) -> Result<()> {
+    match &args.what {
+        What::Online(args) => online::run(args),
+        What::Preprocessing(args) => preprocessing::run(args),
     }
-    let columns = ["net", "source", "kind", "CPU ms a query", "kB a query", "items a second", "rounds"];
-    let mut rows = table(&columns);
-    for net in nets {
-        for source in &sources {
-            bar.set_message(format!("{} {source:?}", net.name()));
-            for line in measure(net, *source, usize::from(args.batch))? {
-                if args.json {
-                    bar.suspend(|| print_json(&line))?;
-                }
-                rows.add_row([
-                    line.net.to_owned(),
-                    format!("{:?}", line.source),
-                    format!("{:?}", line.kind),
-                    format!("{:.3}", line.cpu_ms_per_query),
-                    format!("{:.1}", line.bytes_per_query / 1e3),
-                    format!("{:.3e}", line.items_per_second),
-                    line.rounds.to_string(),
-                ]);
-            }
-            bar.inc(1);
-        }
-    }
-    bar.finish_and_clear();
-    if !args.json {
-        println!("{rows}");
-        println!("batches of {} queries; CPU time and bytes of one party, bytes sent", args.batch);
-    }
-    Ok(())
 }

@@ -49,7 +49,8 @@ fn members(report: &Report) {
 
 fn seat(seat: &SeatStatus) {
     println!("pair {}: party {}", seat.pair, seat.seat);
-    let mut rows = table(&["task", "models", "pool", "used", "rounds", "release", "answers", "epsilon"]);
+    let mut rows =
+        table(&["task", "models", "pool", "used", "rounds", "release", "answers", "together", "epsilon"]);
     for task in &seat.tasks {
         let pool = task
             .pool
@@ -66,6 +67,7 @@ fn seat(seat: &SeatStatus) {
             task.rounds.map_or_else(String::new, |rounds| rounds.to_string()),
             task.mechanism.clone(),
             task.answered.to_string(),
+            format!("up to {}", task.together_most),
             epsilon,
         ]);
     }

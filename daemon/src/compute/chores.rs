@@ -68,6 +68,11 @@ impl Stock {
         self.batches.iter().find(|(_, end)| **end > from).map(|(first, _)| (*first).max(from))
     }
 
+    /// All serials at hand, going up.
+    pub(super) fn serials(&self) -> impl Iterator<Item = u64> {
+        self.batches.iter().flat_map(|(first, end)| (*first).max(self.low)..*end)
+    }
+
     pub(super) fn lowest(&self) -> Option<u64> {
         self.lowest_from(0)
     }

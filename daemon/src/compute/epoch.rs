@@ -13,6 +13,7 @@ use crate::task::TaskTerms;
 use consilium_protocol::evaluate::shared::SharedModel;
 use consilium_protocol::graph::Plan;
 use consilium_protocol::stock::{Demand, Provision, WeightOpenings};
+use futures::future::join_all;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -52,8 +53,6 @@ pub struct Epoch {
     stock: Mutex<Stock>,
     changed: Notify,
     ahead_max: usize,
-    /// Held by party Zero from picking a serial until party One has reserved it.
-    pub(crate) turn: tokio::sync::Mutex<()>,
 }
 
 /// What an epoch is about.
@@ -86,7 +85,6 @@ impl Epoch {
             pools: compute.pools.clone(),
             stock: Mutex::new(Stock::new(agreed)),
             changed: Notify::new(),
-            turn: tokio::sync::Mutex::new(()),
         });
         tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute)));
         epoch
@@ -175,6 +173,11 @@ impl Epoch {
         self.change(|stock| stock.drop_batch(first));
     }
 
+    /// The lowest serials at hand, at most `most`, going up.
+    pub(crate) fn at_hand(&self, most: usize) -> Vec<u64> {
+        self.lock().serials().take(most).collect()
+    }
+
     /// Waits until some bundle is at hand and returns the lowest serial, without taking it.
     pub(crate) async fn lowest(&self, until: Instant) -> Result<u64, Refusal> {
         let wait = async {
@@ -198,12 +201,21 @@ impl Epoch {
         })
     }
 
-    /// Takes the bundle with this serial, laid out. All lower ones are dropped.
+    /// Takes the bundles of these serials, which go up, laid out. All others below are dropped.
     pub(crate) async fn take(
         self: &Arc<Self>,
-        serial: u64,
+        serials: &[u64],
         within: Duration,
-    ) -> Result<Vec<Provision>, Refusal> {
+    ) -> Vec<Result<Vec<Provision>, Refusal>> {
+        let mut claims = Vec::with_capacity(serials.len());
+        for serial in serials {
+            claims.push(self.claim(*serial, within).await);
+        }
+        join_all(serials.iter().zip(claims).map(|(serial, claim)| self.laid_out(*serial, claim))).await
+    }
+
+    /// Burns the bundle of a serial. `None` where it is to be read from the disk.
+    async fn claim(&self, serial: u64, within: Duration) -> Result<Option<Vec<Provision>>, Refusal> {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
@@ -215,8 +227,15 @@ impl Epoch {
         };
         let late =
             |_| Err(Refusal::new(Obstacle::Deadline, "laying out correlated randomness took too long"));
-        let taken: Option<Vec<Provision>> = tokio::time::timeout(within, wait).await.unwrap_or_else(late)?;
-        match taken {
+        tokio::time::timeout(within, wait).await.unwrap_or_else(late)
+    }
+
+    async fn laid_out(
+        self: &Arc<Self>,
+        serial: u64,
+        claim: Result<Option<Vec<Provision>>, Refusal>,
+    ) -> Result<Vec<Provision>, Refusal> {
+        match claim? {
             Some(provisions) => Ok(provisions),
             None => {
                 let epoch = self.clone();

@@ -1,33 +1,23 @@
-//! A query between the two parties: reserve on both, compute once, commit on both.
+//! Questions between the two parties: reserve on both, compute once, commit on both.
 
 use super::epoch::Epoch;
 use super::link::ChannelLink;
-use super::{Compute, local_failed, peer_failed};
+use super::waiting::{Asked, Question as WaitingQuestion};
+use super::{Compute, TOGETHER_FRAME_BYTES_MAX, TOGETHER_MAX, local_failed};
 use crate::crash::{self, Step};
-use crate::ledger::{Abort, Correlations, LedgerError, Receipt, ReleaseId, Reservation, Reserve};
-use crate::message::{
-    AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, OnlineReply, OnlineRequest, QueryRequest, Refusal,
-};
-use crate::net::{Channel, ChannelError};
+use crate::ledger::{Abort, Correlations, Head, LedgerError, Receipt, ReleaseId, Reservation, Reserve};
+use crate::message::{AnswerTerms, Obstacle, Refusal};
+use crate::net::Channel;
 use crate::task::TaskTerms;
-use consilium_protocol::context::{Computation, ComputationError};
-use consilium_protocol::evaluate::shared::{SharedModel, answer};
-use consilium_protocol::share::Additive;
+use consilium_protocol::context::{Computation, ComputationError, Meter};
+use consilium_protocol::evaluate::shared::{Question, SharedModel, answer_together, together_max};
+use consilium_protocol::party::Party;
 use consilium_protocol::stock::Provision;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use futures::future::join_all;
+use ring::digest::{Context, SHA256};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot};
 use zeroize::Zeroizing;
-
-/// A question as one party holds it.
-pub(crate) struct Question {
-    pub(crate) client: String,
-    pub(crate) request: QueryRequest,
-    pub(crate) share: Additive,
-    /// Hash of everything that the client sent.
-    pub(crate) content: [u8; 32],
-}
 
 /// An answer as one party holds it: its share of the labels.
 pub(crate) struct Answered {
@@ -37,307 +27,203 @@ pub(crate) struct Answered {
 
 pub(crate) type Outcome = Result<Answered, Refusal>;
 
-/// Refusals kept for questions that have not arrived yet.
-const FORGOTTEN_MAX: usize = 256;
-
-/// How long a refusal waits for its question, which the client sent to both parties at once.
-const FORGOTTEN_FOR: Duration = Duration::from_secs(5);
-
-type Seated = (Question, oneshot::Sender<Outcome>);
-
-struct Forgotten {
-    release: ReleaseId,
-    refusal: Refusal,
-    at: Instant,
+/// A question that this party's ledger has charged, with the bundle that it burns.
+pub(super) struct Paid {
+    pub(super) asked: Asked,
+    pub(super) receipt: Receipt,
+    provisions: Vec<Provision>,
 }
 
-/// Party One: questions that wait for party Zero.
+/// What became of questions that asked to be reserved together.
 #[derive(Default)]
-pub(crate) struct WaitingRoom {
-    seats: Mutex<Seats>,
-    arrived: Notify,
+pub(super) struct Reserved {
+    pub(super) paid: Vec<Paid>,
+    /// Their clients know.
+    pub(super) refused: Vec<(ReleaseId, Refusal)>,
 }
 
-#[derive(Default)]
-struct Seats {
-    taken: HashMap<ReleaseId, Seated>,
-    forgotten: VecDeque<Forgotten>,
+/// What the rounds gave: this party's share of each winner.
+struct Evaluated {
+    words: Vec<Zeroizing<Vec<u64>>>,
+    meter: Meter,
+    taken: Duration,
+    cpu: Duration,
+    channel: Channel,
 }
 
-impl std::fmt::Debug for WaitingRoom {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "WaitingRoom({})", self.lock().taken.len())
-    }
-}
-
-impl WaitingRoom {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Seats> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Seats a question; the receiver gets its outcome.
-    pub(crate) fn enter(
-        &self,
-        question: Question,
-        most: usize,
-    ) -> Result<oneshot::Receiver<Outcome>, Refusal> {
-        let (sender, receiver) = oneshot::channel();
-        let mut seats = self.lock();
-        let release = question.request.release;
-        // A refusal of an earlier attempt under this id says nothing about this one.
-        seats.forgotten.retain(|forgotten| forgotten.at.elapsed() < FORGOTTEN_FOR);
-        if let Some(at) = seats.forgotten.iter().position(|forgotten| forgotten.release == release) {
-            let refusal = seats.forgotten.remove(at).map(|forgotten| forgotten.refusal);
-            return Err(refusal.unwrap_or_else(|| peer_failed("it refused the question")));
-        }
-        if seats.taken.len() >= most {
-            return Err(Refusal::new(
-                Obstacle::Deadline,
-                "too many questions wait for the other compute party",
-            ));
-        }
-        if seats.taken.contains_key(&release) {
-            return Err(Refusal::new(Obstacle::Release, "the same question is waiting already"));
-        }
-        seats.taken.insert(release, (question, sender));
-        drop(seats);
-        self.arrived.notify_waiters();
-        Ok(receiver)
-    }
-
-    pub(crate) fn leave(&self, release: ReleaseId) {
-        self.lock().taken.remove(&release);
-    }
-
-    /// Ends the wait for a question that party Zero refused, also if it arrives only later.
-    pub(crate) fn forget(&self, release: ReleaseId, refusal: Refusal) {
-        let mut seats = self.lock();
-        match seats.taken.remove(&release) {
-            Some((_, sender)) => {
-                let _ = sender.send(Err(refusal));
-            }
-            None => {
-                seats.forgotten.push_back(Forgotten { release, refusal, at: Instant::now() });
-                if seats.forgotten.len() > FORGOTTEN_MAX {
-                    seats.forgotten.pop_front();
-                }
-            }
-        }
-    }
-
-    /// Ends the wait of everybody.
-    pub(crate) fn dismiss(&self, refusal: &Refusal) {
-        for (_, (_, sender)) in self.lock().taken.drain() {
-            let _ = sender.send(Err(refusal.clone()));
-        }
-    }
-
-    async fn wait_for(&self, release: ReleaseId) -> Seated {
-        loop {
-            let arrived = self.arrived.notified();
-            if let Some(seated) = self.lock().taken.remove(&release) {
-                return seated;
-            }
-            arrived.await;
-        }
+impl Reserved {
+    pub(super) fn refuse(&mut self, asked: Asked, refusal: Refusal) {
+        self.refused.push((asked.release(), refusal.clone()));
+        asked.tell(Err(refusal));
     }
 }
 
 impl Compute {
-    /// Party One: serves party Zero's queries, one after the other, until the channel closes.
+    /// Charges the ledger for questions, durably and in one transaction, before anything of them is computed,
+    /// and takes their bundles. Each is granted or refused by itself; the refused are told. `shown` is the
+    /// head of the other party's ledger, if it was shown with them.
     ///
     /// # Errors
-    /// The channel failed, or a query did; the channel is useless then.
-    pub(crate) async fn serve_online(self: Arc<Self>, mut channel: Channel) -> Result<(), ChannelError> {
-        loop {
-            let request: OnlineRequest = match channel.receive_value(MESSAGE_BYTES_MAX).await {
-                Ok(request) => request,
-                Err(ChannelError::Closed) => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            match self.follow(channel, request).await {
-                Some(back) => channel = back,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Party One's side of one query. Gives the channel back if it is still in step.
-    async fn follow(self: &Arc<Self>, mut channel: Channel, request: OnlineRequest) -> Option<Channel> {
-        let arrival = self.waiting.wait_for(request.release);
-        let seated = tokio::time::timeout(self.limits.round_deadline, arrival).await;
-        let Ok((question, reply)) = seated else {
-            let text = "the client's share did not reach party One in time";
-            let refused = OnlineReply::Refused(Refusal::new(Obstacle::Deadline, text));
-            return channel.send_value(&refused).await.ok().map(|()| channel);
-        };
-        let reserved = self.reserve_after(&question, &request).await;
-        let (epoch, provisions, receipt) = match reserved {
-            Ok(reserved) => reserved,
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal.clone()));
-                return channel.send_value(&OnlineReply::Refused(refusal)).await.ok().map(|()| channel);
-            }
-        };
-        let release = request.release;
-        let greeting = async {
-            let head = self.ledger.head().await.map_err(local_failed)?;
-            channel.send_value(&OnlineReply::Reserved { head }).await.map_err(peer_failed)
-        };
-        if let Err(refusal) = greeting.await {
-            self.give_up(release, Abort::Alone).await;
-            let _ = reply.send(Err(refusal));
-            return None;
-        }
-        match self.compute(&epoch, channel, receipt, question, provisions).await {
-            Ok((answered, channel)) => {
-                let _ = reply.send(Ok(answered));
-                Some(channel)
-            }
-            Err(refusal) => {
-                let _ = reply.send(Err(refusal));
-                None
-            }
-        }
-    }
-
-    async fn reserve_after(
-        self: &Arc<Self>,
-        question: &Question,
-        request: &OnlineRequest,
-    ) -> Result<(Arc<Epoch>, Vec<Provision>, Receipt), Refusal> {
-        if question.client != request.client
-            || question.request.task != request.task
-            || question.request.rows != request.rows
-        {
-            return Err(Refusal::new(
-                Obstacle::Request,
-                "the client told the two compute parties different things",
-            ));
-        }
-        let current =
-            self.epoch(&request.task).filter(|epoch| epoch.id() == request.epoch && !epoch.is_over());
-        let epoch =
-            current.ok_or_else(|| Refusal::new(Obstacle::Epoch, "this epoch is over at party One"))?;
-        self.ledger
-            .set_peer_head(self.other_name.clone(), request.head)
-            .await
-            .map_err(|error| Refusal::new(Obstacle::Ledger, error))?;
-        if !epoch.holds(request.serial) {
-            let text = format!("party One does not hold serial {}", request.serial);
-            return Err(Refusal::new(Obstacle::Epoch, text));
-        }
-        crash::at(Step::ReserveOne);
-        let receipt = self.reserve(&epoch, question, request.serial).await?;
-        crash::at(Step::ReserveReply);
-        match epoch.take(request.serial, self.limits.round_deadline).await {
-            Ok(provisions) => Ok((epoch, provisions, receipt)),
-            Err(refusal) => {
-                self.give_up(request.release, Abort::Bilateral).await;
-                Err(refusal)
-            }
-        }
-    }
-
-    /// Charges the ledger for a question, durably, before anything of it is computed.
-    pub(super) async fn reserve(
-        &self,
-        epoch: &Epoch,
-        question: &Question,
-        serial: u64,
-    ) -> Result<Receipt, Refusal> {
-        let terms = epoch.terms();
-        let rows = u64::from(question.request.rows);
-        let (price, owner_limit, client_limit) = terms
-            .budget
-            .map_or((0, u64::MAX, u64::MAX), |budget| (budget.price, budget.owner, budget.client));
-        let cost = price
-            .checked_mul(rows)
-            .ok_or_else(|| Refusal::new(Obstacle::Budget, "the price of so many answers overflows"))?;
-        let reserve = Reserve {
-            release: question.request.release,
-            task: terms.name().to_owned(),
-            task_digest: terms.digest,
-            client: question.client.clone(),
-            owners: epoch.owners(),
-            content: question.content,
-            cost,
-            owner_limit,
-            client_limit,
-            correlations: Correlations { epoch: epoch.id(), first: serial, count: 1 },
-            noise_ticket: 0,
-        };
-        match self.ledger.reserve(reserve).await {
-            Ok(Reservation::Reserved(receipt)) => Ok(receipt),
-            Ok(Reservation::Stored(_)) => Err(Refusal::new(
-                Obstacle::Release,
-                "the question was answered meanwhile; ask again with the same id",
-            )),
-            Err(error) => Err(over_budget(terms, &error).unwrap_or_else(|| ledger_refused(error))),
-        }
-    }
-
-    /// Both parties: the rounds of a reserved query, then the durable commit.
-    pub(super) async fn compute(
+    /// What concerns all of them; they are told.
+    pub(super) async fn reserve_together(
         self: &Arc<Self>,
         epoch: &Arc<Epoch>,
-        channel: Channel,
-        receipt: Receipt,
-        question: Question,
-        provisions: Vec<Provision>,
-    ) -> Result<(Answered, Channel), Refusal> {
-        let release = receipt.release();
-        let _running = self.traffic.enter();
-        crash::at(Step::OpenFirst);
-        let evaluated = self.evaluate(epoch, channel, &receipt, question.share, provisions).await;
-        let (words, meter, channel) = match evaluated {
-            Ok(evaluated) => evaluated,
-            Err(refusal) => {
-                self.give_up(release, Abort::Alone).await;
+        asked: Vec<(Asked, u64)>,
+        shown: Option<Head>,
+    ) -> Result<Reserved, Refusal> {
+        let mut reserved = Reserved::default();
+        let (mut waiting, mut requests) = (Vec::new(), Vec::new());
+        for (asked, serial) in asked {
+            match reservation(epoch, &asked.question, serial) {
+                Ok(request) => {
+                    waiting.push(asked);
+                    requests.push(request);
+                }
+                Err(refusal) => reserved.refuse(asked, refusal),
+            }
+        }
+        let shown = shown.map(|head| (self.other_name.clone(), head));
+        let outcomes = match self.ledger.reserve_all(shown, requests, self.seat == Party::Zero).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                let refusal = ledger_refused(error);
+                waiting.into_iter().for_each(|asked| asked.tell(Err(refusal.clone())));
                 return Err(refusal);
             }
         };
-        let rows = question.request.rows as usize;
-        let share = first_rows(&words, epoch.terms().classes() - 1, epoch.terms().batch(), rows);
+        let mut granted = Vec::new();
+        for (asked, outcome) in waiting.into_iter().zip(outcomes) {
+            match receipt(epoch.terms(), outcome) {
+                Ok(receipt) => granted.push((asked, receipt)),
+                Err(refusal) => reserved.refuse(asked, refusal),
+            }
+        }
+        // In the order of their serials: a bundle that is taken drops those below it.
+        let serials: Vec<u64> = granted.iter().map(|(_, receipt)| receipt.correlations().first).collect();
+        let taken = epoch.take(&serials, self.limits.round_deadline).await;
+        for ((asked, receipt), taken) in granted.into_iter().zip(taken) {
+            match taken {
+                Ok(provisions) => reserved.paid.push(Paid { asked, receipt, provisions }),
+                Err(refusal) => {
+                    self.give_up(receipt.release(), Abort::Bilateral).await;
+                    reserved.refuse(asked, refusal);
+                }
+            }
+        }
+        Ok(reserved)
+    }
+
+    /// Both parties: the rounds of reserved questions, then their durable commits, then the answers. Gives the
+    /// channel back if it is still in step.
+    pub(super) async fn compute_together(
+        self: &Arc<Self>,
+        epoch: &Arc<Epoch>,
+        channel: Channel,
+        mut paid: Vec<Paid>,
+    ) -> Option<Channel> {
+        let _running = self.traffic.enter();
+        crash::at(Step::OpenFirst);
+        let evaluated = match self.evaluate(epoch, channel, &mut paid).await {
+            Ok(evaluated) => evaluated,
+            Err(refusal) => {
+                self.give_up_and_tell(paid, Abort::Alone, &refusal).await;
+                return None;
+            }
+        };
+        let together = paid.len();
+        let (mut answers, mut commits) = (Vec::with_capacity(together), Vec::with_capacity(together));
+        for (paid, words) in paid.into_iter().zip(&evaluated.words) {
+            match self.answer_of(epoch, &paid, words, &evaluated, together) {
+                Ok((answered, stored)) => {
+                    answers.push((paid.asked, answered));
+                    commits.push((paid.receipt, stored));
+                }
+                Err(refusal) => self.give_up_and_tell(vec![paid], Abort::Alone, &refusal).await,
+            }
+        }
+        crash::at(Step::OpenLast);
+        let committed = self.ledger.commit_all(commits).await;
+        crash::at(Step::OpenCommitted);
+        match committed {
+            Ok(outcomes) => {
+                for ((asked, answered), outcome) in answers.into_iter().zip(outcomes) {
+                    asked.tell(outcome.map(|_| answered).map_err(ledger_refused));
+                }
+            }
+            Err(error) => {
+                let refusal = ledger_refused(error);
+                answers.into_iter().for_each(|(asked, _)| asked.tell(Err(refusal.clone())));
+            }
+        }
+        if let Some(desk) = self.desks.get(epoch.terms().name()) {
+            desk.count(together);
+        }
+        Some(evaluated.channel)
+    }
+
+    /// An answer, and what the ledger keeps of it.
+    fn answer_of(
+        &self,
+        epoch: &Epoch,
+        paid: &Paid,
+        words: &[u64],
+        evaluated: &Evaluated,
+        together: usize,
+    ) -> Result<(Answered, Zeroizing<Vec<u8>>), Refusal> {
+        let terms = epoch.terms();
+        let rows = paid.asked.question.request.rows as usize;
+        let share = first_rows(words, terms.classes() - 1, terms.batch(), rows);
         let terms = AnswerTerms {
             share_words: share.len() as u32,
             owners: epoch.models().0.len() as u32,
-            noise: epoch.terms().with_noise(|source| Ok(source.provenance()))?,
+            noise: terms.with_noise(|source| Ok(source.provenance()))?,
             preprocessing: epoch.source().to_owned(),
-            charged: receipt.cost(),
-            rounds: meter.rounds,
-            bytes: meter.bytes,
+            gadget: "bit-triples".to_owned(),
+            charged: paid.receipt.cost(),
+            rounds: evaluated.meter.rounds,
+            bytes: evaluated.meter.bytes,
+            rounds_us: evaluated.taken.as_micros() as u64,
+            together: together as u32,
+            cpu_us: evaluated.cpu.as_micros() as u64,
             bundles: 1,
             repeated: false,
         };
         let stored = encode_answer(&terms, &share)?;
-        crash::at(Step::OpenLast);
-        self.ledger.commit(receipt, stored).await.map_err(ledger_refused)?;
-        crash::at(Step::OpenCommitted);
-        Ok((Answered { terms, share }, channel))
+        Ok((Answered { terms, share }, stored))
     }
 
-    /// Draws this party's noise and runs the plan. Nothing here can happen without a receipt.
+    /// Draws this party's noise and runs the plan for all questions at once. Nothing here can happen without
+    /// a receipt of each.
     async fn evaluate(
         self: &Arc<Self>,
         epoch: &Arc<Epoch>,
         channel: Channel,
-        receipt: &Receipt,
-        input: Additive,
-        provisions: Vec<Provision>,
-    ) -> Result<(Zeroizing<Vec<u64>>, consilium_protocol::context::Meter, Channel), Refusal> {
-        let noise = draw_noise(epoch, receipt)?;
-        let session = u64::from_le_bytes(*receipt.release().0.first_chunk().unwrap_or(&[0; 8]));
+        paid: &mut [Paid],
+    ) -> Result<Evaluated, Refusal> {
+        let mut session = Context::new(&SHA256);
+        let mut questions = Vec::with_capacity(paid.len());
+        for paid in paid {
+            session.update(&paid.receipt.release().0);
+            questions.push(Question {
+                noise: draw_noise(epoch, &paid.receipt)?,
+                input: std::mem::take(&mut paid.asked.question.share),
+                provisions: std::mem::take(&mut paid.provisions),
+            });
+        }
+        let session = session.finish();
+        let session = u64::from_le_bytes(*session.as_ref().first_chunk().unwrap_or(&[0; 8]));
         let link = ChannelLink::new(channel, self.limits.round_deadline);
         let (seat, epoch) = (self.seat, epoch.clone());
         let runtime = tokio::runtime::Handle::current();
         let work = move || {
+            let (started, used) = (Instant::now(), thread_time());
             let mut computation = Computation::new(link, seat, session);
             let models: Vec<&SharedModel> = epoch.models().0.iter().map(|model| &model.share).collect();
-            let rounds = answer(&mut computation, epoch.plan(), &models, input, provisions, &noise);
-            let words = runtime.block_on(rounds)?;
+            let rounds = answer_together(&mut computation, epoch.plan(), &models, questions);
+            let words = runtime.block_on(rounds)?.into_iter().map(Zeroizing::new).collect();
+            let (taken, cpu) = (started.elapsed(), thread_time().saturating_sub(used));
             let meter = computation.meter();
-            Ok((Zeroizing::new(words), meter, computation.into_link().into_channel()))
+            Ok(Evaluated { words, meter, taken, cpu, channel: computation.into_link().into_channel() })
         };
         let late = |_| Refusal::new(Obstacle::Deadline, "the query took longer than its deadline");
         let running = tokio::time::timeout(self.limits.query_deadline, tokio::task::spawn_blocking(work));
@@ -347,6 +233,18 @@ impl Compute {
             ComputationError::Bug(text) => local_failed(text),
             other => Refusal::new(Obstacle::Peer, other),
         })
+    }
+
+    /// Most questions of an epoch that share rounds.
+    pub(super) fn together_max(&self, epoch: &Epoch) -> usize {
+        let frame = TOGETHER_FRAME_BYTES_MAX.min(self.limits.frame_bytes_max);
+        together_max(epoch.plan(), frame).min(TOGETHER_MAX)
+    }
+
+    /// Gives reservations up, in one transaction where they wait together, and tells the clients.
+    pub(super) async fn give_up_and_tell(&self, paid: Vec<Paid>, abort: Abort, refusal: &Refusal) {
+        join_all(paid.iter().map(|paid| self.give_up(paid.receipt.release(), abort))).await;
+        paid.into_iter().for_each(|paid| paid.asked.tell(Err(refusal.clone())));
     }
 
     /// Gives a question up that was cut off at its deadline, wherever it was; what was reserved stays
@@ -364,6 +262,46 @@ impl Compute {
             tracing::error!(release = %release, "cannot record an abort: {error}");
         }
     }
+}
+
+/// What a question asks of the ledger.
+fn reservation(epoch: &Epoch, question: &WaitingQuestion, serial: u64) -> Result<Reserve, Refusal> {
+    let terms = epoch.terms();
+    let (price, owner_limit, client_limit) =
+        terms.budget.map_or((0, u64::MAX, u64::MAX), |budget| (budget.price, budget.owner, budget.client));
+    let cost = price
+        .checked_mul(u64::from(question.request.rows))
+        .ok_or_else(|| Refusal::new(Obstacle::Budget, "the price of so many answers overflows"))?;
+    Ok(Reserve {
+        release: question.request.release,
+        task: terms.name().to_owned(),
+        task_digest: terms.digest,
+        client: question.client.clone(),
+        owners: epoch.owners(),
+        content: question.content,
+        cost,
+        owner_limit,
+        client_limit,
+        correlations: Correlations { epoch: epoch.id(), first: serial, count: 1 },
+        noise_ticket: 0,
+    })
+}
+
+fn receipt(terms: &TaskTerms, outcome: Result<Reservation, LedgerError>) -> Result<Receipt, Refusal> {
+    match outcome {
+        Ok(Reservation::Reserved(receipt)) => Ok(receipt),
+        Ok(Reservation::Stored(_)) => Err(Refusal::new(
+            Obstacle::Release,
+            "the question was answered meanwhile; ask again with the same id",
+        )),
+        Err(error) => Err(over_budget(terms, &error).unwrap_or_else(|| ledger_refused(error))),
+    }
+}
+
+/// Processor time of this thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// This party's noise for all classes and columns; empty for an exact release.
@@ -434,6 +372,7 @@ pub(super) fn ledger_refused(error: LedgerError) -> Refusal {
         | LedgerError::Dead { .. }
         | LedgerError::Aborted { .. } => Obstacle::Release,
         LedgerError::SerialReused { .. } => Obstacle::Epoch,
+        LedgerError::RolledBack { .. } | LedgerError::Forked { .. } => Obstacle::Ledger,
         _ => Obstacle::Local,
     };
     Refusal::new(obstacle, error)

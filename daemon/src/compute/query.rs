@@ -1,23 +1,17 @@
 //! A client's question at either party.
 
-use super::epoch::Epoch;
-use super::online::{Answered, Outcome, Question, decode_answer, ledger_refused};
-use super::{Compute, peer_failed};
-use crate::crash::{self, Step};
-use crate::ledger::{Abort, ReleaseId};
-use crate::message::{
-    MESSAGE_BYTES_MAX, Obstacle, OnlineReply, OnlineRequest, PairRequest, QueryReply, QueryRequest, Refusal,
-};
-use crate::net::{Channel, ChannelError, Role};
+use super::online::{Outcome, decode_answer, ledger_refused};
+use super::waiting::Question;
+use super::{Compute, local_failed, peer_failed};
+use crate::ledger::ReleaseId;
+use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairRequest, QueryReply, QueryRequest, Refusal};
+use crate::net::{Channel, ChannelError};
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
 use ring::digest::{Context, SHA256};
-use std::sync::{Arc, PoisonError};
-use tokio::time::Instant;
+use std::sync::Arc;
 use zeroize::Zeroizing;
-
-const IDLE_CHANNELS_MAX: usize = 8;
 
 impl Compute {
     /// Serves a client's channel until it closes.
@@ -63,9 +57,11 @@ impl Compute {
         }
         match self.seat {
             Party::Zero => {
-                let leading = tokio::time::timeout(self.limits.query_deadline, self.lead(question)).await;
-                if let Ok(outcome) = leading {
-                    return outcome;
+                let desk = self.desks.get(&question.request.task);
+                let outcome = desk.ok_or_else(|| local_failed("no desk for the task"))?;
+                let outcome = outcome.enter(question, self.limits.waiting_max)?;
+                if let Ok(outcome) = tokio::time::timeout(self.limits.query_deadline, outcome).await {
+                    return outcome.unwrap_or_else(|_| Err(local_failed("the question was given up")));
                 }
                 self.give_up_if_reserved(release).await;
                 let text = "the question was not answered within its deadline";
@@ -141,137 +137,5 @@ impl Compute {
             }
         };
         Ok(Question { client, request, share, content })
-    }
-
-    /// Party Zero: reserves, has party One reserve, computes. If party One lost the epoch, begins
-    /// another and tries once more: nothing was computed.
-    async fn lead(self: &Arc<Self>, question: Question) -> Outcome {
-        // The rest of the deadline is for the rounds.
-        let until = Instant::now() + self.limits.query_deadline * 3 / 4;
-        let mut question = question;
-        let mut again = true;
-        loop {
-            let epoch = self.current_epoch(&question.request.task).await?;
-            match self.lead_in(&epoch, question, until).await {
-                Err((refusal, back)) => {
-                    let stale = refusal.obstacle == Obstacle::Epoch;
-                    if stale {
-                        self.abandon(&epoch);
-                    }
-                    match back {
-                        Some(back) if stale && again => {
-                            again = false;
-                            question = back;
-                        }
-                        _ => return Err(refusal),
-                    }
-                }
-                Ok(answered) => return Ok(answered),
-            }
-        }
-    }
-
-    /// One attempt within an epoch; gives the question back where nothing was spent on it.
-    async fn lead_in(
-        self: &Arc<Self>,
-        epoch: &Arc<Epoch>,
-        question: Question,
-        until: Instant,
-    ) -> Result<Answered, (Refusal, Option<Question>)> {
-        let release = question.request.release;
-        // Whoever waits for the dealer does so outside the turn, and hears of it in time.
-        if let Err(refusal) = epoch.lowest(until).await {
-            return Err((refusal, Some(question)));
-        }
-        let turn = epoch.turn.lock().await;
-        let serial = match epoch.lowest(until).await {
-            Ok(serial) => serial,
-            Err(refusal) => return Err((refusal, Some(question))),
-        };
-        crash::at(Step::ReserveZero);
-        let receipt = self.reserve(epoch, &question, serial).await.map_err(|refusal| (refusal, None))?;
-        let provisions = match epoch.take(serial, self.limits.round_deadline).await {
-            Ok(provisions) => provisions,
-            Err(refusal) => {
-                self.give_up(release, Abort::Bilateral).await;
-                return Err((refusal, None));
-            }
-        };
-        self.spare.notify_waiters();
-        crash::at(Step::ReserveAsk);
-        let channel = match self.reserve_there(epoch, &question, serial).await {
-            Ok(channel) => channel,
-            Err((refusal, abort)) => {
-                self.give_up(release, abort).await;
-                return Err((refusal, None));
-            }
-        };
-        drop(turn);
-        let computed = self.compute(epoch, channel, receipt, question, provisions).await;
-        let (answered, channel) = computed.map_err(|refusal| (refusal, None))?;
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_CHANNELS_MAX {
-            idle.push(channel);
-        }
-        Ok(answered)
-    }
-
-    /// Has party One reserve the same query. The refund is only certain where One says that it
-    /// reserved nothing.
-    async fn reserve_there(
-        &self,
-        epoch: &Epoch,
-        question: &Question,
-        serial: u64,
-    ) -> Result<Channel, (Refusal, Abort)> {
-        let alone = |refusal: Refusal| (refusal, Abort::Alone);
-        // Heads of another task's query that overtook this one would look like a ledger that went back.
-        let _order = self.showing_heads.lock().await;
-        let head = self.ledger.head().await.map_err(|error| alone(ledger_refused(error)))?;
-        let request = OnlineRequest {
-            release: question.request.release,
-            task: epoch.terms().name().to_owned(),
-            epoch: epoch.id(),
-            serial,
-            client: question.client.clone(),
-            rows: question.request.rows,
-            head,
-        };
-        let (channel, reply, certain) = self.propose(&request).await.map_err(alone)?;
-        match reply {
-            OnlineReply::Reserved { head } => {
-                let seen = self.ledger.set_peer_head(self.other_name.clone(), head).await;
-                seen.map_err(|error| alone(Refusal::new(Obstacle::Ledger, error)))?;
-                Ok(channel)
-            }
-            OnlineReply::Refused(refusal) if certain => Err((refusal, Abort::Bilateral)),
-            OnlineReply::Refused(refusal) => Err(alone(refusal)),
-        }
-    }
-
-    /// Puts a request to party One, on an idle channel if one still works. Party One reserves a release
-    /// at most once, so putting it again on another channel is safe; but then a refusal does not tell
-    /// whether the first attempt reserved it, which is the last value.
-    async fn propose(&self, request: &OnlineRequest) -> Result<(Channel, OnlineReply, bool), Refusal> {
-        let mut certain = true;
-        loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut channel) = idle else { break };
-            if let Ok(reply) = self.put(&mut channel, request).await {
-                return Ok((channel, reply, certain));
-            }
-            certain = false;
-        }
-        let opened = self.network.open(self.other, Role::Online, self.limits.round_deadline).await;
-        let mut channel = opened.map_err(peer_failed)?;
-        let reply = self.put(&mut channel, request).await.map_err(peer_failed)?;
-        Ok((channel, reply, certain))
-    }
-
-    async fn put(&self, channel: &mut Channel, request: &OnlineRequest) -> Result<OnlineReply, ChannelError> {
-        channel.send_value(request).await?;
-        let within = self.limits.round_deadline * 2;
-        let reply = tokio::time::timeout(within, channel.receive_value(MESSAGE_BYTES_MAX));
-        reply.await.map_err(|_| ChannelError::Deadline { within })?
     }
 }

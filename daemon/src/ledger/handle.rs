@@ -56,6 +56,60 @@ impl LedgerHandle {
         self.hear(reserving(request, reply), answer).await
     }
 
+    /// Reserves for several releases in one transaction; each is granted or refused by itself, in order.
+    /// Where `shown` names a peer and the head of its ledger, that head is checked and kept first, and
+    /// nothing is granted if it is refused. The serials of a refused request pass to the next one where
+    /// `pass_on` says so, so that a refusal burns none.
+    ///
+    /// # Errors
+    /// The refusal of the head, or of the disk, which is everybody's. Those of [`Ledger::reserve`] stand in
+    /// the list.
+    pub async fn reserve_all(
+        &self,
+        shown: Option<(String, Head)>,
+        mut requests: Vec<Reserve>,
+        pass_on: bool,
+    ) -> Result<Vec<Result<Reservation, LedgerError>>, LedgerError> {
+        let work = move |ledger: &Ledger, books: &mut Books<'_>| {
+            if let Some((peer, head)) = shown {
+                books.set_peer_head(&peer, head)?;
+            }
+            let mut serials =
+                requests.iter().map(|request| request.correlations).collect::<Vec<_>>().into_iter();
+            let mut next = serials.next();
+            let mut outcomes = Vec::with_capacity(requests.len());
+            for request in &mut requests {
+                request.correlations = next.unwrap_or(request.correlations);
+                let outcome = apart(books.reserve(&ledger.key, request))?;
+                if !pass_on || matches!(outcome, Ok(Reservation::Reserved(_))) {
+                    next = serials.next();
+                }
+                outcomes.push(outcome);
+            }
+            Ok(outcomes)
+        };
+        let orphan = |outcomes: Vec<_>| outcomes.into_iter().flatten().filter_map(unheard).collect();
+        let (reply, answer) = oneshot::channel();
+        self.hear(Box::new(Ask { work: Some(work), result: None, reply, orphan }), answer).await
+    }
+
+    /// Commits several releases in one transaction; each succeeds or is refused by itself, in order.
+    ///
+    /// # Errors
+    /// That of the disk, which is everybody's. Those of [`Ledger::commit`] stand in the list.
+    pub async fn commit_all(
+        &self,
+        answers: Vec<(Receipt, Zeroizing<Vec<u8>>)>,
+    ) -> Result<Vec<Result<Committed, LedgerError>>, LedgerError> {
+        let work = move |ledger: &Ledger, books: &mut Books<'_>| {
+            let commit = |(receipt, share): (Receipt, Zeroizing<Vec<u8>>)| {
+                apart(books.commit(&ledger.key, receipt, &share))
+            };
+            answers.into_iter().map(commit).collect()
+        };
+        self.ask(work).await
+    }
+
     /// The stored answer to a question that was asked before under this id, `None` for a new id.
     ///
     /// # Errors
@@ -169,7 +223,7 @@ impl LedgerHandle {
         work: impl FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let (reply, answer) = oneshot::channel();
-        let ask = Ask { work: Some(work), result: None, reply, orphan: |_| None };
+        let ask = Ask { work: Some(work), result: None, reply, orphan: |_| Vec::new() };
         self.hear(Box::new(ask), answer).await
     }
 
@@ -205,16 +259,16 @@ trait Request: Send {
     /// Works inside the transaction of the group. An error is the disk's and ends the group.
     fn run(&mut self, ledger: &Ledger, books: &mut Books<'_>) -> Result<(), redb::Error>;
 
-    /// Answers, once the group is on the disk or has failed. Gives back a reservation that nobody
+    /// Answers, once the group is on the disk or has failed. Gives back the reservations that nobody
     /// waits for.
-    fn answer(self: Box<Self>, broken: Option<&StoreError>) -> Option<ReleaseId>;
+    fn answer(self: Box<Self>, broken: Option<&StoreError>) -> Vec<ReleaseId>;
 }
 
 struct Ask<T, F> {
     work: Option<F>,
     result: Option<Result<T, LedgerError>>,
     reply: oneshot::Sender<Result<T, LedgerError>>,
-    orphan: fn(T) -> Option<ReleaseId>,
+    orphan: fn(T) -> Vec<ReleaseId>,
 }
 
 impl<T: Send, F: FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send> Request for Ask<T, F> {
@@ -228,25 +282,38 @@ impl<T: Send, F: FnOnce(&Ledger, &mut Books<'_>) -> Result<T, Trouble> + Send> R
         Ok(())
     }
 
-    fn answer(self: Box<Self>, broken: Option<&StoreError>) -> Option<ReleaseId> {
+    fn answer(self: Box<Self>, broken: Option<&StoreError>) -> Vec<ReleaseId> {
         let result = match broken {
             Some(error) => Err(error.clone().into()),
             None => self.result.unwrap_or(Err(LedgerError::Closed)),
         };
         match self.reply.send(result) {
             Err(Ok(value)) => (self.orphan)(value),
-            Ok(()) | Err(Err(_)) => None,
+            Ok(()) | Err(Err(_)) => Vec::new(),
         }
     }
 }
 
 fn reserving(request: Reserve, reply: oneshot::Sender<Result<Reservation, LedgerError>>) -> Box<dyn Request> {
     let work = move |ledger: &Ledger, books: &mut Books<'_>| books.reserve(&ledger.key, &request);
-    let orphan = |reservation| match reservation {
-        Reservation::Reserved(receipt) => Some(Receipt::release(&receipt)),
-        Reservation::Stored(_) => None,
-    };
+    let orphan = |reservation| unheard(reservation).into_iter().collect();
     Box::new(Ask { work: Some(work), result: None, reply, orphan })
+}
+
+fn unheard(reservation: Reservation) -> Option<ReleaseId> {
+    match reservation {
+        Reservation::Reserved(receipt) => Some(receipt.release()),
+        Reservation::Stored(_) => None,
+    }
+}
+
+/// A refusal concerns one request of a transaction, trouble with the disk all of them.
+fn apart<T>(outcome: Result<T, Trouble>) -> Result<Result<T, LedgerError>, Trouble> {
+    match outcome {
+        Ok(value) => Ok(Ok(value)),
+        Err(Trouble::Refused(refusal)) => Ok(Err(refusal)),
+        Err(Trouble::Storage(error)) => Err(Trouble::Storage(error)),
+    }
 }
 
 async fn serve(
@@ -283,7 +350,7 @@ fn settle(ledger: &Ledger, group: &mut Vec<Box<dyn Request>>) {
     if let Some(error) = &broken {
         tracing::error!(%error, requests = group.len(), "the ledger cannot be written");
     }
-    let orphans: Vec<_> = group.drain(..).filter_map(|request| request.answer(broken.as_ref())).collect();
+    let orphans: Vec<_> = group.drain(..).flat_map(|request| request.answer(broken.as_ref())).collect();
     for release in orphans {
         if let Err(error) = ledger.abort(release, Abort::Alone) {
             tracing::warn!(%error, %release, "a reservation that nobody waits for stays open until a restart");
@@ -294,7 +361,7 @@ fn settle(ledger: &Ledger, group: &mut Vec<Box<dyn Request>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::{Bench, filling_ledger, granted, request, wide_request};
+    use crate::ledger::trial::{Bench, filling_ledger, granted, receipt, request, wide_request};
     use futures::executor::block_on;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -347,6 +414,56 @@ mod tests {
         bench.open();
         assert_eq!(bench.ledger().report("chest").unwrap().dead, 2);
         assert!(bench.ledger().reserve(&request(2)).is_err(), "its serials are below the mark of request 3");
+    }
+
+    #[test]
+    fn a_bunch_is_granted_apart_in_one_transaction_and_passes_serials_on() {
+        let mut bench = Bench::new();
+        let (handle, owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        let bunch = |numbers: [u8; 3], first: u64| -> Vec<Reserve> {
+            let mut bunch: Vec<Reserve> = numbers.into_iter().map(request).collect();
+            bunch[1].cost = 1000;
+            for (serial, request) in (first..).zip(&mut bunch) {
+                (request.correlations.first, request.correlations.count) = (serial, 1);
+            }
+            bunch
+        };
+        let receipts = |told: Vec<Result<Reservation, LedgerError>>| {
+            let [one, two, three] = <[_; 3]>::try_from(told).unwrap();
+            assert!(matches!(two, Err(LedgerError::OwnerBudget { .. })));
+            vec![receipt(one), receipt(three)]
+        };
+        let first = receipts(block_on(handle.reserve_all(None, bunch([1, 2, 3], 40), true)).unwrap());
+        let head = block_on(handle.head()).unwrap();
+        assert_eq!(head, first[1].position());
+        // Serials 40 and 41 are gone, 42 is not.
+        receipts(block_on(handle.reserve_all(None, bunch([4, 5, 6], 42), false)).unwrap());
+        let again = block_on(handle.reserve_all(None, bunch([7, 8, 9], 44), false)).unwrap();
+        assert!(matches!(again[0], Err(LedgerError::SerialReused { mark: 45, .. })));
+
+        let release = first[0].release();
+        block_on(handle.abort(release, Abort::Alone)).unwrap();
+        let answers = first.into_iter().map(|receipt| (receipt, Zeroizing::new(vec![1]))).collect();
+        let [aborted, committed] = <[_; 2]>::try_from(block_on(handle.commit_all(answers)).unwrap()).unwrap();
+        assert!(matches!(aborted, Err(LedgerError::Aborted { .. })));
+        assert_eq!(committed.unwrap().release(), request(3).release);
+        owner.stop();
+        bench.open();
+        let report = bench.ledger().report("chest").unwrap();
+        assert_eq!((report.answered, report.kept, report.dead), (1, 1, 3));
+    }
+
+    #[test]
+    fn a_bunch_is_granted_nothing_on_a_head_that_went_back() {
+        let mut bench = Bench::new();
+        let (handle, _owner) = LedgerHandle::start(bench.take(), QUEUE).unwrap();
+        let shown = |sequence| Some(("peer".to_owned(), Head { sequence, hash: [1; 32] }));
+        let told = block_on(handle.reserve_all(shown(5), vec![request(1)], false)).unwrap();
+        assert!(told[0].is_ok());
+        let told = block_on(handle.reserve_all(shown(4), vec![request(2)], false));
+        assert!(matches!(told, Err(LedgerError::RolledBack { .. })));
+        assert_eq!(block_on(handle.peer_head("peer".into())).unwrap(), shown(5).map(|(_, head)| head));
+        assert_eq!(block_on(handle.report("chest".into())).unwrap().in_progress, 1);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub struct Receipt {
     position: Head,
     task_digest: [u8; 32],
     cost: u64,
+    correlations: Correlations,
 }
 
 impl Receipt {
@@ -42,6 +43,11 @@ impl Receipt {
     /// What each owner paid, in units of 2^-40.
     pub fn cost(&self) -> u64 {
         self.cost
+    }
+
+    /// The serials that were burnt for it.
+    pub fn correlations(&self) -> Correlations {
+        self.correlations
     }
 }
 
@@ -119,8 +125,8 @@ impl Books<'_> {
         }
         let position = self.append(Entry::Reserve(request.clone()))?;
         self.enter(&request.task, release, Phase::Reserved, position.sequence)?;
-        let Reserve { task_digest, cost, .. } = *request;
-        Ok(Reservation::Reserved(Receipt { release, position, task_digest, cost }))
+        let Reserve { task_digest, cost, correlations, .. } = *request;
+        Ok(Reservation::Reserved(Receipt { release, position, task_digest, cost, correlations }))
     }
 
     pub(super) fn commit(

@@ -3,20 +3,22 @@
 //! - Computes: `argmax_c (sum_i [argmax_k logit_i,k(x) = c] + noise_c)` for each query, equal values
 //!   counting for the lowest index; XOR shares of the one-hot winner without its last entry.
 //! - Learns: nothing; the client learns the label from both shares.
-//! - Consumes: one bundle of the plan ([`Plan::lanes`]).
-//! - Costs: [`Plan::cost`].
+//! - Consumes: one bundle of the plan ([`Plan::lanes`]) for each question.
+//! - Costs: [`Plan::cost`]; [`cost_together`] for several questions side by side.
 //! - Source: PRICURE (Jarin and Eshete, IWSPA 2021), with votes formed and noise added under sharing.
 
 use crate::context::{Computation, ComputationError, Context, Lane, Link};
-use crate::graph::{Op, Plan, Program};
+use crate::graph::{Cost, Op, Plan, Program};
 use crate::online::linear::{WeightShare, with_opened, with_shared};
 use crate::online::vote::{vote, winner};
 use crate::online::{masked, open, pool, square};
 use crate::party::Party;
 use crate::share::Additive;
 use crate::stock::{Provision, StockError};
+use crate::wire::{HEADER_BYTES, Opening, PAYLOAD_BYTES_MAX};
 use std::future::Future;
 use std::pin::Pin;
+use zeroize::Zeroizing;
 
 /// One party's share of one model: weight and bias of each linear layer.
 #[derive(Debug)]
@@ -70,6 +72,22 @@ impl SharedModel {
     }
 }
 
+/// One batch of queries as one party holds it, with what its evaluation uses up.
+pub struct Question {
+    /// This party's share of the input, `[value][query]`.
+    pub input: Additive,
+    /// One bundle of the plan, laid out.
+    pub provisions: Vec<Provision>,
+    /// This party's own noise, one word per class and query, or empty for an exact release.
+    pub noise: Zeroizing<Vec<u64>>,
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Question").field("provisions", &self.provisions).finish_non_exhaustive()
+    }
+}
+
 type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, GateError>> + Send + 'a>>;
 
 /// Evaluates the plan on this party's share of the input (`[value][query]`) and returns its share of
@@ -88,56 +106,97 @@ pub async fn answer<L: Link>(
     provisions: Vec<Provision>,
     noise: &[u64],
 ) -> Result<Vec<u64>, EvaluationError> {
-    let party = computation.party();
-    let release = plan.release();
-    check(plan, models, &input, &provisions, noise).map_err(ComputationError::Gate)?;
-    let mut provisions = provisions.into_iter();
-    let mut next = move || provisions.next().unwrap_or_default();
+    let question = Question { input, provisions, noise: noise.to_vec().into() };
+    let winners = answer_together(computation, plan, models, vec![question]).await?;
+    Ok(winners.into_iter().next().unwrap_or_default())
+}
 
-    let mask = next();
-    let share = &input;
-    let opened = computation
-        .run(vec![|lane: Lane| -> Running<'_, Vec<u64>> {
+/// As [`answer`] for several questions, which need not know of each other: they share the rounds and
+/// the frames, so that together they take the rounds of one. The winners come in the questions' order.
+///
+/// # Errors
+/// As there; a failure ends all of them.
+pub async fn answer_together<L: Link>(
+    computation: &mut Computation<L>,
+    plan: &Plan,
+    models: &[&SharedModel],
+    questions: Vec<Question>,
+) -> Result<Vec<Vec<u64>>, EvaluationError> {
+    let party = computation.party();
+    check_models(plan, models).map_err(ComputationError::Gate)?;
+    let mut inputs = Vec::with_capacity(questions.len());
+    let mut noises = Vec::with_capacity(questions.len());
+    let (mut masks, mut votings, mut releases) = (Vec::new(), Vec::new(), Vec::new());
+    for Question { input, provisions, noise } in questions {
+        check(plan, &input, &provisions, &noise).map_err(ComputationError::Gate)?;
+        let mut provisions = provisions.into_iter();
+        masks.extend(provisions.next());
+        releases.extend(provisions.next_back());
+        votings.push(provisions);
+        inputs.push(input);
+        noises.push(noise);
+    }
+
+    let lanes = inputs.iter().zip(masks).map(|(share, stock)| {
+        move |lane: Lane| -> Running<'_, Vec<u64>> {
             Box::pin(async move {
-                let mut context = Context::new(party, lane, mask);
+                let mut context = Context::new(party, lane, stock);
                 let entry = context.enter().input_mask(share.len())?;
                 Ok(open::operand(&context, share, &entry.mask).await)
             })
-        }])
-        .await?
-        .swap_remove(0);
+        }
+    });
+    let opened = computation.run(lanes.collect()).await?;
 
-    let opened = &opened;
-    let lanes: Vec<_> = plan
-        .programs()
-        .iter()
-        .zip(models)
-        .map(|(program, model)| {
-            let stock = next();
-            move |lane: Lane| -> Running<'_, Additive> {
+    let mut lanes = Vec::with_capacity(inputs.len() * models.len());
+    for ((opened, share), stocks) in opened.iter().zip(&inputs).zip(votings) {
+        for ((program, model), stock) in plan.programs().iter().zip(models).zip(stocks) {
+            lanes.push(move |lane: Lane| -> Running<'_, Additive> {
                 Box::pin(one_vote(party, lane, stock, program, model, (opened, share)))
-            }
-        })
-        .collect();
+            });
+        }
+    }
     let votes = computation.run(lanes).await?;
 
-    let mut counts = Additive::zeros(release.classes * release.batch);
-    for vote in &votes {
+    let release = plan.release();
+    let counts = votes.chunks(models.len()).zip(&noises);
+    let counts: Vec<Additive> = counts.map(|(votes, noise)| summed(votes, noise)).collect();
+    let lanes = counts.iter().zip(releases).map(|(counts, stock)| {
+        move |lane: Lane| -> Running<'_, Vec<u64>> {
+            Box::pin(async move {
+                let mut context = Context::new(party, lane, stock);
+                Ok(winner(&mut context, counts, release).await?)
+            })
+        }
+    });
+    computation.run(lanes.collect()).await
+}
+
+/// Rounds and bytes of [`answer_together`].
+pub fn cost_together(plan: &Plan, questions: usize) -> Cost {
+    let Cost { rounds, bytes } = plan.cost();
+    let headers = u64::from(rounds) * HEADER_BYTES as u64;
+    Cost { rounds, bytes: (bytes - headers) * questions as u64 + headers }
+}
+
+/// Most questions whose rounds all fit frames of `frame_bytes_max`; at least one.
+pub fn together_max(plan: &Plan, frame_bytes_max: usize) -> usize {
+    let payload = |round: &Vec<Opening>| round.iter().map(Opening::bytes).sum::<usize>();
+    let largest = plan.openings().iter().map(payload).max().unwrap_or(0);
+    let room = frame_bytes_max.min(PAYLOAD_BYTES_MAX).saturating_sub(HEADER_BYTES);
+    (room / largest.max(1)).max(1)
+}
+
+/// All votes and this party's noise.
+fn summed(votes: &[Additive], noise: &[u64]) -> Additive {
+    let mut counts = Additive::zeros(votes.first().map_or(0, |vote| vote.len()));
+    for vote in votes {
         counts.add(vote);
     }
     if !noise.is_empty() {
         counts.add(noise);
     }
-    let (stock, counts) = (next(), &counts);
-    let winners = computation
-        .run(vec![|lane: Lane| -> Running<'_, Vec<u64>> {
-            Box::pin(async move {
-                let mut context = Context::new(party, lane, stock);
-                Ok(winner(&mut context, counts, release).await?)
-            })
-        }])
-        .await?;
-    Ok(winners.into_iter().next().unwrap_or_default())
+    counts
 }
 
 /// Labels of all queries from both parties' shares of the winner.
@@ -195,23 +254,21 @@ pub async fn logits(
     Ok(wire)
 }
 
-fn check(
-    plan: &Plan,
-    models: &[&SharedModel],
-    input: &[u64],
-    provisions: &[Provision],
-    noise: &[u64],
-) -> Result<(), GateError> {
-    let counts = plan.release().classes * plan.release().batch;
-    let length = |what, expected, found| {
-        if expected == found { Ok(()) } else { Err(GateError::Length { what, expected, found }) }
-    };
+fn length(what: &'static str, expected: usize, found: usize) -> Result<(), GateError> {
+    if expected == found { Ok(()) } else { Err(GateError::Length { what, expected, found }) }
+}
+
+fn check(plan: &Plan, input: &[u64], provisions: &[Provision], noise: &[u64]) -> Result<(), GateError> {
     length("the input share", plan.input_len(), input.len())?;
-    length("the list of models", plan.programs().len(), models.len())?;
     length("the bundle", plan.programs().len() + 2, provisions.len())?;
     if !noise.is_empty() {
-        length("the noise", counts, noise.len())?;
+        length("the noise", plan.release().classes * plan.release().batch, noise.len())?;
     }
+    Ok(())
+}
+
+fn check_models(plan: &Plan, models: &[&SharedModel]) -> Result<(), GateError> {
+    length("the list of models", plan.programs().len(), models.len())?;
     for (program, model) in plan.programs().iter().zip(models) {
         for op in program.ops() {
             if let Op::Linear { weights, shape, .. } = op {

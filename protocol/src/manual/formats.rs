@@ -14,12 +14,13 @@
 //! | 16..20 | digest of the steps that share this round |
 //! | 20.. | payload |
 //!
-//! The payload is the lanes' payloads one after the other, in the order of the models. The digest of steps
+//! The payload is the lanes' payloads one after the other, in the order of the models, question after question
+//! where several share the rounds ([`answer_together`](crate::evaluate::shared::answer_together)). The digest of steps
 //! (lane, gate, kind of step, mixed into 32 bits) finds plans that drifted apart; it is no authentication. A
 //! wrong field ends the computation with a named [`Misbehaviour`](crate::misbehaviour::Misbehaviour).
 //!
-//! The daemon puts a length of four bytes before each frame of a channel, and takes the first eight bytes of
-//! the release's name as the session.
+//! The daemon puts a length of four bytes before each frame of a channel, and takes as the session the first
+//! eight bytes of the SHA-256 of the names of all releases that share the rounds.
 //!
 //! # What is in a payload
 //!

@@ -63,7 +63,8 @@
 //!   results wrong without being noticed, and there is no claim about what it learns.
 //! - *Malicious dealer.* Wrong correlations make labels wrong; a bundle of the wrong length is noticed.
 //! - *Availability.* A compute party can stop the service, the dealer can let the pool run dry, a client
-//!   can spend its own budget and, where the roster sets no `client_epsilon`, everybody's.
+//!   can spend its own budget and, where the roster sets no `client_epsilon`, everybody's. A client that
+//!   gives its share to one party only holds the questions beside its own up, for a bounded time each.
 //! - *Architecture, traffic and membership.* See the public facts.
 //! - *The machine.* Whoever reads the memory of a compute party has its shares. Files are sealed under a
 //!   key that lies on the same machine; this helps against lost disks without the key, nothing else.

@@ -1,0 +1,189 @@
+//! Questions that wait at the same time share a computation, and nothing else.
+
+use crate::audit::audit_both;
+use crate::setting::{ANSWER_WITHIN, EXACT, PRIVATE, ROUND_DEADLINE, Setting, alone, refused, release};
+use consilium::client::{Answer, Client};
+use consilium::demo::names;
+use consilium::ledger::ReleaseId;
+use consilium::message::{MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
+use consilium::net::{Identity, Limits, Member, Network, PeerId, Role, Settings};
+use consilium::task::TaskTerms;
+use consilium_config::Roster;
+use consilium_protocol::wire::HEADER_BYTES;
+use futures::future::join_all;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const AT_ONCE: usize = 16;
+
+/// A client of this very process, with the key of the client's node, which is dead.
+struct Inside {
+    client: Client,
+    network: Network,
+    terms: TaskTerms,
+    pair: [PeerId; 2],
+}
+
+impl Inside {
+    fn enter(setting: &mut Setting, task: &str) -> Self {
+        setting.world.kill(names::CLIENT).unwrap();
+        let key = setting.world.folder_of(names::CLIENT).join("identity.key");
+        let roster = Roster::load(&setting.world.folder_of("roster.toml")).unwrap();
+        let peer = |name: &str| -> PeerId {
+            let member = roster.members().iter().find(|member| member.name.as_str() == name).unwrap();
+            member.peer.as_str().parse().unwrap()
+        };
+        let members = roster.members().iter().filter(|member| member.name.as_str() != names::CLIENT);
+        let members = members.map(|member| Member {
+            peer: member.peer.as_str().parse().unwrap(),
+            addresses: member.addresses.iter().map(|text| text.as_str().parse().unwrap()).collect(),
+        });
+        let settings = Settings {
+            identity: Identity::load(&key).unwrap(),
+            listen: Vec::new(),
+            members: members.collect(),
+            limits: Limits::default(),
+        };
+        let (network, _) = Network::start(settings).unwrap();
+        let terms = roster.tasks().iter().find(|found| found.name.as_str() == task).unwrap();
+        let identity = Arc::new(Identity::load(&key).unwrap());
+        Self {
+            client: Client::new(network.clone(), identity, ANSWER_WITHIN),
+            network,
+            terms: TaskTerms::new(terms).unwrap(),
+            pair: [peer(names::ZERO), peer(names::ONE)],
+        }
+    }
+
+    async fn ask(
+        &self,
+        setting: &Setting,
+        row: usize,
+        release: Option<ReleaseId>,
+    ) -> Result<Answer, Refusal> {
+        self.client.ask_once(&self.terms, self.pair, &[setting.row(row)], release).await
+    }
+
+    /// Puts a question to one party alone; its refusal, and how long it took.
+    async fn ask_only(&self, party: usize, release: ReleaseId) -> (Refusal, Duration) {
+        let mut channel = self.network.open(self.pair[party], Role::Query, ANSWER_WITHIN).await.unwrap();
+        let (task, rows) = (self.terms.name().to_owned(), 1);
+        let request = QueryRequest { release, task, task_digest: self.terms.digest, rows };
+        let bytes = if party == 0 { 16 } else { self.terms.roster.input.len() * self.terms.batch() * 8 };
+        let started = Instant::now();
+        channel.send_value(&request).await.unwrap();
+        channel.send(&vec![7; bytes]).await.unwrap();
+        match channel.receive_value(MESSAGE_BYTES_MAX).await.unwrap() {
+            QueryReply::Refused(refusal) => (refusal, started.elapsed()),
+            QueryReply::Answer(terms) => panic!("{terms:?}"),
+        }
+    }
+}
+
+#[track_caller]
+fn right(setting: &Setting, row: usize, answer: &Answer) {
+    let verdict = setting.verdict(row);
+    assert!(!verdict.certain || answer.labels[0] as usize == verdict.label, "row {row}");
+}
+
+#[test]
+fn questions_at_once_share_computations_and_are_charged_apart() {
+    alone(async {
+        let mut setting = Setting::published(&[EXACT]).await;
+        let alone = setting.ask(EXACT, 0, None).await.unwrap();
+        assert_eq!(alone.terms.together, 1);
+        let told = join_all((0..AT_ONCE).map(|row| setting.ask(EXACT, row, None))).await;
+        let answers: Vec<Answer> = told.into_iter().map(Result::unwrap).collect();
+        for (row, answer) in answers.iter().enumerate() {
+            right(&setting, row, answer);
+            assert_eq!((answer.terms.rounds, answer.terms.bundles), (alone.terms.rounds, 1));
+            let headers = u64::from(alone.terms.rounds) * HEADER_BYTES as u64;
+            let payload = (alone.terms.bytes - headers) * u64::from(answer.terms.together);
+            assert_eq!(answer.terms.bytes, headers + payload);
+        }
+        let most = answers.iter().map(|answer| answer.terms.together).max().unwrap();
+        assert!(most > 1, "none of {AT_ONCE} questions shared a computation");
+        for name in [names::ZERO, names::ONE] {
+            let status = setting.until(name, EXACT, "books", |_| true).await;
+            assert_eq!((status.answered, status.together_most), (AT_ONCE as u64 + 1, u64::from(most)));
+            assert!(status.computations < status.answered, "{status:?}");
+        }
+        let [zero, one] = audit_both(&mut setting, EXACT);
+        for audit in [&zero, &one] {
+            assert_eq!((audit.committed.len(), audit.reserved.len()), (AT_ONCE + 1, AT_ONCE + 1));
+            let serials: BTreeSet<_> =
+                audit.reserved.values().map(|burnt| (burnt.epoch, burnt.first)).collect();
+            assert_eq!(serials.len(), AT_ONCE + 1, "each its own bundle");
+        }
+        assert_eq!(zero.committed, one.committed);
+    });
+}
+
+#[test]
+fn a_question_that_one_party_never_gets_leaves_the_others_alone() {
+    alone(async {
+        let mut setting = Setting::published(&[PRIVATE]).await;
+        let paid = setting.paid(PRIVATE);
+        let inside = Inside::enter(&mut setting, PRIVATE);
+        inside.ask(&setting, 0, None).await.unwrap();
+        let good = paid - 1;
+        let (zero, one) = (ReleaseId([1; 16]), ReleaseId([2; 16]));
+        let started = Instant::now();
+        let ((at_zero, _), (at_one, _), told) = tokio::join!(
+            inside.ask_only(0, zero),
+            inside.ask_only(1, one),
+            join_all((1..=good).map(|row| inside.ask(&setting, row, None)))
+        );
+        assert!(matches!(at_zero.obstacle, Obstacle::Deadline | Obstacle::Budget), "{at_zero}");
+        assert!(matches!(at_one.obstacle, Obstacle::Peer), "{at_one}");
+        let refusals: Vec<Refusal> = told.into_iter().filter_map(Result::err).collect();
+        // The bad question may hold a charge while it waits; nothing else may be in the way.
+        assert!(refusals.len() <= 1, "{refusals:?}");
+        for refusal in &refusals {
+            assert_eq!(refusal.obstacle, Obstacle::Budget);
+        }
+        for row in 0..refusals.len() {
+            inside.ask(&setting, row, None).await.unwrap();
+        }
+        refused(inside.ask(&setting, 0, None).await, &[Obstacle::Budget]);
+        assert!(started.elapsed() < 4 * ANSWER_WITHIN);
+        let [zero, one] = audit_both(&mut setting, PRIVATE);
+        assert_eq!(zero.books.owners, one.books.owners);
+        assert_eq!((zero.committed.len(), one.committed.len()), (paid, paid), "the bad one was refunded");
+        assert_eq!((zero.books.kept, one.books.kept), (0, 0));
+    });
+}
+
+#[test]
+fn nobody_waits_long_for_a_share_that_does_not_come() {
+    alone(async {
+        let mut setting = Setting::published(&[EXACT]).await;
+        let inside = Inside::enter(&mut setting, EXACT);
+        inside.ask(&setting, 0, None).await.unwrap();
+        let bad = async {
+            let (refusal, waited) = inside.ask_only(0, ReleaseId([3; 16])).await;
+            assert_eq!(refusal.obstacle, Obstacle::Deadline, "{refusal}");
+            waited
+        };
+        let good = async {
+            let mut slowest = 0f64;
+            for row in 0..8 {
+                let answer = inside.ask(&setting, row, None).await.unwrap();
+                right(&setting, row, &answer);
+                slowest = slowest.max(answer.milliseconds);
+            }
+            slowest
+        };
+        let (waited, slowest) = tokio::join!(bad, good);
+        assert!(slowest < ROUND_DEADLINE.as_secs_f64() * 750.0, "{slowest} ms behind a missing share");
+        assert!(waited < ROUND_DEADLINE, "{waited:?}");
+        // The name is used up, the bundle too, and the next question is answered.
+        let told = inside.ask(&setting, 1, release(3)).await;
+        refused(told, &[Obstacle::Release, Obstacle::Deadline]);
+        inside.ask(&setting, 2, None).await.unwrap();
+        let [zero, one] = audit_both(&mut setting, EXACT);
+        assert_eq!((zero.committed.len(), one.committed.len()), (10, 10));
+        assert_eq!((zero.books.refunded, one.reserved.len()), (1, 10));
+    });
+}
