@@ -79,7 +79,8 @@ fn run(shape: &LinearShape, encrypted: Encrypted) -> Row {
     let (mut zero, mut one) = (vec![0; packing.output_len()], vec![0; packing.output_len()]);
     let mut evaluation = Evaluation::new(&packing, &plain);
     for reply in 0..packing.replies() {
-        let bytes = measured(&mut reply_ms, || evaluation.reply(reply, &requests, &public, &mut prg, &mut one));
+        let bytes =
+            measured(&mut reply_ms, || evaluation.reply(reply, &requests, &public, &mut prg, &mut one));
         reply_bytes += bytes.len();
         measured(&mut reply_ms, || key.open(&packing, reply, &bytes, &mut zero)).unwrap();
     }
@@ -98,8 +99,16 @@ fn main() {
     if !json {
         println!(
             "{:<18} {:<9} {:>8} {:>7} {:>13} {:>11} {:>12} {:>11} {:>12} {:>12}",
-            "layer", "encrypted", "requests", "replies", "B/query req", "B/query rep", "ms/query req", "ms/query rep",
-            "products max", "blocks"
+            "layer",
+            "encrypted",
+            "requests",
+            "replies",
+            "B/query req",
+            "B/query rep",
+            "ms/query req",
+            "ms/query rep",
+            "products max",
+            "blocks"
         );
     }
     for (name, shape) in layers() {
@@ -123,8 +132,16 @@ fn main() {
             } else {
                 println!(
                     "{name:<18} {:<9} {requests:>8} {replies:>7} {:>13.0} {:>11.0} {:>12.3} {:>11.3} {:>12} {:>3}x{}x{}x{}",
-                    format!("{encrypted:?}"), bytes[0], bytes[1], ms[0], ms[1], row.packing.products_max(),
-                    blocks.channels, blocks.outputs, blocks.columns, blocks.rows,
+                    format!("{encrypted:?}"),
+                    bytes[0],
+                    bytes[1],
+                    ms[0],
+                    ms[1],
+                    row.packing.products_max(),
+                    blocks.channels,
+                    blocks.outputs,
+                    blocks.columns,
+                    blocks.rows,
                 );
             }
         }

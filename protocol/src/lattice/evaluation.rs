@@ -117,9 +117,8 @@ impl<'a> Evaluation<'a> {
         let line = self.line(reply);
         let range = self.packing.requests_of(reply);
         let known = self.kept.take().filter(|(kept, _)| *kept == line);
-        let keep = range.len() <= KEPT_MAX
-            && reply + 1 < self.packing.replies()
-            && self.line(reply + 1) == line;
+        let keep =
+            range.len() <= KEPT_MAX && reply + 1 < self.packing.replies() && self.line(reply + 1) == line;
         let mut kept = Vec::new();
         for (channels, request) in range.enumerate() {
             let fresh;
@@ -174,7 +173,12 @@ impl Sums {
         for limb in 0..LIMBS {
             let row = limb * DEGREE..(limb + 1) * DEGREE;
             let factor = &factor[row.clone()];
-            transform::multiply_add(limb, &mut self.constant[row.clone()], factor, &ciphertext.constant[row.clone()]);
+            transform::multiply_add(
+                limb,
+                &mut self.constant[row.clone()],
+                factor,
+                &ciphertext.constant[row.clone()],
+            );
             transform::multiply_add(limb, &mut self.linear[row.clone()], factor, &ciphertext.linear[row]);
         }
     }

@@ -21,7 +21,8 @@ impl SecretKey {
     /// The key of a seed that is used for nothing else.
     pub fn generate(seed: &Seed) -> Self {
         let secret = sample::ternary(&mut Prg::new(&seed.derive("lattice secret", 0)), DEGREE);
-        let minus: Zeroizing<Vec<u64>> = Zeroizing::new(secret.iter().map(|word| word.wrapping_neg()).collect());
+        let minus: Zeroizing<Vec<u64>> =
+            Zeroizing::new(secret.iter().map(|word| word.wrapping_neg()).collect());
         let mut negated = residues::transformed(&minus);
         for (limb, row) in negated.chunks_exact_mut(DEGREE).enumerate() {
             residues::reduce(limb, row);

@@ -51,7 +51,8 @@ impl Session {
 
     /// The shares of key holder and evaluator.
     fn run(&mut self) -> [Vec<u64>; 2] {
-        let (mut prg, mut shares) = (Prg::new(&seed(4)), [vec![5; self.expected.len()], vec![7; self.expected.len()]]);
+        let (mut prg, mut shares) =
+            (Prg::new(&seed(4)), [vec![5; self.expected.len()], vec![7; self.expected.len()]]);
         let mut evaluation = Evaluation::new(&self.packing, &self.plain);
         for reply in 0..self.packing.replies() {
             let [zero, one] = &mut shares;
@@ -72,7 +73,7 @@ fn check(shape: LinearShape) {
         let mut session = Session::new(shape, encrypted);
         let [zero, one] = session.run();
         assert_eq!(z64::sum(&zero, &one), session.expected, "{:?}", session.packing);
-        assert!(session.packing.products_max() > 1 << 16, "{:?}", session.packing);
+        assert!(session.packing.products_max() > 1 << 12, "{:?}", session.packing);
     }
 }
 
@@ -143,7 +144,6 @@ fn one_set_of_requests_serves_several_matrices() {
 fn each_share_alone_is_uniform() {
     let mut session = Session::new(dense(16, 10, 128), Encrypted::Operand);
     session.plain.fill(1);
-    session.encrypted.fill(0);
     for share in session.run() {
         for bit in 0..64 {
             let ones = share.iter().filter(|word| *word >> bit & 1 == 1).count();
@@ -186,7 +186,9 @@ fn wrong_bytes_are_refused() {
         let error = Misbehaviour::LatticeCoefficient { what: "request", position: 8 };
         assert_eq!(requests.absorb(0, &wrong), Err(error), "limb {limb}");
     }
-    for place in [0, row, row + DEGREE * 37 / 8, bytes.len() - 23] {
+    // High digits of the linear half, its low digits, high digits of the constants. Low digits of those are
+    // cut so far that all of their values are allowed.
+    for place in [0, row, row + DEGREE * 37 / 8] {
         let mut wrong = bytes.clone();
         wrong[place..place + 23].fill(0xFF);
         let opened = session.key.open(&session.packing, 0, &wrong, &mut share);
