@@ -217,7 +217,8 @@ fn opened(key: &SecretKey, sums: &super::evaluation::Sums, exponents: &[usize]) 
 /// Distance from the place of a message under the modulus of so many primes, next to zero.
 fn noise(number: IBig, word: u64, limbs: usize) -> IBig {
     let whole = modulus(limbs);
-    centred(number - (&whole * IBig::from(word) >> 64), &whole)
+    let place: IBig = (&whole * IBig::from(word)) >> 64;
+    centred(number - place, &whole)
 }
 
 fn largest(values: &[IBig]) -> IBig {
@@ -265,7 +266,7 @@ fn noise_stays_below_its_bound_and_the_flood_hides_it() {
     // coefficients as there are in all products that are allowed.
     assert!(&after * IBig::from(2) > flood);
     let life = IBig::from(session.packing.products_max()) * IBig::from(expected.len());
-    let hidden: IBig = &bound * life << STATISTICAL_BITS as usize;
+    let hidden: IBig = (&bound * life) << STATISTICAL_BITS as usize;
     assert!(hidden <= IBig::ONE << (FLOOD_BITS as usize + 1), "the flood covers the life of the tensor");
     assert!(&after * &dropped > before << STATISTICAL_BITS as usize);
     // Evenly spread over the flood's range: no trace of the sign of the noise below.
