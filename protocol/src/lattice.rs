@@ -15,6 +15,10 @@
 //! Every step takes and gives the bytes of one ciphertext and is a fraction of a millisecond to a few of
 //! them, so that a caller can send, wait or do something else in between. Nothing here does either.
 //!
+//! An evaluator holds 655 kB for each request that [`Packing::requests_of`] a reply names, 2 MB while it
+//! computes, and 328 kB for each polynomial that it keeps for the next reply, at most 42 MB. A key holder
+//! needs 1 MB.
+//!
 //! | module | what it is |
 //! |---|---|
 //! | `prime`, `transform` | residues in `f64`, polynomials in them |

@@ -101,15 +101,20 @@ pub(super) fn add_flood(limb: usize, values: &mut [f64], terms: &[[u64; 3]]) {
     let power = |exponent: u32| prime.constant(u128::from(prime.power(2, exponent.into())));
     let powers = [32, 64, 96, 128].map(power);
     let centre = power(FLOOD_BITS);
-    for (value, [low, middle, high]) in values.iter_mut().zip(terms) {
-        let upper = |word: u64| f64::from((word >> 32) as u32);
-        let lower = |word: u64| f64::from(word as u32);
-        *value += lower(*low) - centre
-            + prime.multiply(upper(*low), powers[0])
-            + prime.multiply(lower(*middle), powers[1])
-            + prime.multiply(upper(*middle), powers[2])
-            + prime.multiply(lower(*high), powers[3]);
-    }
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for (value, [low, middle, high]) in values.iter_mut().zip(terms) {
+                let upper = |word: u64| f64::from((word >> 32) as u32);
+                let lower = |word: u64| f64::from(word as u32);
+                *value += lower(*low) - centre
+                    + prime.multiply(upper(*low), powers[0])
+                    + prime.multiply(lower(*middle), powers[1])
+                    + prime.multiply(upper(*middle), powers[2])
+                    + prime.multiply(lower(*high), powers[3]);
+            }
+        },
+    );
 }
 
 /// A number below the modulus of a reply as `low + PRIMES[0] * high`.
@@ -131,13 +136,13 @@ pub(super) fn rescale(rows: &mut [f64]) -> Digits {
         let (kept, dropped) = rows.split_at_mut(last * width);
         let dropped = &dropped[..width];
         for (limb, row) in kept.chunks_exact_mut(width.max(1)).enumerate() {
-            let prime = PRIMES[limb];
-            let inverse = prime.inverse_of(PRIMES[last].value.into());
+            let (prime, other) = (PRIMES[limb], PRIMES[last]);
+            let inverse = prime.inverse_of(other.value.into());
             Arch::new().dispatch(
                 #[inline(always)]
                 || {
                     for (value, dropped) in row.iter_mut().zip(dropped) {
-                        let rest = *value - PRIMES[last].centre(*dropped);
+                        let rest = *value - other.centre(*dropped);
                         *value = prime.canonical(prime.multiply(rest, inverse));
                     }
                 },
@@ -152,22 +157,37 @@ pub(super) fn rescale(rows: &mut [f64]) -> Digits {
 pub(super) fn digits(low: &[f64], high: &[f64]) -> Digits {
     let prime = PRIMES[1];
     let inverse = prime.inverse_of(PRIMES[0].value.into());
-    let high = high.iter().zip(low).map(|(high, low)| {
-        let digit = prime.canonical(prime.multiply(high - low, inverse));
-        to_word(digit)
-    });
-    let high = high.collect();
-    Digits { low: low.iter().map(|value| to_word(*value)).collect(), high }
+    let mut digits = Digits { low: vec![0; low.len()], high: vec![0; low.len()] };
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let places = digits.low.iter_mut().zip(&mut digits.high);
+            for ((low_digit, high_digit), (low, high)) in places.zip(low.iter().zip(high)) {
+                *low_digit = to_word(*low);
+                *high_digit = to_word(prime.canonical(prime.multiply(high - low, inverse)));
+            }
+        },
+    );
+    digits
 }
 
 impl Digits {
     /// The residues modulo the primes of a reply, below 2^44 and at most 0.63 primes more in magnitude.
     pub(super) fn residues(&self) -> [Vec<f64>; REPLY_LIMBS] {
         let step = PRIMES[1].constant(PRIMES[0].value.into());
-        let low: Vec<f64> = self.low.iter().map(|digit| from_word(*digit)).collect();
-        let second = |(low, high): (&f64, &u64)| PRIMES[1].multiply(from_word(*high), step) + low;
-        let second = low.iter().zip(&self.high).map(second).collect();
-        [low, second]
+        let mut rows = [vec![0.0; self.low.len()], vec![0.0; self.low.len()]];
+        let [first, second] = &mut rows;
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let places = first.iter_mut().zip(second.iter_mut());
+                for ((first, second), (low, high)) in places.zip(self.low.iter().zip(&self.high)) {
+                    *first = from_word(*low);
+                    *second = PRIMES[1].multiply(from_word(*high), step) + *first;
+                }
+            },
+        );
+        rows
     }
 
     /// Numbers times 2^64 over the modulus of a reply, rounded, modulo 2^64.

@@ -155,8 +155,8 @@ fn split_pass<S: Simd>(prime: Lanes<S>, values: &mut [f64], roots: &[f64], block
     let quarter = DEGREE / blocks / 4;
     for (offset, block) in values.chunks_exact_mut(4 * quarter).enumerate() {
         let at = blocks + first + offset;
-        let [whole, left, right] =
-            [roots[at], roots[2 * at], roots[2 * at + 1]].map(|root| simd.splat_f64s(root));
+        let whole = simd.splat_f64s(roots[at]);
+        let (left, right) = (simd.splat_f64s(roots[2 * at]), simd.splat_f64s(roots[2 * at + 1]));
         let (ab, cd) = cast_slice_mut::<f64, S::f64s>(block).split_at_mut(2 * quarter / S::F64_LANES);
         let ((a, b), (c, d)) = (ab.split_at_mut(ab.len() / 2), cd.split_at_mut(cd.len() / 2));
         for ((a, b), (c, d)) in a.iter_mut().zip(b).zip(c.iter_mut().zip(d)) {
@@ -245,13 +245,16 @@ fn join_pass<S: Simd>(prime: Lanes<S>, values: &mut [f64], roots: &[f64], blocks
     let quarter = DEGREE / blocks / 4;
     for (offset, block) in values.chunks_exact_mut(4 * quarter).enumerate() {
         let at = blocks + first + offset;
-        let [whole, left, right] =
-            [roots[at], roots[2 * at], roots[2 * at + 1]].map(|root| simd.splat_f64s(root));
+        let whole = simd.splat_f64s(roots[at]);
+        let (left, right) = (simd.splat_f64s(roots[2 * at]), simd.splat_f64s(roots[2 * at + 1]));
         let (ab, cd) = cast_slice_mut::<f64, S::f64s>(block).split_at_mut(2 * quarter / S::F64_LANES);
         let ((a, b), (c, d)) = (ab.split_at_mut(ab.len() / 2), cd.split_at_mut(cd.len() / 2));
         for ((a, b), (c, d)) in a.iter_mut().zip(b).zip(c.iter_mut().zip(d)) {
-            let [w, x, y, z] =
-                [*a, *b, *c, *d].map(|value| if blocks == REDUCED_AT { prime.reduce(value) } else { value });
+            let (mut w, mut x, mut y, mut z) = (*a, *b, *c, *d);
+            if blocks == REDUCED_AT {
+                (w, x) = (prime.reduce(w), prime.reduce(x));
+                (y, z) = (prime.reduce(y), prime.reduce(z));
+            }
             let (upper, lower) = (simd.add_f64s(w, x), simd.add_f64s(y, z));
             let x = prime.multiply(simd.sub_f64s(w, x), left);
             let z = prime.multiply(simd.sub_f64s(y, z), right);

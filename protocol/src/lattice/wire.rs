@@ -5,7 +5,7 @@ use super::residues::Digits;
 use super::sample;
 use crate::algebra::Seed;
 use crate::algebra::prg::SEED_BYTES;
-use crate::algebra::stream::{pack, unpack};
+use crate::algebra::stream::pack;
 use crate::misbehaviour::Misbehaviour;
 
 /// Bytes of a fresh ciphertext: the seed of its uniform half, and the other half.
@@ -34,6 +34,18 @@ pub(super) const fn reply_bytes(outputs: usize) -> usize {
 pub(super) struct Ciphertext {
     pub(super) constant: Vec<f64>,
     pub(super) linear: Vec<f64>,
+}
+
+/// Undoes [`pack`] for widths up to 57 bits: a value then lies within the eight bytes from its first one.
+fn unpack(bytes: &[u8], count: usize, width: u32) -> Vec<u64> {
+    let padded = [bytes, &[0; 8]].concat();
+    let value = |index: usize| {
+        let bit = index * width as usize;
+        let mut word = [0; 8];
+        word.copy_from_slice(&padded[bit / 8..bit / 8 + 8]);
+        (u64::from_le_bytes(word) >> (bit % 8)) & (u64::MAX >> (64 - width))
+    };
+    (0..count).map(value).collect()
 }
 
 fn exact(what: &'static str, bytes: &[u8], expected: usize) -> Result<(), Misbehaviour> {
