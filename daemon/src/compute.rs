@@ -42,7 +42,7 @@ use crate::net::{Channel, Network, PeerId};
 use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
 use crate::task::TaskTerms;
-use consilium_protocol::offline::ot::Extension;
+use consilium_config::Transfers;
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,7 +70,7 @@ pub struct ComputeLimits {
     /// Bytes on the disk of all bundles of all tasks.
     pub pool_bytes_max: u64,
     /// How transfers between the two parties are made.
-    pub extension: Extension,
+    pub transfers: Transfers,
     /// Questions that may wait for their turn or for the other party at the same time.
     pub waiting_max: usize,
     /// Largest frame between the two parties.

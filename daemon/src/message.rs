@@ -191,13 +191,25 @@ pub struct MakeRequest {
     pub tag: [u8; 16],
     /// Name of the making whose keys Zero still holds.
     pub keys: Option<[u8; 16]>,
-    /// Whether new keys are for silent transfers.
-    pub silent: bool,
     /// First serial.
     pub first: u64,
     /// Number of serials.
     pub count: u32,
 }
+
+/// From party Zero to party One before new keys are set up. Both then swap as many frames of
+/// [`PROBE_BYTES`], after which Zero says in the same way what is to be done, with no frames.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeKeys {
+    /// Frames that both swap now, to see how fast the link is.
+    pub probes: u8,
+    /// Whether the keys are for silent transfers.
+    pub silent: bool,
+}
+
+/// Bytes of a frame that serves only to measure the link.
+pub const PROBE_BYTES: usize = 1 << 20;
 
 /// From party One to party Zero.
 #[derive(Clone, Debug, Serialize, Deserialize)]

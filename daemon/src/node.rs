@@ -13,7 +13,6 @@ use crate::task::{TaskError, TaskTerms};
 use crate::vault::{StorageKey, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
 use consilium_config::{Member, Pair, Roster};
-use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -355,7 +354,7 @@ fn seat_of(
             refill_batch_queries: limits.refill_batch_queries,
             prepared_max: limits.prepared_max as usize,
             pool_bytes_max: limits.bytes_max,
-            extension: Extension::Iknp,
+            transfers: limits.transfers,
             waiting_max: WAITING_MAX,
             frame_bytes_max: settings.frame_bytes_max as usize,
         },

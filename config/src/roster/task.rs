@@ -96,7 +96,7 @@ impl Stock {
 
 impl Default for Stock {
     fn default() -> Self {
-        Self { low: 16, high: 64 }
+        Self { low: 64, high: 192 }
     }
 }
 
