@@ -264,7 +264,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "67e9b3069ac487f37d09c75dff62760aac2295eb9262c4a14fec47c9fedc3bfd"
+            "74faf48f7b603cb1f8bec0816b8210288f58fdfee862f4024c639eabb507d595"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
