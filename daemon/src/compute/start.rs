@@ -41,6 +41,7 @@ impl Compute {
             // What either party may have to tell.
             (_, PairRequest::Discard { task, pool, first }) => {
                 self.drop_batch(&task, pool, first).await;
+                self.spare.notify_waiters();
                 Ok(PairReply::Done)
             }
             (_, PairRequest::Withdraw { model }) => {
