@@ -122,13 +122,17 @@ impl Owner {
         Ok(entry)
     }
 
-    /// Has both compute parties delete a model.
+    /// Has both compute parties delete a model. If one of them is down, it does so when it is back.
     ///
     /// # Errors
     /// The model is unknown, or a compute party refused.
     pub async fn withdraw(&self, pair: PairPeers, model: ModelId) -> Result<(), Refusal> {
         let _changing = self.changing.lock().await;
-        let mut channel = self.channel(pair[0]).await?;
+        // Either party tells the other. Zero is asked first, since it leads.
+        let mut channel = match self.channel(pair[0]).await {
+            Ok(channel) => channel,
+            Err(refusal) => self.channel(pair[1]).await.map_err(|_| refusal)?,
+        };
         match self.call(&mut channel, &PublishRequest::Withdraw { model }, None).await? {
             PublishReply::Withdrawn => {}
             _ => return Err(unexpected()),

@@ -294,8 +294,10 @@ impl Compute {
             let mut dealer = self.dealer_channel(Role::Mask).await?;
             mask_call(&mut dealer, MaskRequest::Delete(mask)).await
         };
-        if let Err(refusal) = deleting.await {
-            tracing::warn!("the dealer keeps the mask of a withdrawn model: {refusal}");
+        match tokio::time::timeout(self.limits.round_deadline, deleting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refusal)) => tracing::warn!("the dealer keeps the mask of a withdrawn model: {refusal}"),
+            Err(_) => tracing::warn!("the dealer keeps the mask of a withdrawn model: no answer in time"),
         }
     }
 

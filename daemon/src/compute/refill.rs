@@ -14,6 +14,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The part of a pause that nothing cuts short.
+const RETRY_NOT_BEFORE: Duration = Duration::from_millis(500);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Compute {
@@ -36,8 +38,12 @@ impl Compute {
                     if self.note_task(&task, Some(refusal.explanation.clone())) {
                         tracing::warn!(task, obstacle = ?refusal.obstacle, "cannot refill the pool: {refusal}");
                     }
-                    let woken = tokio::time::timeout(pause, wake).await.is_ok();
-                    pause = if woken { RETRY_AFTER } else { (pause * 2).min(RETRY_AFTER_MAX) };
+                    // Every query wakes, and a full disk is not to be tried at each; the rest of the pause
+                    // is cut short when somebody who was missing is back.
+                    let surely = pause.min(RETRY_NOT_BEFORE);
+                    tokio::time::sleep(surely).await;
+                    let _ = tokio::time::timeout(pause - surely, wake).await;
+                    pause = (pause * 2).min(RETRY_AFTER_MAX);
                 }
             }
         }
@@ -163,7 +169,6 @@ impl Compute {
         if !matches!(told, Ok(Ok(_))) {
             tracing::debug!(task, first, "the other party was not told of a batch that was given up");
         }
-        self.spare.notify_waiters();
     }
 
     /// Gives a batch up here.

@@ -41,6 +41,7 @@ impl Compute {
             // What either party may have to tell.
             (_, PairRequest::Discard { task, pool, first }) => {
                 self.drop_batch(&task, pool, first).await;
+                self.spare.notify_waiters();
                 Ok(PairReply::Done)
             }
             (_, PairRequest::Withdraw { model }) => {
@@ -62,7 +63,9 @@ impl Compute {
         match request {
             PairRequest::Hello { roster, head, seen, withdrawn } => {
                 self.check_roster(roster)?;
-                self.check_heads(head, seen).await?;
+                // Not kept yet: Zero has to find its own chain in what One saw before, and a chain that was
+                // restored and went on differently may be longer.
+                self.check_heads(head, seen, false).await?;
                 let _changing = self.changing.lock().await;
                 for model in withdrawn {
                     self.hear_withdrawn(model).await?;
@@ -149,7 +152,7 @@ impl Compute {
 
     /// Refuses a partner whose ledger is older than what this side saw of it, and service with an own
     /// ledger that is older than what the partner saw. Either way the pools are given up.
-    async fn check_heads(&self, theirs: Head, seen: Option<Head>) -> Result<(), Refusal> {
+    async fn check_heads(&self, theirs: Head, seen: Option<Head>, keep: bool) -> Result<(), Refusal> {
         let refused = |error| Refusal::new(Obstacle::Ledger, error);
         if let Some(seen) = seen
             && let Err(error) = self.ledger.check_own_head(seen).await
@@ -157,7 +160,12 @@ impl Compute {
             self.surrender_pools(false).await;
             return Err(refused(error));
         }
-        if let Err(error) = self.ledger.set_peer_head(self.other_name.clone(), theirs).await {
+        let other = self.other_name.clone();
+        let checked = match keep {
+            true => self.ledger.set_peer_head(other, theirs).await,
+            false => self.ledger.check_peer_head(other, theirs).await,
+        };
+        if let Err(error) = checked {
             self.surrender_pools(true).await;
             return Err(refused(error));
         }
@@ -226,7 +234,7 @@ impl Compute {
                     return Err(refusal);
                 }
             };
-            self.check_heads(head, seen).await?;
+            self.check_heads(head, seen, true).await?;
             theirs
         };
         for model in withdrawn {

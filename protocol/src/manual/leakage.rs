@@ -72,14 +72,16 @@
 //!
 //! 1. A [`Tape`](crate::stock::Tape) and a [`Provision`](crate::stock::Provision) cannot be cloned, and taking
 //!    an entry moves it. A computation that ends early drops what it took.
-//! 2. Bundles live in memory only. A restart of a party loses them.
-//! 3. They belong to an epoch whose name hashes fresh randomness of *both* parties and the plan. A party that
-//!    was restored from an old disk cannot make the other one agree to an old name.
-//! 4. Zero's ledger holds the serial durably before it proposes it, One's before it consents, and no byte
-//!    that depends on the bundle precedes that. A ledger refuses serials of an epoch that are not above those
+//! 2. Bundles belong to a pool whose name hashes fresh randomness of *both* parties and the plan. Both keep
+//!    it on their disks, and go on with it only if its models, their masks and the plan are still the same.
+//! 3. Zero's ledger holds the serial durably before it proposes it, One's before it consents, and no byte
+//!    that depends on the bundle precedes that. A ledger refuses serials of a pool that are not above those
 //!    it has seen. An abort never gives a serial back.
-//! 5. The dealer derives bundles from a secret of its process, the epoch and the serial. Batches of different
-//!    runs do not mix in one epoch.
+//! 4. When the parties meet again, both raise their marks to the higher of the two before anything is used. A
+//!    party that was restored from an old disk is noticed by its ledger, and loses its pools on both sides.
+//!    Both restored to the same moment cannot be told from two that never went on.
+//! 5. The dealer derives bundles from a secret of its process, the pool and the serial. Both halves of a batch
+//!    must come from the same run.
 //!
 //! # Retries
 //!
