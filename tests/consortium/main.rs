@@ -9,6 +9,7 @@ mod audit;
 mod bench;
 mod charges;
 mod deaths;
+mod far;
 mod models;
 mod neighbours;
 mod secrecy;
