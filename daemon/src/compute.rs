@@ -52,9 +52,9 @@ use std::time::Duration;
 pub const TOGETHER_MAX: usize = 32;
 /// Largest frame of such a round: beyond it a round takes as long as its bytes do, and sharing gains nothing.
 const TOGETHER_FRAME_BYTES_MAX: usize = 4 << 20;
-/// Computations of one task at the same time. While one waits for the network another one works; with more
-/// of them the questions would share less.
-const COMPUTATIONS_MAX: usize = 2;
+/// Computations of one task at the same time. Fewer would have a question wait for the rounds of others on a
+/// long line; with more of them questions would share less.
+const COMPUTATIONS_MAX: usize = 4;
 
 /// Limits and deadlines of a compute party.
 #[derive(Clone, Copy, Debug)]
