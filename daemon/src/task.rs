@@ -5,6 +5,7 @@ use consilium_attest::{NoisePolicy, NoiseSource};
 use consilium_config::{Release, Task};
 use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape};
 use consilium_protocol::privacy::{Budget, Cost, Delta, Mechanism, Ratio, Sampler, Unit, epsilon_of};
+use consilium_protocol::stock::Gadget;
 use std::sync::Mutex;
 
 /// Public terms of a task, with everything derived from them once.
@@ -133,7 +134,16 @@ impl TaskTerms {
     /// A network does not fit the task.
     pub fn plan(&self, networks: &[Network]) -> Result<Plan, PlanError> {
         let release = ReleaseShape { noise_magnitude_max: self.noise_magnitude_max };
-        Plan::compile(networks, self.roster.input, self.classes(), self.numbers, self.batch(), release)
+        let gadget = Gadget::Digits;
+        Plan::compile(
+            networks,
+            self.roster.input,
+            self.classes(),
+            self.numbers,
+            self.batch(),
+            gadget,
+            release,
+        )
     }
 
     /// Runs `draw` with the task's source of noise.

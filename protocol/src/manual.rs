@@ -5,11 +5,13 @@
 //! | [`threats`] | who is trusted with what, and what is not protected |
 //! | [`leakage`] | what each message reveals, gate by gate, and why masks are used at most once |
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
+//! | [`keys`] | comparison keys: why they hide, what they cost, what misbehaviour does |
 //! | [`formats`] | bytes on the wire, order of a bundle, security parameters |
 //!
 //! Where this text and the code differ, the code is what runs and the text is a bug.
 
 pub mod formats;
+pub mod keys;
 pub mod leakage;
 pub mod numbers;
 pub mod threats;

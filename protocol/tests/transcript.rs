@@ -9,6 +9,7 @@ use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::online::open::{masked_row, operand, rows};
 use consilium_protocol::online::vote::{vote, winner};
 use consilium_protocol::share::reconstruct;
+use consilium_protocol::stock::Gadget;
 use consilium_protocol::testing::{Finding, MemoryLink, Observed, Place, Seat, TestTask, inspect, run_now};
 use consilium_protocol::wire::Opening;
 use rand::rngs::StdRng;
@@ -25,11 +26,17 @@ const INPUTS: [[f64; 5]; 2] = [[0.9, -0.8, 0.7, 0.6, -0.5], [0.0, 0.01, -0.02, 0
 
 const LAST: Layer = Layer::Dense { outputs: CLASSES as u32 };
 
+const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+
 fn task(seed: u64) -> TestTask {
-    task_of(Shape::vector(5), vec![Layer::Dense { outputs: 4 }, Layer::Relu, LAST], seed)
+    dense_task(Gadget::Digits, seed)
 }
 
-fn task_of(input: Shape, layers: Vec<Layer>, seed: u64) -> TestTask {
+fn dense_task(gadget: Gadget, seed: u64) -> TestTask {
+    task_of(Shape::vector(5), vec![Layer::Dense { outputs: 4 }, Layer::Relu, LAST], gadget, seed)
+}
+
+fn task_of(input: Shape, layers: Vec<Layer>, gadget: Gadget, seed: u64) -> TestTask {
     let network = Network::new(input, layers).unwrap();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut draw = |count| (0..count).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
@@ -44,7 +51,7 @@ fn task_of(input: Shape, layers: Vec<Layer>, seed: u64) -> TestTask {
     };
     let models: Vec<Model> = (0..MODELS).map(|_| model()).collect();
     let release = ReleaseShape { noise_magnitude_max: 20 };
-    TestTask::new(&models, NUMBERS, 1, release, seed).unwrap()
+    TestTask::new(&models, NUMBERS, 1, release, gadget, seed).unwrap()
 }
 
 fn encode(input: [f64; 5]) -> Vec<u64> {
@@ -176,7 +183,9 @@ fn nothing_but_the_label_is_opened() {
         Layer::AveragePool { window: narrow(2) },
         LAST,
     ];
-    for mut task in [task(1), task_of(image, convolution, 11)] {
+    let tasks =
+        GADGETS.map(|gadget| [dense_task(gadget, 1), task_of(image, convolution.clone(), gadget, 11)]);
+    for mut task in tasks.into_iter().flatten() {
         let openings = task.plan().openings();
         let noise = [[3, u64::MAX, 0], [1, 2, u64::MAX]];
         let sessions = record(|_, queries| {
@@ -189,10 +198,10 @@ fn nothing_but_the_label_is_opened() {
 
 #[test]
 fn no_message_holds_a_logit() {
-    let mut task = task(2);
+    let mut tasks = GADGETS.map(|gadget| dense_task(gadget, 2));
     // Truncations may move a logit by some units of the weights that follow.
     let near = 1u64 << 20;
-    for input in INPUTS {
+    for (input, task) in INPUTS.into_iter().zip(&mut tasks) {
         let queries = [encode(input)];
         let secrets: Vec<u64> =
             task.inside(&queries).unwrap().into_iter().flat_map(|inside| inside.logits).collect();
@@ -219,7 +228,12 @@ fn no_message_holds_a_logit() {
 
 #[test]
 fn the_clients_shares_hold_the_label_and_nothing_else() {
-    let mut task = task(3);
+    for gadget in GADGETS {
+        the_clients_shares_of(dense_task(gadget, 3));
+    }
+}
+
+fn the_clients_shares_of(mut task: TestTask) {
     let mut ones = [[0u32; CLASSES - 1]; 2];
     let queries = [encode(INPUTS[0])];
     for _ in 0..SESSIONS {
@@ -292,7 +306,12 @@ fn one_mask_for_two_bits_is_found() {
 
 #[test]
 fn a_bundle_used_for_two_queries_is_found() {
-    let mut task = task(9);
+    for gadget in GADGETS {
+        is_found_twice(dense_task(gadget, 9));
+    }
+}
+
+fn is_found_twice(mut task: TestTask) {
     let openings = task.plan().openings();
     let sessions = record(|number, queries| {
         // Moves on to fresh shares of the input, but not to a fresh bundle.

@@ -91,10 +91,11 @@ impl Compute {
         self.limits.query_deadline * 4
     }
 
-    /// Most bundles that the memory limit leaves room for, at least one.
+    /// Most bundles that the memory limit leaves room for, at least one. One holds the larger part, and a
+    /// batch must fit both.
     fn bundles_max(&self, epoch: &Epoch) -> u64 {
-        let words = consilium_protocol::offline::dealer::dependent_words(epoch.lanes()) as u64;
-        (self.limits.pool_bytes_max / (words * 8 + 1)).max(1)
+        let bytes = epoch.plan().stock_bytes(Party::One);
+        (self.limits.pool_bytes_max / bytes).max(1)
     }
 
     /// Party One: fetches a batch and keeps it.
@@ -159,13 +160,8 @@ async fn receive_bundles(
         let frame = receive_bulk(channel, expected).await.map_err(dealer_failed)?;
         let seed = frame.first_chunk::<16>().filter(|_| frame.len() == expected);
         let seed = Seed::from_bytes(*seed.ok_or_else(|| dealer_failed("a bundle of the wrong length"))?);
-        tapes.push(match seat {
-            Party::Zero => Tape::seeded(&seed),
-            Party::One => {
-                let words = frame[16..].as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-                Tape::stored(&seed, words.collect())
-            }
-        });
+        let words = frame[16..].as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        tapes.push(Tape::new(seat, &seed, words.collect()));
     }
     Ok((run, tapes))
 }
