@@ -110,10 +110,6 @@ impl Epoch {
         &self.plan
     }
 
-    pub(crate) fn lanes(&self) -> &[Vec<Demand>] {
-        &self.lanes
-    }
-
     pub(crate) fn models(&self) -> &HeldModels {
         &self.models
     }

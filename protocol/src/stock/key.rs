@@ -85,7 +85,7 @@ impl Key {
         }
     }
 
-    fn walk<const WORDS: usize>(&self, party: Party, points: &[u64], control: Control) -> Vec<Vec<u64>> {
+    fn walk<const WORDS: usize>(&self, party: Party, points: &[u64], control: impl Control) -> Vec<Vec<u64>> {
         let hash = NodeHash::new(self.hash);
         let mut rows = vec![vec![0; self.shape.count]; WORDS];
         let mut corrections = &*self.corrections;
@@ -128,7 +128,7 @@ impl<'a, const WORDS: usize> Walk<'a, WORDS> {
     }
 
     /// One level down. Which way is public; which nodes are corrected is not, and takes no branch.
-    fn level(&mut self, hash: &NodeHash, bit: u32, corrections: &mut &[u64], control: Control) {
+    fn level(&mut self, hash: &NodeHash, bit: u32, corrections: &mut &[u64], control: impl Control) {
         let count = self.points.len();
         let [inputs, images] = &mut *self.hashed;
         for block in 0..blocks(WORDS) {
@@ -188,7 +188,7 @@ fn correct_with<const WORDS: usize>(
     roots: [&[u64]; 2],
     thresholds: &[u64],
     payload: &[&[u64]],
-    control: Control,
+    control: impl Control,
 ) -> Zeroizing<Vec<u64>> {
     let hash = NodeHash::new(hash);
     let mut out = Zeroizing::new(Vec::with_capacity(shape.correction_words()));
@@ -249,7 +249,7 @@ impl<const WORDS: usize> Path<'_, WORDS> {
     }
 
     /// One level down, to the side of the threshold; the other side is corrected.
-    fn level(&mut self, children: Children<'_>, bit: u32, out: &mut Vec<u64>, control: Control) {
+    fn level(&mut self, children: Children<'_>, bit: u32, out: &mut Vec<u64>, control: impl Control) {
         let count = self.thresholds.len();
         let first = out.len();
         out.resize(first + (2 + WORDS) * count + 2, 0);
@@ -309,7 +309,9 @@ impl<const WORDS: usize> Path<'_, WORDS> {
 }
 
 /// How a control bit comes from a node and from the word hashed for it.
-type Control = fn(u128, u64) -> u64;
+trait Control: Fn(u128, u64) -> u64 + Copy {}
+
+impl<F: Fn(u128, u64) -> u64 + Copy> Control for F {}
 
 fn control(_: u128, spare: u64) -> u64 {
     spare & 1
@@ -368,7 +370,7 @@ mod tests {
     }
 
     /// Keys of these thresholds with random payloads, their control bits taken by `control`.
-    fn deal_with(shape: KeyShape, thresholds: Vec<u64>, control: Control) -> Dealt {
+    fn deal_with(shape: KeyShape, thresholds: Vec<u64>, control: impl Control) -> Dealt {
         let seed = Seed::from_bytes([shape.width as u8; 16]);
         let mut prg = Prg::new(&seed.derive("keys", shape.count as u64));
         let hash = [prg.word(), prg.word()];
@@ -438,7 +440,7 @@ mod tests {
     }
 
     /// Keys of many random thresholds.
-    fn many(words: usize, control: Control) -> Dealt {
+    fn many(words: usize, control: impl Control) -> Dealt {
         let shape = KeyShape { count: 40 * LANES, width: 30, words };
         let thresholds = Prg::new(&Seed::from_bytes([7; 16])).words(shape.count);
         deal_with(shape, thresholds.iter().map(|word| word & ((1 << 30) - 1)).collect(), control)
@@ -485,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_control_bit_left_in_its_node_is_found() {
-        let faults: [Control; 3] =
+        let faults: [fn(u128, u64) -> u64; 3] =
             [|node, _| node as u64 & 1, |node, _| (node >> 77) as u64 & 1, |node, _| (node >> 127) as u64];
         for fault in faults {
             let faulty = many(1, fault);
