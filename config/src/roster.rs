@@ -11,7 +11,7 @@ pub(crate) use read::roster as read;
 
 pub use member::{Member, Pair, Role, Seats};
 pub use release::{Release, Terms, Unit};
-pub use task::{Features, Stock, Task};
+pub use task::{Comparison, Features, Stock, Task};
 
 use crate::{
     digest::{Digest, Hasher},
@@ -410,6 +410,7 @@ mod tests {
                 owners: vec!["a".parse().unwrap(), "b".parse().unwrap()],
                 clients: vec!["a".parse().unwrap()],
                 owners_min: 1,
+                comparison: Comparison::Digits,
                 batch_queries: 4,
                 stock: Stock { low: 3, high: 9 },
                 features: features.map(|(offset, scale)| Features {

@@ -11,7 +11,7 @@ use crate::registry::{MaskId, MaskStore};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::graph::{Network, Plan};
-use consilium_protocol::offline::dealer::{WeightMasks, corrections, dependent_words, weight_mask};
+use consilium_protocol::offline::dealer::{WeightMasks, corrections, sent_words, weight_mask};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Demand;
 use ring::digest::{Context, SHA256};
@@ -85,26 +85,28 @@ impl Dealer {
                 return channel.send_value(&DealReply::Refused(refusal)).await;
             }
         };
-        let words = if seat == Party::One { dependent_words(&dealt.lanes) as u64 } else { 0 };
+        let words = sent_words(&dealt.lanes, seat) as u64;
         channel.send_value(&DealReply::Dealing { run: self.run, words }).await?;
         for serial in request.first..request.first.saturating_add(u64::from(request.count)) {
             let zero = self.bundle_seed(Party::Zero, &request, serial);
             let one = self.bundle_seed(Party::One, &request, serial);
-            let frame = match seat {
-                Party::Zero => Zeroizing::new(zero.as_bytes().to_vec()),
-                Party::One => {
-                    let dealt = dealt.clone();
-                    let made = tokio::task::spawn_blocking(move || {
-                        let words = Zeroizing::new(corrections(&dealt.lanes, &zero, &one, &*dealt));
-                        let mut frame = Zeroizing::new(Vec::with_capacity(16 + words.len() * 8));
-                        frame.extend_from_slice(one.as_bytes());
-                        frame.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-                        frame
-                    });
-                    match made.await {
-                        Ok(frame) => frame,
-                        Err(_) => return channel.close().await,
-                    }
+            let frame = if words == 0 {
+                let own = if seat == Party::Zero { zero } else { one };
+                Zeroizing::new(own.as_bytes().to_vec())
+            } else {
+                let dealt = dealt.clone();
+                let made = tokio::task::spawn_blocking(move || {
+                    let sent = Zeroizing::new(corrections(&dealt.lanes, &zero, &one, &*dealt));
+                    let [to_zero, to_one] = &*sent;
+                    let (own, words) = if seat == Party::Zero { (zero, to_zero) } else { (one, to_one) };
+                    let mut frame = Zeroizing::new(Vec::with_capacity(16 + words.len() * 8));
+                    frame.extend_from_slice(own.as_bytes());
+                    frame.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+                    frame
+                });
+                match made.await {
+                    Ok(frame) => frame,
+                    Err(_) => return channel.close().await,
                 }
             };
             send_bulk(&mut channel, &frame).await?;
@@ -169,7 +171,7 @@ impl Dealer {
             return Ok(dealt);
         }
         let networks: Vec<Network> = request.models.iter().map(|(network, _)| network.clone()).collect();
-        let plan = terms.plan(&networks).map_err(|error| refuse(error.to_string()))?;
+        let plan = terms.plan(&networks, request.gadget).map_err(|error| refuse(error.to_string()))?;
         if plan.digest() != request.plan {
             return Err(refuse(
                 "the dealer compiles another plan from the same models; compare rosters".into(),

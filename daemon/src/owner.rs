@@ -11,6 +11,7 @@ use consilium_protocol::algebra::Seed;
 use consilium_protocol::model::Model;
 use consilium_protocol::model::fixed::{encode, prove_bounds};
 use consilium_protocol::share::Additive;
+use consilium_protocol::stock::Gadget;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,7 +67,9 @@ impl Owner {
     ) -> Result<Published, Refusal> {
         let _changing = self.changing.lock().await;
         let network = model.network().clone();
-        terms.plan(std::slice::from_ref(&network)).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        terms
+            .plan(std::slice::from_ref(&network), Gadget::Digits)
+            .map_err(|error| Refusal::new(Obstacle::Model, error))?;
         let bound = terms.roster.input_abs_max;
         prove_bounds(&model, terms.numbers, bound).map_err(|error| Refusal::new(Obstacle::Model, error))?;
         let fixed = encode(&model, terms.numbers).map_err(|error| Refusal::new(Obstacle::Model, error))?;

@@ -16,6 +16,7 @@ use consilium_protocol::graph::Network as Architecture;
 use consilium_protocol::offline::dealer::weight_mask_share;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
+use consilium_protocol::stock::Gadget;
 use ring::digest::{SHA256, digest};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -110,7 +111,9 @@ impl Compute {
             let text = format!("the roster does not list {owner} as an owner of task {task}");
             return Err(Refusal::new(Obstacle::NotAllowed, text));
         }
-        terms.plan(std::slice::from_ref(network)).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        terms
+            .plan(std::slice::from_ref(network), Gadget::Digits)
+            .map_err(|error| Refusal::new(Obstacle::Model, error))?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::{Compute, local_failed, peer_failed};
 use crate::crash::{self, Step};
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
 use crate::net::Channel;
+use consilium_protocol::party::Party;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,11 +113,12 @@ impl Compute {
         self.limits.query_deadline * 4
     }
 
-    /// Most bundles that this task's part of the disk has room for, at least one.
+    /// Most bundles that this task's part of the disk has room for, at least one. Where a dealer deals, One
+    /// holds the larger part; a batch must fit both.
     fn bundles_max(&self, epoch: &Epoch) -> u64 {
-        let words = consilium_protocol::offline::dealer::dependent_words(epoch.lanes()) as u64;
+        let bytes = epoch.plan().stock_bytes(Party::One);
         let bytes_max = self.limits.pool_bytes_max / (self.tasks.len() as u64).max(1);
-        (bytes_max / words.saturating_mul(8).saturating_add(1)).max(1)
+        (bytes_max / bytes).max(1)
     }
 
     /// Party One: makes its half of a batch and writes it.

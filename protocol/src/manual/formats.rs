@@ -27,7 +27,7 @@
 //! | opening | layout |
 //! |---|---|
 //! | operand | 8 bytes a word |
-//! | masked value | the low `ring_bits` of each word without gaps, lowest first; the last byte is filled up from the next bits of the last word ([`stream`](crate::algebra::stream)) |
+//! | masked value, tally | the low `ring_bits` of each word without gaps, lowest first; the last byte is filled up from the next bits of the last word ([`stream`](crate::algebra::stream)) |
 //! | bits | one row after the other, each filled up to whole bytes, first bit lowest |
 //!
 //! # Shares
@@ -45,7 +45,8 @@
 //! A bundle has a seed per party. From it come two streams of words, *free* and *dependent*
 //! ([`Seed::derive`](crate::algebra::prg::Seed::derive) with the labels `consilium free` and
 //! `consilium dependent`). Zero expands both. One expands the free stream; its dependent words are sent, and
-//! are what makes the secret behind both shares right ([`crate::offline::dealer`]).
+//! are what makes the secret behind both shares right ([`crate::offline::dealer`]). *Common* words are sent to
+//! both parties and are the same: the words of comparison keys. Where a plan has no keys, Zero is sent nothing.
 //!
 //! Lanes in order: the input, each model, the release ([`Plan::lanes`](crate::graph::Plan::lanes)). Entries of a
 //! lane in the order of its gates. Each takes, from the two streams:
@@ -55,18 +56,21 @@
 //! | input mask of `n` | `n` | |
 //! | linear layer | its operand's mask, unless it is the input | `W m`, one word an output |
 //! | masks with shared bits, `n` | `r`: `n` | if lifted `r >> s`: `n`, top bits: `n` |
-//! | ... compared | masks of combined digits | thermometers, digit by digit; bit above the compared ones; monomials of combined digits |
-//! | ... selected | bits `b`, XOR-shared, packed | `b` as words: `n`; `b (r >> s)`: `n`; `b msb(r)`: `n` |
+//! | ... compared by digits | masks of combined digits | thermometers, digit by digit; bit above the compared ones; monomials of combined digits |
+//! | ... compared by keys | roots: `2 n`; 2 for the hash | top bits: `n`; if selected the compared bits `a`: `n`, `a` times the top bit: `n`; then common: 2 for the hash, correction words |
+//! | ... selected by digits | bits `b`, XOR-shared, packed | `b` as words: `n`; `b (r >> s)`: `n`; `b msb(r)`: `n` |
 //! | squares of `n` | `n` | `n` |
 //! | bit products | a row per input | a row per monomial |
 //! | bit masks of `n` | packed bits | `n` |
+//! | indicator of `n` | `n` | tables: `n 2^k` bits or words |
 //!
 //! The linear entry is special: the dependent words are shares of `A m`. On laying out, each party adds the
 //! product of the opened `W - A` and its share of `m`, which makes them shares of `W m`. Rows of bits are packed
 //! 64 to a word. Masks of weights come from seeds of the registration, not of the bundle.
 //!
 //! A tape that ends early or has words left was made for another plan, and is refused. Plans are compared by
-//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, release, networks.
+//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, gadget, release,
+//! networks.
 //!
 //! # Messages
 //!

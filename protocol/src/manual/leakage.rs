@@ -18,7 +18,8 @@
 //! model has a new mask. Biases are never opened.
 //!
 //! *Bundles.* Zero gets a seed, One a seed and corrections. A correction is a value minus words that only
-//! Zero and the dealer can expand, hence uniform to One.
+//! Zero and the dealer can expand, hence uniform to One. Both get the correction words of comparison keys,
+//! if the plan has any ([`keys`](super::keys)).
 //!
 //! # Openings of the online phase
 //!
@@ -28,6 +29,7 @@
 //! | [`masked`](crate::online::masked) | `y + 2^v + r` mod 2^ring | `r` uniform in this ring; the bits that fill the last byte come from words masked in the full ring |
 //! | comparison, conjunction | bits XOR mask bits | each mask bit uniform and used once |
 //! | rectify, vote | one bit XOR `b` | `b` uniform and used once |
+//! | [`indicator`](crate::online::indicator) | `n + m` mod 2^k | `m` uniform, used once |
 //!
 //! One opening may serve several purposes, since it is the opened value that is used again, not the mask:
 //! the input under its one mask multiplies every model's first layer; `y` under `r` gives the truncated
@@ -37,6 +39,9 @@
 //! Digits of `r` come as shared one-time tables (*thermometers*), read at a position that the opened value
 //! makes public. One entry of a table, or two neighbours, are used as shares and never opened by
 //! themselves: what is opened is their XOR with a fresh mask.
+//!
+//! Comparison keys make shares of all that a gate wants of one opening, and nothing else is opened for it. Why a
+//! key hides the mask that it compares with is the subject of [`keys`](super::keys).
 //!
 //! # The rounding leak
 //!
@@ -60,7 +65,9 @@
 //! - two classes: the sign's last step is an XOR with the share of a top bit of `r`, dealt for this
 //!   comparison alone and opened never;
 //! - more classes: the last conjunction contains, with coefficient 1, the share of the product of all its
-//!   masks, again dealt for this alone.
+//!   masks, again dealt for this alone;
+//! - by keys: the share has as a term one of a top bit of `r`, or is an entry of a shared table; either is dealt
+//!   for this alone.
 //!
 //! Bits beyond the last class and columns of a batch that nobody asked for are cut away before sending. A
 //! client that colludes with one party gets what it would compute itself: the label XOR that party's share.
