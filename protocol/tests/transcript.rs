@@ -165,7 +165,7 @@ async fn twice(context: &mut Context, logits: &[u64], program: &Program) -> Resu
 
 /// What an observer finds of this fault. It must be the same whoever made the bundles.
 fn planted(fault: Fault, openings: &[Vec<Opening>], task: &mut TestTask) -> Result<(), Finding> {
-    let mut look = |task: &mut TestTask| {
+    let look = |task: &mut TestTask| {
         let sessions = record(|_, queries| {
             let bundles = task.bundle().unwrap();
             let sent = task.seat(queries, bundles, |seat| evaluate(seat, fault).into_link().transcript());
