@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const NOISY: &str = tasks::EVALUATION;
-const ASKERS: usize = 6;
+const ASKERS: usize = 12;
 const BEFORE: usize = 25;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -132,6 +132,9 @@ async fn a_compute_party_dies(victim: &str) {
     let mut setting = Setting::published(&[EXACT, NOISY]).await;
     let crowd = Crowd::gather(&setting);
     crowd.answers(BEFORE).await;
+    for task in [EXACT, NOISY] {
+        setting.until(names::ZERO, task, "shared computations", |status| status.together_most > 1).await;
+    }
     setting.world.kill(victim).unwrap();
     crowd.refusals().await;
     assert!(crowd.dismiss(&setting).await > 0);
