@@ -203,7 +203,7 @@ fn the_client_dies_and_finds_its_answer_again() {
 #[test]
 fn without_the_dealer_the_pool_lasts_until_it_is_empty() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT]).await;
+        let mut setting = Setting::dealt(&[EXACT]).await;
         let high = setting.scenario.pool.1;
         let full = |level: consilium::admin::Level| level.left == u64::from(high);
         setting.until(names::ZERO, EXACT, "full pool", |status| status.pool.is_some_and(full)).await;
@@ -231,7 +231,7 @@ fn without_the_dealer_the_pool_lasts_until_it_is_empty() {
 #[test]
 fn the_dealer_restarts_under_load() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT, NOISY]).await;
+        let mut setting = Setting::dealt(&[EXACT, NOISY]).await;
         let crowd = Crowd::gather(&setting);
         crowd.answers(BEFORE).await;
         setting.world.kill(names::DEALER).unwrap();

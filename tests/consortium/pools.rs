@@ -69,7 +69,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_full_pool_outlives_both_parties_without_the_dealer() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT]).await;
+        let mut setting = Setting::dealt(&[EXACT]).await;
         let high = u64::from(setting.scenario.pool.1);
         let full = |status: &consilium::admin::TaskStatus| status.pool.is_some_and(|pool| pool.left == high);
         setting.until(names::ZERO, EXACT, "full pool", full).await;

@@ -94,6 +94,11 @@ pub(crate) fn scenario() -> Scenario {
     }
 }
 
+/// The same consortium with a dealer.
+pub(crate) fn dealt_scenario() -> Scenario {
+    Scenario { preprocessing: Preprocessing::Dealer, ..scenario() }
+}
+
 impl Setting {
     /// All files are written, no process runs.
     pub(crate) fn prepared(scenario: Scenario, filter: &str) -> Self {
@@ -118,6 +123,13 @@ impl Setting {
     /// All models vote and the pools of `tasks` are filled.
     pub(crate) async fn published(tasks: &[&str]) -> Self {
         let setting = Self::bare(scenario(), "info").await;
+        setting.publish_all(tasks).await;
+        setting
+    }
+
+    /// The same with a dealer.
+    pub(crate) async fn dealt(tasks: &[&str]) -> Self {
+        let setting = Self::bare(dealt_scenario(), "info").await;
         setting.publish_all(tasks).await;
         setting
     }
