@@ -1,7 +1,7 @@
 //! Compute parties that are far apart, behind a link that delays.
 
 use crate::setting::{EXACT, Setting, alone, scenario};
-use consilium::demo::names;
+use consilium::demo::{Scenario, names};
 use consilium_config::{Network, Node};
 use consilium_tests::link::{Line, Link};
 use futures::future::join_all;
@@ -34,7 +34,9 @@ fn put_far(setting: &Setting, name: &str) -> Link {
 #[test]
 fn far_apart_the_rounds_decide_and_questions_at_once_share_them() {
     alone(async {
-        let mut setting = Setting::prepared(scenario(), "info");
+        // Bundles for all that are asked at once.
+        let scenario = Scenario { pool: (2 * AT_ONCE as u32, 4 * AT_ONCE as u32), ..scenario() };
+        let mut setting = Setting::prepared(scenario, "info");
         let _links = [names::ZERO, names::ONE].map(|name| put_far(&setting, name));
         setting.world.launch_all().await.unwrap();
         setting.publish_all(&[EXACT]).await;

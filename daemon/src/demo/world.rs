@@ -251,6 +251,12 @@ impl World {
         Ok(())
     }
 
+    /// Process id of a node that runs.
+    pub fn pid(&self, name: &str) -> Option<u32> {
+        let process = self.processes.iter().find(|process| process.name == name)?;
+        process.child.as_ref().map(Child::id)
+    }
+
     /// Kills a node's process at once, as a crash would.
     ///
     /// # Errors
