@@ -268,7 +268,7 @@ mod tests {
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
-            "b3d6d9f0eb5e5bd7c2ac0da3be532ee1f79a714b84a7e1382b43d3922d6e56c4"
+            "65aad5ed88e76000a5f6d442ce2522a2d243cbcb9b9b7a9819bab6a384b84d19"
         );
     }
 

@@ -133,6 +133,7 @@ impl TaskTerms {
         match self.roster.comparison {
             Comparison::Auto => true,
             Comparison::Digits => gadget == Gadget::Digits,
+            Comparison::Nibbles => gadget == Gadget::Nibbles,
             Comparison::Keys => gadget == Gadget::Keys,
         }
     }

@@ -242,6 +242,8 @@ fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
 fn name(gadget: Gadget) -> &'static str {
     match gadget {
         Gadget::Digits => "digits",
+        Gadget::Nibbles => "nibbles",
+        Gadget::Nibbles => "nibbles",
         Gadget::Keys => "keys",
     }
 }
@@ -286,7 +288,8 @@ fn main() {
         );
     }
     let chosen = |gadget: &Gadget| after("--gadget").is_none_or(|wanted| wanted == name(*gadget));
-    let gadgets: Vec<Gadget> = [Gadget::Digits, Gadget::Keys].into_iter().filter(chosen).collect();
+    let gadgets: Vec<Gadget> =
+        [Gadget::Digits, Gadget::Nibbles, Gadget::Keys].into_iter().filter(chosen).collect();
     for (name, input, layers) in nets() {
         if after("--net").is_some_and(|wanted| wanted != name) {
             continue;

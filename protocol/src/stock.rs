@@ -12,7 +12,7 @@ mod product;
 mod provision;
 mod tape;
 
-pub use compare::{CompareShape, FAN_MAX};
+pub use compare::{CompareShape, FAN_MAX, SMALL_FAN_MAX};
 pub use demand::{Demand, Gadget, IndicatorShape, MaskedShape};
 pub use key::{HASH_KEY_WORDS, Key, KeyShape, correct};
 pub use product::{ProductSet, Tables};

@@ -36,7 +36,7 @@ fn random_query(input: Shape, rng: &mut StdRng) -> Vec<u64> {
     (0..input.len()).map(|_| (rng.random_range(-1.0f64..1.0) * 65536.0).round() as i64 as u64).collect()
 }
 
-const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+const GADGETS: [Gadget; 3] = [Gadget::Digits, Gadget::Nibbles, Gadget::Keys];
 
 /// Asks `batches` batches with each gadget and returns how many labels of the worse one were certain; all
 /// of these must agree.
@@ -58,7 +58,7 @@ fn check_with(
     let classes = models[0].network().output().len();
     let mut task = TestTask::new(&models, NUMBERS, batch, EXACT, gadget, seed).unwrap();
     let oracles: Vec<Oracle> = models.into_iter().map(|model| Oracle::new(model, NUMBERS).unwrap()).collect();
-    if gadget == Gadget::Digits {
+    if gadget != Gadget::Keys {
         // The first half is made by the two parties themselves.
         task.make_pairwise(Extension::Iknp, batches / 2).unwrap();
     }
@@ -178,7 +178,7 @@ fn any_weights_cast_exactly_one_vote() {
         };
         let weights: Vec<Vec<FixedWeights>> = models.iter().map(garbage).collect();
         let batch = 7;
-        let gadget = GADGETS[round as usize / 4 % 2];
+        let gadget = GADGETS[round as usize / 4 % 3];
         let mut task = TestTask::with_weights(&models, &weights, NUMBERS, batch, (EXACT, gadget), round);
         // Garbage queries too: a client may share anything.
         let queries: Vec<Vec<u64>> =

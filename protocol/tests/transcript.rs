@@ -27,7 +27,7 @@ const INPUTS: [[f64; 5]; 2] = [[0.9, -0.8, 0.7, 0.6, -0.5], [0.0, 0.01, -0.02, 0
 
 const LAST: Layer = Layer::Dense { outputs: CLASSES as u32 };
 
-const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+const GADGETS: [Gadget; 3] = [Gadget::Digits, Gadget::Nibbles, Gadget::Keys];
 
 fn task(seed: u64) -> TestTask {
     dense_task(Gadget::Digits, seed)
@@ -244,7 +244,7 @@ fn no_message_holds_a_logit() {
 fn the_clients_shares_hold_the_label_and_nothing_else() {
     for gadget in GADGETS {
         let mut task = dense_task(gadget, 3);
-        if gadget == Gadget::Digits {
+        if gadget != Gadget::Keys {
             // One half of the bundles from either source.
             task.make_pairwise(Extension::Iknp, SESSIONS / 2).unwrap();
         }

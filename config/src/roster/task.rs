@@ -85,19 +85,22 @@ impl Task {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Comparison {
-    /// By keys where a dealer deals, the parties are far apart and the keys are small; else by digits.
+    /// By keys where a dealer deals, the parties are far apart and the keys are small; by nibbles where
+    /// there is no dealer and the parties are near; else by digits.
     #[default]
     Auto,
-    /// By digits: little to prepare, more rounds.
+    /// By digits: little to deal, more rounds.
     Digits,
+    /// By small digits: least to prepare for two parties, most rounds.
+    Nibbles,
     /// By comparison keys from the pair's dealer: fewest rounds, much to prepare.
     Keys,
 }
 
 impl Comparison {
     /// All of them with their names in a file.
-    pub(super) const NAMES: [(&'static str, Self); 3] =
-        [("auto", Self::Auto), ("digits", Self::Digits), ("keys", Self::Keys)];
+    pub(super) const NAMES: [(&'static str, Self); 4] =
+        [("auto", Self::Auto), ("digits", Self::Digits), ("nibbles", Self::Nibbles), ("keys", Self::Keys)];
 
     fn name(self) -> &'static str {
         Self::NAMES.iter().find(|(_, one)| *one == self).map_or("", |(name, _)| name)

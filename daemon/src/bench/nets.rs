@@ -56,16 +56,17 @@ impl Net {
         Network::new(input, layers).into_diagnostic()
     }
 
-    /// The plan of one such model alone, for one query, with its vote and an exact release.
+    /// The plan of one such model alone, for one query, with its vote and an exact release, comparing
+    /// by this gadget.
     ///
     /// # Errors
     /// The network does not compile, which a test rules out.
-    pub fn plan(self) -> Result<Plan> {
+    pub fn plan(self, gadget: Gadget) -> Result<Plan> {
         let network = self.network()?;
         let numbers = Numbers { fraction_bits: 16, value_bits: 12 };
         let (input, classes) = (network.input(), network.output().len());
         let release = ReleaseShape { noise_magnitude_max: 0 };
-        Plan::compile(&[network], input, classes, numbers, 1, Gadget::Digits, release).into_diagnostic()
+        Plan::compile(&[network], input, classes, numbers, 1, gadget, release).into_diagnostic()
     }
 }
 
@@ -76,7 +77,9 @@ mod tests {
     #[test]
     fn every_network_compiles() {
         for net in NETS {
-            net.plan().unwrap();
+            for gadget in [Gadget::Digits, Gadget::Nibbles, Gadget::Keys] {
+                net.plan(gadget).unwrap();
+            }
         }
     }
 }

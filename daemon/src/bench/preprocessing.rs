@@ -8,7 +8,7 @@ use consilium_protocol::offline::dealer::{WeightMasks, corrections, sent_words};
 use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::offline::pairwise::{Pairwise, WeightMaskShares, ands, crossings};
 use consilium_protocol::party::Party;
-use consilium_protocol::stock::Demand;
+use consilium_protocol::stock::{Demand, Gadget};
 use miette::{IntoDiagnostic, Result, miette};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -46,6 +46,8 @@ pub struct Measured {
     pub net: &'static str,
     /// Who made it.
     pub source: Source,
+    /// How the plan compares: as the daemon chooses for parties that are near each other.
+    pub gadget: Gadget,
     /// Bundles made at once.
     pub batch: usize,
     /// Which part.
@@ -121,7 +123,8 @@ impl WeightMasks for Masks {
 /// # Errors
 /// The network does not compile, or a party failed.
 pub fn measure(net: Net, source: Source, batch: usize) -> Result<[Measured; 3]> {
-    let lanes = net.plan()?.lanes();
+    let gadget = if source == Source::Dealer { Gadget::Digits } else { Gadget::Nibbles };
+    let lanes = net.plan(gadget)?.lanes();
     let is_matrix = |demand: &&Demand| matches!(demand, Demand::InputMask { .. } | Demand::Linear { .. });
     let part = |matrix: bool| -> Vec<Vec<Demand>> {
         let of = |lane: &Vec<Demand>| lane.iter().filter(|d| is_matrix(d) == matrix).cloned().collect();
@@ -146,6 +149,7 @@ pub fn measure(net: Net, source: Source, batch: usize) -> Result<[Measured; 3]> 
     let line = |kind, sample: Sample| Measured {
         net: net.name(),
         source,
+        gadget,
         batch,
         kind,
         cpu_ms_per_query: sample.cpu_ms / batch as f64,

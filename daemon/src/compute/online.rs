@@ -180,6 +180,7 @@ impl Compute {
             preprocessing: epoch.source().to_owned(),
             gadget: match epoch.plan().gadget() {
                 Gadget::Digits => "digits",
+                Gadget::Nibbles => "nibbles",
                 Gadget::Keys => "keys",
             }
             .to_owned(),

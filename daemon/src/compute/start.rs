@@ -181,18 +181,26 @@ impl Compute {
         Ok(())
     }
 
-    /// Party Zero: how a task of its own choice compares. Keys save rounds, which count where the other
-    /// party is far, and take room.
+    /// Party Zero: a task's models with the way of comparing that suits them best. Keys save rounds, which
+    /// count where the other party is far, and take room; nibbles save work where there is no dealer.
     fn preferred(&self, terms: &Arc<TaskTerms>, models: &[ModelId]) -> Result<Subject, Refusal> {
+        let allowed: Vec<Gadget> = [Gadget::Digits, Gadget::Nibbles, Gadget::Keys]
+            .into_iter()
+            .filter(|gadget| terms.allows(*gadget))
+            .collect();
+        if let [only] = allowed[..] {
+            return self.compile(terms, models, only);
+        }
         let trip = self.network.connected(self.other).ok().and_then(|presence| presence.state().round_trip);
-        let far = self.dealer.is_some() && trip.is_some_and(|trip| trip >= FAR);
-        if terms.allows(Gadget::Keys) && (far || !terms.allows(Gadget::Digits)) {
+        let far = trip.is_some_and(|trip| trip >= FAR);
+        if far && self.dealer.is_some() {
             let subject = self.compile(terms, models, Gadget::Keys)?;
-            if !terms.allows(Gadget::Digits) || subject.plan.stock_bytes(Party::One) <= KEYS_BYTES_MAX {
+            if subject.plan.stock_bytes(Party::One) <= KEYS_BYTES_MAX {
                 return Ok(subject);
             }
         }
-        self.compile(terms, models, Gadget::Digits)
+        let made_here = self.dealer.is_none() && !far;
+        self.compile(terms, models, if made_here { Gadget::Nibbles } else { Gadget::Digits })
     }
 
     fn compile(

@@ -269,20 +269,7 @@ pub fn ands(lanes: &[Vec<Demand>], bundles: usize) -> usize {
         Demand::Products { count, set } => slots(*count) * set.monomials().len(),
         Demand::Masked(shape) => {
             let carries = shape.ring_bits as usize - usize::from(!shape.lift);
-            let compared = shape.digits().map_or(0, |comparison| {
-                let digit = |block: u32| {
-                    let width = comparison.block_bits.min(comparison.width - block * comparison.block_bits);
-                    (1 << width) - width as usize - 1
-                };
-                let monomials: usize = comparison
-                    .groups()
-                    .iter()
-                    .flat_map(|sizes| sizes.iter().enumerate())
-                    .filter_map(|(group, blocks)| crate::stock::CompareShape::product(group, *blocks))
-                    .map(|set| set.monomials().len())
-                    .sum();
-                (0..comparison.blocks).map(digit).sum::<usize>() + monomials
-            });
+            let compared = shape.digits().map_or(0, |comparison| comparison.ands());
             slots(shape.count) * (carries + compared)
         }
         _ => 0,

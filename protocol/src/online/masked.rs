@@ -283,7 +283,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+    const GADGETS: [Gadget; 3] = [Gadget::Digits, Gadget::Nibbles, Gadget::Keys];
 
     type Run = fn(Context, Additive) -> Gate<'static, Vec<u64>>;
 

@@ -57,9 +57,8 @@ mod tests {
     fn the_maximum_is_exact() {
         let mut rng = StdRng::seed_from_u64(1);
         let cases = [(1, 10), (2, 1), (3, 44), (4, 44), (9, 59), (16, 20), (25, 7)];
-        let both = [Gadget::Digits, Gadget::Keys];
-        for ((vectors, bits), gadget) in cases.into_iter().flat_map(|case| both.map(|gadget| (case, gadget)))
-        {
+        let all = [Gadget::Digits, Gadget::Nibbles, Gadget::Keys];
+        for ((vectors, bits), gadget) in cases.into_iter().flat_map(|case| all.map(|gadget| (case, gadget))) {
             let bound = (1i64 << bits) - 1;
             let values: Vec<Vec<i64>> = (0..vectors)
                 .map(|vector| {

@@ -51,10 +51,11 @@ impl VoteShape {
 
     /// Group size and groups of each conjunction level.
     fn levels(&self) -> Vec<(usize, usize)> {
+        let fan = self.gadget.fan().unwrap_or(FAN_MAX) as usize;
         let mut levels = Vec::new();
         let mut inputs = self.classes - 1;
         while inputs > 1 {
-            let groups = inputs.div_ceil(FAN_MAX as usize);
+            let groups = inputs.div_ceil(fan);
             levels.push((inputs.div_ceil(groups), groups));
             inputs = groups;
         }
@@ -76,7 +77,7 @@ impl VoteShape {
     /// Correlations of [`winner`], in order.
     pub fn winner_demands(&self) -> Vec<Demand> {
         match self.gadget {
-            Gadget::Digits => {
+            Gadget::Digits | Gadget::Nibbles => {
                 let mut demands = vec![masked::demand(self.comparison())];
                 demands.extend(conjunctions(self));
                 demands
@@ -88,7 +89,7 @@ impl VoteShape {
     /// Correlations of [`vote`], in order.
     pub fn vote_demands(&self) -> Vec<Demand> {
         match self.gadget {
-            Gadget::Digits => {
+            Gadget::Digits | Gadget::Nibbles => {
                 let mut demands = self.winner_demands();
                 demands.push(Demand::BitMask { count: self.bits() });
                 demands
@@ -101,7 +102,7 @@ impl VoteShape {
     pub fn winner_openings(&self) -> Vec<Opening> {
         let mut openings = masked::openings(self.comparison());
         match self.gadget {
-            Gadget::Digits => {
+            Gadget::Digits | Gadget::Nibbles => {
                 let levels = self.levels();
                 openings
                     .extend(levels.iter().map(|(size, groups)| Opening::bits(*size, self.bits() * groups)));
@@ -114,7 +115,7 @@ impl VoteShape {
     /// What [`vote`] opens, round by round.
     pub fn vote_openings(&self) -> Vec<Opening> {
         let mut openings = self.winner_openings();
-        if self.gadget == Gadget::Digits {
+        if self.gadget != Gadget::Keys {
             openings.push(Opening::bits(1, self.bits()));
         }
         openings
@@ -164,7 +165,7 @@ pub async fn winner(context: &mut Context, values: &[u64], shape: VoteShape) -> 
 /// The stock holds something else.
 pub async fn vote(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Additive, StockError> {
     let mut votes = match shape.gadget {
-        Gadget::Digits => {
+        Gadget::Digits | Gadget::Nibbles => {
             let bits = winner(context, values, shape).await?;
             sums(context, &bits, &shape).await?
         }
@@ -331,7 +332,7 @@ mod tests {
         (0..shape.classes * shape.batch).map(|at| bit(at / shape.batch, at % shape.batch)).collect()
     }
 
-    const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+    const GADGETS: [Gadget; 3] = [Gadget::Digits, Gadget::Nibbles, Gadget::Keys];
 
     fn encoded(values: impl IntoIterator<Item = i64>) -> Vec<u64> {
         values.into_iter().map(|value| value as u64).collect()

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 /// Most digits that one round combines.
 pub const FAN_MAX: u32 = 9;
+/// Most digits that one round combines where bit triples are dear.
+pub const SMALL_FAN_MAX: u32 = 4;
 const BLOCK_BITS_MAX: u32 = 6;
 const GROUP_BLOCKS: u32 = 4;
 
@@ -21,21 +23,29 @@ pub struct CompareShape {
     pub block_bits: u32,
     /// Digits.
     pub blocks: u32,
+    /// Most digits that one round combines.
+    pub fan: u32,
 }
 
 impl CompareShape {
-    /// The cut with the fewest rounds and, among those, the fewest bits of preprocessing.
-    pub fn choose(width: u32) -> Self {
+    /// The cut with the fewest rounds and, among those, the fewest bits of preprocessing; with a small
+    /// fan the one with the fewest ANDs.
+    pub fn choose(width: u32, fan: u32) -> Self {
         assert!((1..=63).contains(&width), "a comparison has 1 to 63 bits");
         let cuts = (1..=BLOCK_BITS_MAX).map(|block_bits| Self {
             width,
             block_bits,
             blocks: width.div_ceil(block_bits),
+            fan,
         });
-        let best = cuts
-            .filter(|cut| cut.blocks <= FAN_MAX || cut.block_bits == BLOCK_BITS_MAX)
-            .min_by_key(|cut| (cut.groups().len(), cut.dealt_bits()));
-        best.unwrap_or(Self { width, block_bits: 1, blocks: width })
+        let best = if fan < FAN_MAX {
+            // Two rounds of combining cut any width down.
+            cuts.filter(|cut| cut.groups().len() <= 2).min_by_key(Self::ands)
+        } else {
+            cuts.filter(|cut| cut.blocks <= fan || cut.block_bits == BLOCK_BITS_MAX)
+                .min_by_key(|cut| (cut.groups().len(), cut.dealt_bits()))
+        };
+        best.unwrap_or(Self { width, block_bits: 1, blocks: width, fan })
     }
 
     /// The rounds of combining: for each round the digits of each group, least significant first.
@@ -43,7 +53,7 @@ impl CompareShape {
         let mut rounds = Vec::new();
         let mut blocks = self.blocks;
         while blocks > 1 {
-            if blocks <= FAN_MAX {
+            if blocks <= self.fan {
                 rounds.push(vec![blocks]);
                 break;
             }
@@ -67,14 +77,26 @@ impl CompareShape {
     }
 
     fn dealt_bits(&self) -> usize {
-        let products: usize = self
-            .groups()
+        self.thermometer_bits() + self.monomials()
+    }
+
+    /// ANDs of shared bits that make the thermometers and the products.
+    pub fn ands(&self) -> usize {
+        let digit = |block: u32| {
+            let width = self.block_bits.min(self.width - block * self.block_bits);
+            (1 << width) - width as usize - 1
+        };
+        (0..self.blocks).map(digit).sum::<usize>() + self.monomials()
+    }
+
+    /// Products of all rounds.
+    pub fn monomials(&self) -> usize {
+        self.groups()
             .iter()
             .flat_map(|sizes| sizes.iter().enumerate())
             .filter_map(|(group, blocks)| Self::product(group, *blocks))
             .map(|set| set.monomials().len())
-            .sum();
-        self.thermometer_bits() + products
+            .sum()
     }
 }
 
@@ -85,7 +107,7 @@ mod tests {
     #[test]
     fn usual_widths_combine_in_one_round() {
         for width in 7..=54 {
-            let shape = CompareShape::choose(width);
+            let shape = CompareShape::choose(width, FAN_MAX);
             assert_eq!(shape.groups().len(), 1, "{shape:?}");
             assert!(shape.blocks * shape.block_bits >= width);
         }
@@ -93,7 +115,18 @@ mod tests {
 
     #[test]
     fn widest_combines_in_two_rounds() {
-        let shape = CompareShape::choose(63);
+        let shape = CompareShape::choose(63, FAN_MAX);
         assert_eq!(shape.groups(), vec![vec![4, 4, 3], vec![3]]);
+    }
+
+    #[test]
+    fn small_digits_take_fewer_ands_and_at_most_a_round_more() {
+        for width in 1..=63 {
+            let [wide, small] = [FAN_MAX, SMALL_FAN_MAX].map(|fan| CompareShape::choose(width, fan));
+            assert!(small.ands() <= wide.ands(), "{width}");
+            assert!(small.groups().len() <= 2 && small.blocks * small.block_bits >= width, "{small:?}");
+        }
+        let ands = |width, fan| CompareShape::choose(width, fan).ands();
+        assert!(3 * ands(45, SMALL_FAN_MAX) < ands(45, FAN_MAX));
     }
 }

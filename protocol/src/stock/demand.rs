@@ -1,6 +1,6 @@
 //! What a plan demands of the preprocessing, gate by gate.
 
-use super::compare::CompareShape;
+use super::compare::{CompareShape, FAN_MAX, SMALL_FAN_MAX};
 use super::key::KeyShape;
 use super::product::ProductSet;
 use crate::algebra::linear::LinearShape;
@@ -14,8 +14,22 @@ pub enum Gadget {
     /// By shared tables of digits: small stock that any source can make, one round or two more.
     #[default]
     Digits,
+    /// The same with smaller digits, combined in one round more: a third of the work for two parties that
+    /// make their stock themselves.
+    Nibbles,
     /// By comparison keys: no further round, stock of a kilobyte and more per value, from a dealer only.
     Keys,
+}
+
+impl Gadget {
+    /// Most digits, or bits of a conjunction, that one round combines; none where keys compare.
+    pub fn fan(self) -> Option<u32> {
+        match self {
+            Self::Digits => Some(FAN_MAX),
+            Self::Nibbles => Some(SMALL_FAN_MAX),
+            Self::Keys => None,
+        }
+    }
 }
 
 /// Masks with shared bits for `count` values.
@@ -59,7 +73,7 @@ impl MaskedShape {
         // Digits give the shifted value and the sign, each by itself; keys give the product alone,
         // which needs no bit above the sign.
         let (lift, above) = match gadget {
-            Gadget::Digits => (true, 2),
+            Gadget::Digits | Gadget::Nibbles => (true, 2),
             Gadget::Keys => (false, 1),
         };
         let ring_bits = value_bits + above;
@@ -73,7 +87,8 @@ impl MaskedShape {
 
     /// The comparison by digits behind the sign.
     pub fn digits(&self) -> Option<CompareShape> {
-        (self.compare == Some(Gadget::Digits)).then(|| CompareShape::choose(self.width()))
+        let fan = self.compare.and_then(Gadget::fan)?;
+        Some(CompareShape::choose(self.width(), fan))
     }
 
     /// The comparison keys behind the sign.

@@ -145,6 +145,7 @@ fn lanes(gadget: Gadget) -> Vec<Vec<Demand>> {
         gates.push(Demand::Masked(MaskedShape::truncate(65, value_bits, shift)));
         gates.push(Demand::Masked(MaskedShape::sign(33, value_bits, Gadget::Digits)));
         gates.push(Demand::Masked(MaskedShape::rectify(21, value_bits, shift, Gadget::Digits)));
+        gates.push(Demand::Masked(MaskedShape::rectify(4, value_bits, shift, Gadget::Nibbles)));
         keyed.push(Demand::Masked(MaskedShape::sign(5, value_bits, Gadget::Keys)));
         keyed.push(Demand::Masked(MaskedShape::rectify(3, value_bits, shift, Gadget::Keys)));
     }

@@ -239,13 +239,7 @@ pub(super) fn parts(shape: MaskedShape) -> Parts {
     let thermometer = (shape.count << comparison.block_bits).div_ceil(64);
     let top = lifted + comparison.blocks as usize * thermometer;
     let compared = top + shape.count.div_ceil(64);
-    let monomials: usize = comparison
-        .groups()
-        .iter()
-        .flat_map(|sizes| sizes.iter().enumerate())
-        .filter_map(|(group, blocks)| CompareShape::product(group, *blocks))
-        .map(|set| set.monomials().len())
-        .sum();
+    let monomials = comparison.monomials();
     let selected = compared + monomials * shape.count.div_ceil(64) + shape.count;
     Parts { thermometer, thermometers: lifted, top, compared, selected }
 }
