@@ -57,17 +57,17 @@ impl MaskStore {
         Ok(Self { store: Store::open(path, KIND)?, key })
     }
 
-    /// Draws a fresh mask and stores it, durably.
+    /// Draws a fresh mask for the models of a pair and stores it, durably.
     ///
     /// # Errors
     /// [`RegistryError::Store`], [`RegistryError::Vault`].
-    pub fn draw(&self) -> Result<MaskId, RegistryError> {
+    pub fn draw(&self, pair: &str) -> Result<MaskId, RegistryError> {
         let mut mask = MaskId([0; 16]);
         let mut seeds = Zeroizing::new([0; 2 * SEED_BYTES]);
         let random = SystemRandom::new();
         random.fill(&mut mask.0).map_err(|_| VaultError::Random)?;
         random.fill(seeds.as_mut_slice()).map_err(|_| VaultError::Random)?;
-        let sealed = self.key.seal(&context(mask), seeds.as_slice())?;
+        let sealed = self.key.seal(&context(mask, pair), seeds.as_slice())?;
         self.write(MASKS, |table| table.insert(&mask.0, sealed.as_slice()).map(|_| ()))?;
         Ok(mask)
     }
@@ -97,21 +97,22 @@ impl MaskStore {
         Ok(seed)
     }
 
-    /// The seeds of a mask.
+    /// The seeds of a mask that was drawn for this pair. To other pairs it is sealed: whoever sits in two of
+    /// them would otherwise get both seeds.
     ///
     /// # Errors
     /// [`RegistryError::UnknownMask`], [`RegistryError::Vault`].
-    pub fn get(&self, mask: MaskId) -> Result<MaskSeeds, RegistryError> {
+    pub fn get(&self, mask: MaskId, pair: &str) -> Result<MaskSeeds, RegistryError> {
         let failed = |error: redb::Error| self.store.failed("read", error);
         let table = self.store.read()?.open_table(MASKS).map_err(|error| failed(error.into()))?;
         let row = table.get(&mask.0).map_err(|error| failed(error.into()))?;
         let sealed = row.ok_or(RegistryError::UnknownMask { mask })?;
-        let seeds = self.key.open(&context(mask), sealed.value())?;
+        let seeds = self.key.open(&context(mask, pair), sealed.value())?;
         let (zero, one) = seeds.split_at_checked(SEED_BYTES).ok_or(RegistryError::UnknownMask { mask })?;
         let seed = |bytes: &[u8]| bytes.try_into().map(Zeroizing::new);
         match (seed(zero), seed(one)) {
             (Ok(zero), Ok(one)) => Ok(MaskSeeds { zero, one }),
-            _ => Err(VaultError::Sealed { context: context(mask) }.into()),
+            _ => Err(VaultError::Sealed { context: context(mask, pair) }.into()),
         }
     }
 
@@ -159,8 +160,8 @@ impl MaskStore {
     }
 }
 
-fn context(mask: MaskId) -> String {
-    format!("mask seeds {mask}")
+fn context(mask: MaskId, pair: &str) -> String {
+    format!("mask seeds {mask} of pair {pair}")
 }
 
 fn own_context(mask: MaskId) -> String {
@@ -177,19 +178,19 @@ mod tests {
         let path = directory.path().join("masks.redb");
         let key = Arc::new(StorageKey::random().unwrap());
         let masks = MaskStore::create(&path, Arc::clone(&key)).unwrap();
-        let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
-        let seeds = masks.get(one).unwrap();
+        let (one, two) = (masks.draw("main").unwrap(), masks.draw("main").unwrap());
+        let seeds = masks.get(one, "main").unwrap();
         assert_ne!(*seeds.zero, *seeds.one);
-        assert_ne!(*seeds.zero, *masks.get(two).unwrap().zero);
+        assert_ne!(*seeds.zero, *masks.get(two, "main").unwrap().zero);
         drop(masks);
 
         let masks = MaskStore::open(&path, key).unwrap();
-        assert_eq!(*masks.get(one).unwrap().zero, *seeds.zero);
-        assert_eq!(*masks.get(one).unwrap().one, *seeds.one);
+        assert_eq!(*masks.get(one, "main").unwrap().zero, *seeds.zero);
+        assert_eq!(*masks.get(one, "main").unwrap().one, *seeds.one);
         masks.delete(one).unwrap();
         masks.delete(one).unwrap();
-        assert!(matches!(masks.get(one), Err(RegistryError::UnknownMask { .. })));
-        masks.get(two).unwrap();
+        assert!(matches!(masks.get(one, "main"), Err(RegistryError::UnknownMask { .. })));
+        masks.get(two, "main").unwrap();
     }
 
     #[test]
@@ -217,16 +218,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("masks.redb");
         let masks = MaskStore::create(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
-        let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
+        let (one, two) = (masks.draw("main").unwrap(), masks.draw("main").unwrap());
         masks
             .write(MASKS, |table| {
                 let row = table.get(&one.0)?.map(|row| row.value().to_vec()).unwrap();
                 table.insert(&two.0, row.as_slice()).map(|_| ())
             })
             .unwrap();
-        assert!(matches!(masks.get(two), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
+        assert!(matches!(masks.get(two, "main"), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
+        assert!(matches!(masks.get(one, "other"), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
         drop(masks);
         let masks = MaskStore::open(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
-        assert!(masks.get(one).is_err());
+        assert!(masks.get(one, "main").is_err());
     }
 }
