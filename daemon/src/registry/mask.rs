@@ -17,8 +17,10 @@ const SEED_BYTES: usize = 16;
 const MASKS: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("masks");
 /// A compute party's own seeds.
 const OWN: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("own masks");
-/// Bundles for which a compute party's own part of a mask has served.
+/// How much of its life a compute party's own part of a mask has served, out of [`LIFE`]. How many bundles that
+/// is depends on how many are made at once.
 const WORN: TableDefinition<'static, &'static [u8; 16], u64> = TableDefinition::new("worn masks");
+const LIFE: u64 = 1 << 62;
 
 /// The two seeds of one mask, wiped when dropped and never printed.
 pub struct MaskSeeds {
@@ -89,12 +91,13 @@ impl MaskStore {
                 Some(_) => Ok(()),
             }
         })?;
-        if let Some(held) = held {
-            let opened = self.key.open(&own_context(mask), &held)?;
-            let damaged = || VaultError::Sealed { context: own_context(mask) };
-            seed = opened.as_slice().try_into().map(Zeroizing::new).map_err(|_| damaged())?;
-        }
-        Ok(seed)
+        held.map_or(Ok(seed), |held| self.open_own(mask, &held))
+    }
+
+    fn open_own(&self, mask: MaskId, sealed: &[u8]) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
+        let opened = self.key.open(&own_context(mask), sealed)?;
+        let damaged = |_| VaultError::Sealed { context: own_context(mask) }.into();
+        opened.as_slice().try_into().map(Zeroizing::new).map_err(damaged)
     }
 
     /// The seeds of a mask that was drawn for this pair. To other pairs it is sealed: whoever sits in two of
@@ -116,23 +119,32 @@ impl MaskStore {
         }
     }
 
-    /// This party's own seed of a mask, after recording durably that it serves `bundles` more, of at most
-    /// `most` in its life.
+    /// This party's own seed of a mask, after recording durably that it serves `bundles` more, each of which
+    /// wears it by one part in `most`. A seed that was lost is not drawn anew: the opened weights are under
+    /// the old one.
     ///
     /// # Errors
-    /// [`RegistryError::Worn`], [`RegistryError::Store`], [`RegistryError::Vault`].
+    /// [`RegistryError::Worn`], [`RegistryError::UnknownMask`], [`RegistryError::Store`],
+    /// [`RegistryError::Vault`].
     pub fn wear(
         &self,
         mask: MaskId,
         bundles: u64,
         most: u64,
     ) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
-        let seed = self.own(mask)?;
+        let mut held: Option<Vec<u8>> = None;
+        self.write(OWN, |table| {
+            held = table.get(&mask.0)?.map(|row| row.value().to_vec());
+            Ok(())
+        })?;
+        let seed = self.open_own(mask, &held.ok_or(RegistryError::UnknownMask { mask })?)?;
+        let part = (u128::from(bundles) * u128::from(LIFE)).div_ceil(u128::from(most.max(1)));
         let mut fits = false;
         self.write(WORN, |table| {
-            let worn = table.get(&mask.0)?.map_or(0, |row| row.value()).saturating_add(bundles);
-            fits = worn <= most;
-            if fits { table.insert(&mask.0, worn).map(|_| ()) } else { Ok(()) }
+            let worn = table.get(&mask.0)?.map_or(0, |row| row.value());
+            let after = u64::try_from(u128::from(worn) + part).ok().filter(|after| *after <= LIFE);
+            fits = after.is_some();
+            after.map_or(Ok(()), |after| table.insert(&mask.0, after).map(|_| ()))
         })?;
         if fits { Ok(seed) } else { Err(RegistryError::Worn { mask, most }) }
     }
@@ -205,10 +217,12 @@ mod tests {
 
         let masks = MaskStore::open(&path, key).unwrap();
         assert_eq!(*masks.own(MaskId([1; 16])).unwrap(), *first);
-        assert_eq!(*masks.wear(MaskId([1; 16]), 7, 10).unwrap(), *first);
-        let worn = masks.wear(MaskId([1; 16]), 4, 10);
-        assert!(matches!(worn, Err(RegistryError::Worn { most: 10, .. })));
-        masks.wear(MaskId([1; 16]), 3, 10).unwrap();
+        assert!(matches!(masks.wear(MaskId([3; 16]), 1, 10), Err(RegistryError::UnknownMask { .. })));
+        assert_eq!(*masks.wear(MaskId([1; 16]), 2, 4).unwrap(), *first);
+        let worn = masks.wear(MaskId([1; 16]), 11, 20);
+        assert!(matches!(worn, Err(RegistryError::Worn { most: 20, .. })), "half of its life is left");
+        masks.wear(MaskId([1; 16]), 10, 20).unwrap();
+        assert!(matches!(masks.wear(MaskId([1; 16]), 1, u64::MAX), Err(RegistryError::Worn { .. })));
         masks.delete(MaskId([1; 16])).unwrap();
         assert_ne!(*masks.own(MaskId([1; 16])).unwrap(), *first);
     }
