@@ -1,8 +1,9 @@
-//! The dealer: makes correlated randomness for pairs of compute parties ahead of demand.
+//! The dealer: makes correlated randomness ahead of demand for the pairs of compute parties that name it.
+//! Pairs that name none make it themselves.
 //!
-//! It learns architectures and how many queries are prepared, never a weight, an input or a result.
-//! Bundles are derived from one secret that lives as long as the process. After a restart both parties see
-//! another run; two halves of a batch from different runs are given up, and what they hold already stays good.
+//! It learns architectures and how many queries are prepared, never a weight, an input or a result. Bundles
+//! are derived from one secret that lives as long as the process. After a restart both parties see another
+//! run; two halves of a batch from different runs are given up, and what they hold already stays good.
 
 use crate::bulk::send_bulk;
 use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, Refusal};
