@@ -30,8 +30,10 @@ pub use digest::Digest;
 pub use error::{ConfigError, Problem, Problems, ValueError};
 pub use fraction::Fraction;
 pub use name::{Name, PeerName};
-pub use node::{Admin, Log, LogFormat, Network, Node, Place, Pools};
-pub use roster::{Features, Member, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit};
+pub use node::{Admin, Log, LogFormat, Network, Node, Place, Pools, Transfers};
+pub use roster::{
+    Comparison, Features, Member, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit,
+};
 
 /// The commented example of a node file, with every key.
 pub const EXAMPLE_NODE: &str = include_str!("example/consilium.toml");

@@ -101,11 +101,25 @@ pub struct Pools {
     pub refill_batch_queries: u32,
     /// Queries whose material is laid out ahead in memory, at least one batch.
     pub prepared_max: u32,
+    /// How party Zero of a pair without a dealer makes oblivious transfers.
+    pub transfers: Transfers,
+}
+
+/// How oblivious transfers are extended when two compute parties prepare material themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transfers {
+    /// Silently, unless the link is so fast that bytes cost less than computing.
+    Auto,
+    /// By columns, as in IKNP and SoftSpokenOT: 8 bytes each way for each transfer.
+    Iknp,
+    /// Silently, as in Ferret: a tenth of a byte, resting on learning parity with noise as well.
+    Silent,
 }
 
 impl Default for Pools {
     fn default() -> Self {
-        Self { bytes_max: 1 << 30, refill_batch_queries: 16, prepared_max: 1024 }
+        Self { bytes_max: 1 << 30, refill_batch_queries: 128, prepared_max: 1024, transfers: Transfers::Auto }
     }
 }
 
@@ -295,7 +309,7 @@ mod tests {
             ),
             ("dial_timeout_ms = 10000", "dial_timeout_ms = \"10s\"", "without quotes or unit"),
             (
-                "refill_batch_queries = 16",
+                "refill_batch_queries = 128",
                 "refill_batch_queries = 2000",
                 "one refill would overflow the pool",
             ),

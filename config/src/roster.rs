@@ -11,7 +11,7 @@ pub(crate) use read::roster as read;
 
 pub use member::{Member, Pair, Role, Seats};
 pub use release::{Release, Terms, Unit};
-pub use task::{Features, Stock, Task};
+pub use task::{Comparison, Features, Stock, Task};
 
 use crate::{
     digest::{Digest, Hasher},
@@ -264,7 +264,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "67e9b3069ac487f37d09c75dff62760aac2295eb9262c4a14fec47c9fedc3bfd"
+            "74faf48f7b603cb1f8bec0816b8210288f58fdfee862f4024c639eabb507d595"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
@@ -410,6 +410,7 @@ mod tests {
                 owners: vec!["a".parse().unwrap(), "b".parse().unwrap()],
                 clients: vec!["a".parse().unwrap()],
                 owners_min: 1,
+                comparison: Comparison::Digits,
                 batch_queries: 4,
                 stock: Stock { low: 3, high: 9 },
                 features: features.map(|(offset, scale)| Features {

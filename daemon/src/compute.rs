@@ -43,7 +43,7 @@ use crate::net::{Channel, Network, PeerId};
 use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
 use crate::task::TaskTerms;
-use consilium_protocol::offline::ot::Extension;
+use consilium_config::Transfers;
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -53,9 +53,9 @@ use std::time::Duration;
 pub const TOGETHER_MAX: usize = 32;
 /// Largest frame of such a round: beyond it a round takes as long as its bytes do, and sharing gains nothing.
 const TOGETHER_FRAME_BYTES_MAX: usize = 4 << 20;
-/// Computations of one task at the same time. While one waits for the network another one works; with more
-/// of them the questions would share less.
-const COMPUTATIONS_MAX: usize = 2;
+/// Computations of one task at the same time. Fewer would have a question wait for the rounds of others on a
+/// long line; with more of them questions would share less.
+const COMPUTATIONS_MAX: usize = 4;
 
 /// Limits and deadlines of a compute party.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +71,7 @@ pub struct ComputeLimits {
     /// Bytes on the disk of all bundles of all tasks.
     pub pool_bytes_max: u64,
     /// How transfers between the two parties are made.
-    pub extension: Extension,
+    pub transfers: Transfers,
     /// Questions that may wait for their turn or for the other party at the same time.
     pub waiting_max: usize,
     /// Largest frame between the two parties.

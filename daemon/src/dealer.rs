@@ -12,7 +12,7 @@ use crate::registry::{MaskId, MaskStore, RegistryError};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::graph::{Network, Plan};
-use consilium_protocol::offline::dealer::{WeightMasks, corrections, dependent_words, weight_mask};
+use consilium_protocol::offline::dealer::{WeightMasks, corrections, sent_words, weight_mask};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Demand;
 use ring::digest::{Context, SHA256};
@@ -88,26 +88,28 @@ impl Dealer {
                 return channel.send_value(&DealReply::Refused(refusal)).await;
             }
         };
-        let words = if seat == Party::One { dependent_words(&dealt.lanes) as u64 } else { 0 };
+        let words = sent_words(&dealt.lanes, seat) as u64;
         channel.send_value(&DealReply::Dealing { run: self.run, words }).await?;
         for serial in request.first..request.first.saturating_add(u64::from(request.count)) {
             let zero = self.bundle_seed(Party::Zero, &pair, &request, serial);
             let one = self.bundle_seed(Party::One, &pair, &request, serial);
-            let frame = match seat {
-                Party::Zero => Zeroizing::new(zero.as_bytes().to_vec()),
-                Party::One => {
-                    let dealt = dealt.clone();
-                    let made = tokio::task::spawn_blocking(move || {
-                        let words = Zeroizing::new(corrections(&dealt.lanes, &zero, &one, &*dealt));
-                        let mut frame = Zeroizing::new(Vec::with_capacity(16 + words.len() * 8));
-                        frame.extend_from_slice(one.as_bytes());
-                        frame.extend(words.iter().flat_map(|word| word.to_le_bytes()));
-                        frame
-                    });
-                    match made.await {
-                        Ok(frame) => frame,
-                        Err(_) => return channel.close().await,
-                    }
+            let frame = if words == 0 {
+                let own = if seat == Party::Zero { zero } else { one };
+                Zeroizing::new(own.as_bytes().to_vec())
+            } else {
+                let dealt = dealt.clone();
+                let made = tokio::task::spawn_blocking(move || {
+                    let sent = Zeroizing::new(corrections(&dealt.lanes, &zero, &one, &*dealt));
+                    let [to_zero, to_one] = &*sent;
+                    let (own, words) = if seat == Party::Zero { (zero, to_zero) } else { (one, to_one) };
+                    let mut frame = Zeroizing::new(Vec::with_capacity(16 + words.len() * 8));
+                    frame.extend_from_slice(own.as_bytes());
+                    frame.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+                    frame
+                });
+                match made.await {
+                    Ok(frame) => frame,
+                    Err(_) => return channel.close().await,
                 }
             };
             send_bulk(&mut channel, &frame).await?;
@@ -176,7 +178,7 @@ impl Dealer {
             return Ok(dealt);
         }
         let networks: Vec<Network> = request.models.iter().map(|(network, _)| network.clone()).collect();
-        let plan = terms.plan(&networks).map_err(|error| refuse(error.to_string()))?;
+        let plan = terms.plan(&networks, request.gadget).map_err(|error| refuse(error.to_string()))?;
         if plan.digest() != request.plan {
             return Err(refuse(
                 "the dealer compiles another plan from the same models; compare rosters".into(),
@@ -231,6 +233,7 @@ pub fn layer_seed(seed: &Seed, layer: usize) -> Seed {
 mod tests {
     use super::*;
     use crate::vault::StorageKey;
+    use consilium_protocol::stock::Gadget;
 
     #[test]
     fn seeds_of_one_pair_are_not_those_of_another() {
@@ -242,6 +245,7 @@ mod tests {
             task: "chest".into(),
             epoch: [1; 16],
             models: Vec::new(),
+            gadget: Gadget::Digits,
             plan: [2; 32],
             first: 0,
             count: 1,

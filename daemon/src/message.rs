@@ -8,6 +8,7 @@ use crate::pool::{Holding, PoolId};
 use crate::registry::{Announcement, MaskId, ModelId};
 use consilium_attest::Provenance;
 use consilium_protocol::graph::Network;
+use consilium_protocol::stock::Gadget;
 use serde::{Deserialize, Serialize};
 
 /// Longest message.
@@ -144,6 +145,8 @@ pub enum PairRequest {
         nonce: [u8; 16],
         /// The models in the order of the plan.
         models: Vec<ModelId>,
+        /// How the plan compares.
+        gadget: Gadget,
         /// Digest of the plan.
         plan: [u8; 32],
         /// What this side holds for them.
@@ -191,13 +194,25 @@ pub struct MakeRequest {
     pub tag: [u8; 16],
     /// Name of the making whose keys Zero still holds.
     pub keys: Option<[u8; 16]>,
-    /// Whether new keys are for silent transfers.
-    pub silent: bool,
     /// First serial.
     pub first: u64,
     /// Number of serials.
     pub count: u32,
 }
+
+/// From party Zero to party One before new keys are set up. Both then swap as many frames of
+/// [`PROBE_BYTES`], after which Zero says in the same way what is to be done, with no frames.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MakeKeys {
+    /// Frames that both swap now, to see how fast the link is.
+    pub probes: u8,
+    /// Whether the keys are for silent transfers.
+    pub silent: bool,
+}
+
+/// Bytes of a frame that serves only to measure the link.
+pub const PROBE_BYTES: usize = 1 << 20;
 
 /// From party One to party Zero.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -355,20 +370,22 @@ fn alone() -> u32 {
 }
 
 fn bit_triples() -> String {
-    "bit-triples".to_owned()
+    "digits".to_owned()
 }
 
 /// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
-/// a seed of 16 bytes, and for party One the corrections behind it.
+/// a seed of 16 bytes, and behind it the words of this party's half that no seed gives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DealRequest {
     /// The task.
     pub task: String,
-    /// The epoch.
+    /// The epoch, which is named like its pool.
     pub epoch: [u8; 16],
     /// Public part and weight mask of each model, in the order of the plan.
     pub models: Vec<(Network, MaskId)>,
+    /// How the plan compares.
+    pub gadget: Gadget,
     /// Digest of the plan.
     pub plan: [u8; 32],
     /// First serial.
@@ -451,7 +468,8 @@ mod tests {
         let batches = vec![Batch { first: 4, count: 4, tag: [1; 16] }];
         let held = Some(Holding { pool: [8; 16], mark: 5, next: 8, batches });
         let (nonce, plan) = ([6; 16], [7; 32]);
-        let pair = PairRequest::Activate { task: task(), nonce, models: vec![model], plan, held };
+        let gadget = Gadget::Keys;
+        let pair = PairRequest::Activate { task: task(), nonce, models: vec![model], gadget, plan, held };
         let named = NamedQuestion { release, serial: 9, client: "clinic".into(), rows: 1 };
         let online = OnlineRequest { task: task(), epoch: [8; 16], questions: vec![named; 2], head };
         let terms = AnswerTerms {
@@ -459,7 +477,7 @@ mod tests {
             owners: 10,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),
-            gadget: "bit-triples".into(),
+            gadget: "digits".into(),
             charged: 0,
             rounds: 13,
             bytes: 8000,
@@ -473,6 +491,7 @@ mod tests {
             task: task(),
             epoch: [8; 16],
             models: vec![(network(), mask)],
+            gadget,
             plan: [7; 32],
             first: 0,
             count: 4,

@@ -13,7 +13,6 @@ use crate::task::{TaskError, TaskTerms};
 use crate::vault::{StorageKey, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
 use consilium_config::{Member, Pair, Roster};
-use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -326,8 +325,6 @@ fn seat_of(
     }
     let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
-    let settings = config.network();
-    let limits = config.pools();
     let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
     let compute = Compute {
         seat,
@@ -349,16 +346,7 @@ fn seat_of(
         desks: served.keys().map(|name| (name.clone(), Default::default())).collect(),
         tasks: served,
         roster_digest: roster.digest().to_bytes(),
-        limits: ComputeLimits {
-            round_deadline: settings.round_deadline,
-            query_deadline: settings.query_deadline,
-            refill_batch_queries: limits.refill_batch_queries,
-            prepared_max: limits.prepared_max as usize,
-            pool_bytes_max: limits.bytes_max,
-            extension: Extension::Iknp,
-            waiting_max: WAITING_MAX,
-            frame_bytes_max: settings.frame_bytes_max as usize,
-        },
+        limits: limits_of(config),
         epochs: Mutex::default(),
         changing: tokio::sync::Mutex::new(()),
         showing_heads: tokio::sync::Mutex::new(()),
@@ -368,6 +356,20 @@ fn seat_of(
         refill_fault: Mutex::default(),
     };
     Ok((compute, thread))
+}
+
+fn limits_of(config: &NodeConfig) -> ComputeLimits {
+    let (settings, limits) = (config.network(), config.pools());
+    ComputeLimits {
+        round_deadline: settings.round_deadline,
+        query_deadline: settings.query_deadline,
+        refill_batch_queries: limits.refill_batch_queries,
+        prepared_max: limits.prepared_max as usize,
+        pool_bytes_max: limits.bytes_max,
+        transfers: limits.transfers,
+        waiting_max: WAITING_MAX,
+        frame_bytes_max: settings.frame_bytes_max as usize,
+    }
 }
 
 fn open_masks(path: &std::path::Path, key: Arc<StorageKey>) -> Result<MaskStore, NodeError> {

@@ -11,6 +11,7 @@ use consilium_protocol::algebra::Seed;
 use consilium_protocol::model::Model;
 use consilium_protocol::model::fixed::{encode, prove_bounds};
 use consilium_protocol::share::Additive;
+use consilium_protocol::stock::Gadget;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -66,7 +67,9 @@ impl Owner {
     ) -> Result<Published, Refusal> {
         let _changing = self.changing.lock().await;
         let network = model.network().clone();
-        terms.plan(std::slice::from_ref(&network)).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        terms
+            .plan(std::slice::from_ref(&network), Gadget::Digits)
+            .map_err(|error| Refusal::new(Obstacle::Model, error))?;
         let bound = terms.roster.input_abs_max;
         prove_bounds(&model, terms.numbers, bound).map_err(|error| Refusal::new(Obstacle::Model, error))?;
         let fixed = encode(&model, terms.numbers).map_err(|error| Refusal::new(Obstacle::Model, error))?;
@@ -122,13 +125,17 @@ impl Owner {
         Ok(entry)
     }
 
-    /// Has both compute parties delete a model.
+    /// Has both compute parties delete a model. If one of them is down, it does so when it is back.
     ///
     /// # Errors
     /// The model is unknown, or a compute party refused.
     pub async fn withdraw(&self, pair: PairPeers, model: ModelId) -> Result<(), Refusal> {
         let _changing = self.changing.lock().await;
-        let mut channel = self.channel(pair[0]).await?;
+        // Either party tells the other. Zero is asked first, since it leads.
+        let mut channel = match self.channel(pair[0]).await {
+            Ok(channel) => channel,
+            Err(refusal) => self.channel(pair[1]).await.map_err(|_| refusal)?,
+        };
         match self.call(&mut channel, &PublishRequest::Withdraw { model }, None).await? {
             PublishReply::Withdrawn => {}
             _ => return Err(unexpected()),

@@ -44,6 +44,7 @@ pub use spool::BUNDLE_WORDS_MAX;
 use crate::crash::{self, Step};
 use crate::vault::{self, Kind, StorageKey, Store, StoreError, hex};
 use consilium_protocol::algebra::Seed;
+use consilium_protocol::party::Party;
 use consilium_protocol::stock::Tape;
 use record::{BatchRow, PoolRow, decode, encode};
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
@@ -65,7 +66,7 @@ const BATCHES: TableDefinition<'static, (&'static [u8; 16], u64), &'static [u8]>
 /// One party's half of the correlated randomness of one evaluation.
 pub enum Bundle {
     /// Everything expands from the seed.
-    Seeded(Seed),
+    Seeded(Seed, Zeroizing<Vec<u64>>),
     /// The dependent words are spelt out.
     Stored(Seed, Zeroizing<Vec<u64>>),
 }
@@ -80,7 +81,7 @@ impl Bundle {
     /// The tape that gates read from.
     pub fn into_tape(self) -> Tape {
         match self {
-            Self::Seeded(seed) => Tape::seeded(&seed),
+            Self::Seeded(seed, mut words) => Tape::new(Party::Zero, &seed, std::mem::take(&mut *words)),
             Self::Stored(seed, mut words) => Tape::stored(&seed, std::mem::take(&mut *words)),
         }
     }

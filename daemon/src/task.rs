@@ -2,9 +2,10 @@
 
 use crate::message::{Obstacle, Refusal};
 use consilium_attest::{NoisePolicy, NoiseSource};
-use consilium_config::{Release, Task};
+use consilium_config::{Comparison, Release, Task};
 use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape};
 use consilium_protocol::privacy::{Budget, Cost, Delta, Mechanism, Ratio, Sampler, Unit, epsilon_of};
+use consilium_protocol::stock::Gadget;
 use std::sync::Mutex;
 
 /// Public terms of a task, with everything derived from them once.
@@ -127,13 +128,30 @@ impl TaskTerms {
         self.roster.batch_queries as usize
     }
 
-    /// The plan of these models, in the given order.
+    /// Whether the roster allows this way of comparing.
+    pub fn allows(&self, gadget: Gadget) -> bool {
+        match self.roster.comparison {
+            Comparison::Auto => true,
+            Comparison::Digits => gadget == Gadget::Digits,
+            Comparison::Keys => gadget == Gadget::Keys,
+        }
+    }
+
+    /// The plan of these models, in the given order, with this way of comparing.
     ///
     /// # Errors
     /// A network does not fit the task.
-    pub fn plan(&self, networks: &[Network]) -> Result<Plan, PlanError> {
+    pub fn plan(&self, networks: &[Network], gadget: Gadget) -> Result<Plan, PlanError> {
         let release = ReleaseShape { noise_magnitude_max: self.noise_magnitude_max };
-        Plan::compile(networks, self.roster.input, self.classes(), self.numbers, self.batch(), release)
+        Plan::compile(
+            networks,
+            self.roster.input,
+            self.classes(),
+            self.numbers,
+            self.batch(),
+            gadget,
+            release,
+        )
     }
 
     /// Runs `draw` with the task's source of noise.

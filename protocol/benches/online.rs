@@ -1,7 +1,7 @@
 //! One model end to end over loopback TCP: dealing, laying out and the online phase, beside a bare
 //! exchange of frames of the same sizes.
 //!
-//! `cargo bench --bench online -- [--json] [--runs N] [--net NAME]` prints a table, or one JSON object
+//! `cargo bench --bench online -- [--json] [--runs N] [--net NAME] [--gadget digits|keys]` prints a table, or one JSON object
 //! per line. Both parties are threads of one process.
 
 #![allow(clippy::print_stdout, reason = "the table is the result")]
@@ -13,7 +13,7 @@ use consilium_protocol::graph::{Layer, Network, Numbers, Plan, ReleaseShape, Sha
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
-use consilium_protocol::stock::Provision;
+use consilium_protocol::stock::{Gadget, Provision};
 use consilium_protocol::testing::{TestTask, run_now};
 use consilium_protocol::wire::{HEADER_BYTES, Opening};
 use rand::rngs::StdRng;
@@ -152,6 +152,8 @@ const PHASES: [&str; 4] = ["deal", "lay_out", "online", "ping"];
 struct Row {
     samples: [Vec<Sample>; 4],
     meter: Meter,
+    /// Zero's and One's bundle.
+    stock: [u64; 2],
 }
 
 fn online(
@@ -170,45 +172,65 @@ fn online(
     (meters[0], sample)
 }
 
-fn run(model: &Model, batch: usize, runs: usize) -> Row {
-    let release = ReleaseShape { noise_magnitude_max: 0 };
-    let task = TestTask::new(std::slice::from_ref(model), NUMBERS, batch, release, 1).unwrap();
-    let mut links = TcpLink::pair().map(Some);
-    let mut rng = StdRng::seed_from_u64(2);
-    let mut row = Row { samples: Default::default(), meter: Meter::default() };
-    let sizes: Vec<usize> = task
-        .plan()
-        .openings()
-        .iter()
-        .map(|round| HEADER_BYTES + round.iter().map(Opening::bytes).sum::<usize>())
-        .collect();
-    for run in 0..=runs {
-        let values = task.plan().input().len();
-        let mut query = || (0..values).map(|_| (rng.random::<u32>() >> 16).into()).collect();
-        let queries: Vec<Vec<u64>> = (0..batch).map(|_| query()).collect();
-        let (tapes, deal) = measure(|| task.deal(run as u64));
+/// One net with one gadget, and what its runs took.
+struct Trial {
+    gadget: Gadget,
+    task: TestTask,
+    sizes: Vec<usize>,
+    links: [Option<TcpLink>; 2],
+    row: Row,
+}
+
+impl Trial {
+    fn new(model: &Model, batch: usize, gadget: Gadget) -> Self {
+        let release = ReleaseShape { noise_magnitude_max: 0 };
+        let task = TestTask::new(std::slice::from_ref(model), NUMBERS, batch, release, gadget, 1).unwrap();
+        let bytes = |round: &Vec<Opening>| HEADER_BYTES + round.iter().map(Opening::bytes).sum::<usize>();
+        let sizes = task.plan().openings().iter().map(bytes).collect();
+        let stock = Party::BOTH.map(|party| task.plan().stock_bytes(party));
+        let row = Row { samples: Default::default(), meter: Meter::default(), stock };
+        Self { gadget, task, sizes, links: TcpLink::pair().map(Some), row }
+    }
+
+    fn run(&mut self, number: usize, queries: &[Vec<u64>]) {
+        let (task, links) = (&self.task, &mut self.links);
+        let (tapes, deal) = measure(|| task.deal(number as u64));
         let [zero, one] = tapes;
         let (zero, lay_out) = measure(|| task.lay_out(zero).unwrap());
         let provisions = [zero, task.lay_out(one).unwrap()];
-        let [zero, one] = task.input(&queries);
+        let [zero, one] = task.input(queries);
         let [for_zero, for_one] = provisions;
-        let models = [Party::Zero, Party::One].map(|party| task.models(party));
+        let models = Party::BOTH.map(|party| task.models(party));
         let brought = [(zero, for_zero), (one, for_one)];
-        let (meter, online) = online(&mut links, task.plan(), &models, brought);
-        let (_, ping) = both(&mut links, [(), ()], |_, link, ()| {
-            for size in &sizes {
+        let (meter, online) = online(links, task.plan(), &models, brought);
+        let (_, ping) = both(links, [(), ()], |_, link, ()| {
+            for size in &self.sizes {
                 link.swap(&vec![0; *size]).unwrap();
             }
             (link, ())
         });
-        row.meter = meter;
-        if run > 0 {
-            for (samples, sample) in row.samples.iter_mut().zip([deal, lay_out, online, ping]) {
+        self.row.meter = meter;
+        if number > 0 {
+            for (samples, sample) in self.row.samples.iter_mut().zip([deal, lay_out, online, ping]) {
                 samples.push(sample);
             }
         }
     }
-    row
+}
+
+/// Runs all gadgets in turn, so that whatever else the machine does meets them alike.
+fn run(model: &Model, batch: usize, runs: usize, gadgets: &[Gadget]) -> Vec<Trial> {
+    let mut trials: Vec<Trial> = gadgets.iter().map(|gadget| Trial::new(model, batch, *gadget)).collect();
+    let mut rng = StdRng::seed_from_u64(2);
+    for number in 0..=runs {
+        let values = model.network().input().len();
+        let mut query = || (0..values).map(|_| (rng.random::<u32>() >> 16).into()).collect();
+        let queries: Vec<Vec<u64>> = (0..batch).map(|_| query()).collect();
+        for trial in &mut trials {
+            trial.run(number, &queries);
+        }
+    }
+    trials
 }
 
 fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
@@ -217,7 +239,17 @@ fn median(samples: &[Sample], of: impl Fn(&Sample) -> f64) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-fn print(json: bool, net: &str, batch: usize, row: &Row) {
+fn name(gadget: Gadget) -> &'static str {
+    match gadget {
+        Gadget::Digits => "digits",
+        Gadget::Keys => "keys",
+    }
+}
+
+/// Bytes are those that each party sends; stock is what both hold for the batch.
+fn print(json: bool, net: &str, batch: usize, trial: &Trial) {
+    let (row, gadget) = (&trial.row, name(trial.gadget));
+    let stock: u64 = row.stock.iter().sum();
     for (phase, samples) in PHASES.iter().zip(&row.samples) {
         let (wall, cpu) = (median(samples, |sample| sample.wall_ms), median(samples, |sample| sample.cpu_ms));
         let least = samples.iter().map(|sample| sample.wall_ms).fold(f64::INFINITY, f64::min);
@@ -225,13 +257,15 @@ fn print(json: bool, net: &str, batch: usize, row: &Row) {
         let Meter { rounds, bytes } = if talks { row.meter } else { Meter::default() };
         if json {
             let line = serde_json::json!({
-                "net": net, "batch": batch, "link": "tcp-loopback", "phase": phase, "ms_median": wall,
-                "ms_min": least, "rounds": rounds, "bytes": bytes, "cpu_ms": cpu,
+                "net": net, "batch": batch, "gadget": gadget, "link": "tcp-loopback", "phase": phase,
+                "ms_median": wall, "ms_min": least, "rounds": rounds, "bytes": bytes, "cpu_ms": cpu,
+                "stock_bytes": stock,
             });
             println!("{line}");
         } else {
             println!(
-                "{net:<16} {batch:>5} {phase:<8} {wall:>10.3} {least:>10.3} {cpu:>10.3} {rounds:>6} {bytes:>10}"
+                "{net:<16} {batch:>5} {gadget:<7} {phase:<8} {wall:>10.3} {least:>10.3} {cpu:>10.3} \
+                 {rounds:>6} {bytes:>10} {stock:>10}"
             );
         }
     }
@@ -247,10 +281,12 @@ fn main() {
     let runs: Option<usize> = after("--runs").and_then(|runs| runs.parse().ok());
     if !json {
         println!(
-            "{:<16} {:>5} {:<8} {:>10} {:>10} {:>10} {:>6} {:>10}",
-            "net", "batch", "phase", "ms_median", "ms_min", "cpu_ms", "rounds", "bytes"
+            "{:<16} {:>5} {:<7} {:<8} {:>10} {:>10} {:>10} {:>6} {:>10} {:>10}",
+            "net", "batch", "gadget", "phase", "ms_median", "ms_min", "cpu_ms", "rounds", "bytes", "stock"
         );
     }
+    let chosen = |gadget: &Gadget| after("--gadget").is_none_or(|wanted| wanted == name(*gadget));
+    let gadgets: Vec<Gadget> = [Gadget::Digits, Gadget::Keys].into_iter().filter(chosen).collect();
     for (name, input, layers) in nets() {
         if after("--net").is_some_and(|wanted| wanted != name) {
             continue;
@@ -258,7 +294,9 @@ fn main() {
         let model = random_model(input, layers);
         for batch in BATCHES {
             let runs = runs.unwrap_or(if batch == 1 { 41 } else { 11 });
-            print(json, name, batch, &run(&model, batch, runs));
+            for trial in run(&model, batch, runs, &gadgets) {
+                print(json, name, batch, &trial);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod bits;
 pub mod conv;
 pub mod fixed;
+pub mod hash;
 mod lanes;
 pub mod linear;
 pub mod matmul;

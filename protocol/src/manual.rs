@@ -6,6 +6,7 @@
 //! | [`leakage`] | what each message reveals, gate by gate, and why masks are used at most once |
 //! | [`lattice`] | products under lattice encryption: assumption, parameters, noise |
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
+//! | [`keys`] | comparison keys: why they hide, what they cost, what misbehaviour does |
 //! | [`transfer`] | correlated transfers between the parties: assumptions, parameters, limits |
 //! | [`pairwise`] | how two parties make a bundle, and what each gate costs them |
 //! | [`formats`] | bytes on the wire and on the disk, order of a bundle, security parameters |
@@ -14,6 +15,7 @@
 //! Where this text and the code differ, the code is what runs and the text is a bug.
 
 pub mod formats;
+pub mod keys;
 pub mod lattice;
 pub mod leakage;
 pub mod numbers;

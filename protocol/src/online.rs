@@ -1,5 +1,7 @@
 //! Gates of the online phase: straight lines over one [`crate::context::Context`], each with a card.
 
+pub mod indicator;
+pub mod keyed;
 pub mod linear;
 pub mod masked;
 pub mod open;

@@ -9,7 +9,7 @@ use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
-use consilium_protocol::stock::Provision;
+use consilium_protocol::stock::{Gadget, Provision};
 use consilium_protocol::testing::{TestTask, pair, run_now};
 use consilium_protocol::wire::HEADER_BYTES;
 use rand::rngs::StdRng;
@@ -36,16 +36,32 @@ fn random_query(input: Shape, rng: &mut StdRng) -> Vec<u64> {
     (0..input.len()).map(|_| (rng.random_range(-1.0f64..1.0) * 65536.0).round() as i64 as u64).collect()
 }
 
-/// Asks `queries` batches and returns how many labels were certain; all of these must agree.
+const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+
+/// Asks `batches` batches with each gadget and returns how many labels of the worse one were certain; all
+/// of these must agree.
 fn check(input: Shape, architectures: &[&[Layer]], batch: usize, batches: usize, seed: u64) -> usize {
+    let certain = GADGETS.map(|gadget| check_with(gadget, input, architectures, (batch, batches), seed));
+    certain.into_iter().min().unwrap()
+}
+
+fn check_with(
+    gadget: Gadget,
+    input: Shape,
+    architectures: &[&[Layer]],
+    (batch, batches): (usize, usize),
+    seed: u64,
+) -> usize {
     let mut rng = StdRng::seed_from_u64(seed);
     let models: Vec<Model> =
         architectures.iter().map(|layers| random_model(input, layers, &mut rng)).collect();
     let classes = models[0].network().output().len();
-    let mut task = TestTask::new(&models, NUMBERS, batch, EXACT, seed).unwrap();
+    let mut task = TestTask::new(&models, NUMBERS, batch, EXACT, gadget, seed).unwrap();
     let oracles: Vec<Oracle> = models.into_iter().map(|model| Oracle::new(model, NUMBERS).unwrap()).collect();
-    // The first half is made by the two parties themselves.
-    task.make_pairwise(Extension::Iknp, batches / 2).unwrap();
+    if gadget == Gadget::Digits {
+        // The first half is made by the two parties themselves.
+        task.make_pairwise(Extension::Iknp, batches / 2).unwrap();
+    }
     let mut certain = 0;
     for _ in 0..batches {
         let queries: Vec<Vec<u64>> = (0..batch).map(|_| random_query(input, &mut rng)).collect();
@@ -56,7 +72,7 @@ fn check(input: Shape, architectures: &[&[Layer]], batch: usize, batches: usize,
             let votes: Vec<_> = oracles.iter().map(|oracle| oracle.vote(query)).collect();
             let verdict = verdict(&votes, classes);
             if verdict.certain {
-                assert_eq!(label, verdict.label, "seed {seed}");
+                assert_eq!(label, verdict.label, "seed {seed}, {gadget:?}");
                 certain += 1;
             }
         }
@@ -162,7 +178,8 @@ fn any_weights_cast_exactly_one_vote() {
         };
         let weights: Vec<Vec<FixedWeights>> = models.iter().map(garbage).collect();
         let batch = 7;
-        let mut task = TestTask::with_weights(&models, &weights, NUMBERS, batch, EXACT, round);
+        let gadget = GADGETS[round as usize / 4 % 2];
+        let mut task = TestTask::with_weights(&models, &weights, NUMBERS, batch, (EXACT, gadget), round);
         // Garbage queries too: a client may share anything.
         let queries: Vec<Vec<u64>> =
             (0..batch).map(|_| (0..input.len()).map(|_| rng.random()).collect()).collect();
@@ -198,9 +215,11 @@ fn ties_between_votes_and_logits_go_to_the_lowest_class() {
         (vec![third.clone(), first.clone(), third.clone(), equal], 0),
         (vec![third, second, first], 0),
     ] {
-        let mut task = TestTask::new(&models, NUMBERS, 1, EXACT, 13).unwrap();
-        let (labels, ..) = task.ask(&[vec![0; 2]], [&[], &[]]).unwrap();
-        assert_eq!(labels, [label]);
+        for gadget in GADGETS {
+            let mut task = TestTask::new(&models, NUMBERS, 1, EXACT, gadget, 13).unwrap();
+            let (labels, ..) = task.ask(&[vec![0; 2]], [&[], &[]]).unwrap();
+            assert_eq!(labels, [label]);
+        }
     }
 }
 
@@ -214,7 +233,7 @@ fn questions_together_are_answered_as_alone() {
     let models: Vec<Model> =
         architectures.iter().map(|layers| random_model(input, layers, &mut rng)).collect();
     let (batch, release) = (3, ReleaseShape { noise_magnitude_max: 40 });
-    let mut task = TestTask::new(&models, NUMBERS, batch, release, 14).unwrap();
+    let mut task = TestTask::new(&models, NUMBERS, batch, release, Gadget::Digits, 14).unwrap();
     for count in [1, 2, 5] {
         let questions: Vec<Vec<Vec<u64>>> =
             (0..count).map(|_| (0..batch).map(|_| random_query(input, &mut rng)).collect()).collect();
@@ -258,7 +277,7 @@ fn questions_together_are_answered_as_alone() {
 fn frames_bound_how_many_questions_share_them() {
     let mut rng = StdRng::seed_from_u64(15);
     let model = random_model(Shape::vector(7), &[dense(3)], &mut rng);
-    let task = TestTask::new(&[model], NUMBERS, 1, EXACT, 15).unwrap();
+    let task = TestTask::new(&[model], NUMBERS, 1, EXACT, Gadget::Digits, 15).unwrap();
     let openings = task.plan().openings();
     let largest: usize = openings.iter().map(|round| round.iter().map(|o| o.bytes()).sum()).max().unwrap();
     assert_eq!(together_max(task.plan(), 0), 1);

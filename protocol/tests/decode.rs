@@ -9,7 +9,8 @@ use consilium_protocol::graph::{
 };
 use consilium_protocol::misbehaviour::Misbehaviour;
 use consilium_protocol::offline::dealer::{self, WeightMasks};
-use consilium_protocol::stock::{Demand, Provision, StockError, Tape, WeightOpenings};
+use consilium_protocol::party::Party;
+use consilium_protocol::stock::{Demand, Gadget, Provision, StockError, Tape, WeightOpenings};
 use consilium_protocol::wire::{HEADER_BYTES, Position};
 use proptest::prelude::*;
 
@@ -65,14 +66,15 @@ fn use_network(network: &Network, numbers: Numbers, batch: usize) {
     ciborium::into_writer(network, &mut bytes).unwrap();
     assert_eq!(&ciborium::from_reader::<Network, _>(&bytes[..]).unwrap(), network);
     assert!(!network.summary().is_empty());
-    if let Ok(program) = Program::compile(network, numbers, batch) {
+    let gadget = if batch.is_multiple_of(2) { Gadget::Digits } else { Gadget::Keys };
+    if let Ok(program) = Program::compile(network, numbers, batch, gadget) {
         assert_eq!(program.vote().classes, network.output().len());
         assert!(!program.demands(0).is_empty() && !program.openings().is_empty());
     }
     let release = ReleaseShape { noise_magnitude_max: u64::from(numbers.value_bits) };
     let classes = network.output().len();
     let networks = std::slice::from_ref(network);
-    if let Ok(plan) = Plan::compile(networks, network.input(), classes, numbers, batch, release) {
+    if let Ok(plan) = Plan::compile(networks, network.input(), classes, numbers, batch, gadget, release) {
         assert_eq!(plan.cost().rounds as usize, plan.openings().len());
     }
 }
@@ -92,12 +94,12 @@ impl WeightOpenings for Zeros {
     }
 }
 
-fn lanes(value_bits: u32) -> (Vec<Vec<Demand>>, Zeros) {
+fn lanes(value_bits: u32, gadget: Gadget) -> (Vec<Vec<Demand>>, Zeros) {
     let layers = vec![Layer::Dense { outputs: 3 }, Layer::Relu];
     let network = Network::new(Shape::vector(5), layers).unwrap();
     let numbers = Numbers { fraction_bits: 8, value_bits };
     let release = ReleaseShape { noise_magnitude_max: 3 };
-    let plan = Plan::compile(&[network], Shape::vector(5), 3, numbers, 2, release).unwrap();
+    let plan = Plan::compile(&[network], Shape::vector(5), 3, numbers, 2, gadget, release).unwrap();
     (plan.lanes(), Zeros(vec![0; 15]))
 }
 
@@ -200,15 +202,16 @@ proptest! {
     }
 
     #[test]
-    fn bundles_from_any_words(seed: [u8; 16], value_bits in 1u32..40, words: Vec<u64>, exact: bool) {
-        let (lanes, zeros) = lanes(value_bits);
-        let needed = dealer::dependent_words(&lanes);
+    fn bundles_from_any_words(seed: [u8; 16], value_bits in 1u32..40, words: Vec<u64>, exact: bool, keys: bool, one: bool) {
+        let (lanes, zeros) = lanes(value_bits, if keys { Gadget::Keys } else { Gadget::Digits });
+        let party = if one { Party::One } else { Party::Zero };
+        let needed = dealer::sent_words(&lanes, party);
         let mut words = words;
         if exact {
             words.resize(needed, u64::MAX);
         }
         let held = words.len();
-        let result = Provision::lay_out(Tape::stored(&Seed::from_bytes(seed), words), &lanes, &zeros);
+        let result = Provision::lay_out(Tape::new(party, &Seed::from_bytes(seed), words), &lanes, &zeros);
         match held.cmp(&needed) {
             std::cmp::Ordering::Less => {
                 prop_assert_eq!(result.err(), Some(StockError::TapeShort { held }));

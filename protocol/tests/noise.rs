@@ -5,6 +5,7 @@
 use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape};
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::privacy::{Mechanism, Sampler};
+use consilium_protocol::stock::Gadget;
 use consilium_protocol::testing::TestTask;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -84,7 +85,7 @@ fn labels(mut draw: impl FnMut() -> Vec<u64>) -> Vec<usize> {
     }
     let numbers = Numbers { fraction_bits: 8, value_bits: 4 };
     let release = ReleaseShape { noise_magnitude_max: 200 };
-    let mut task = TestTask::new(&models, numbers, BATCH, release, 1).unwrap();
+    let mut task = TestTask::new(&models, numbers, BATCH, release, Gadget::Digits, 1).unwrap();
     let mut labels = Vec::new();
     for _ in 0..BATCHES {
         let noise = [draw(), draw()];

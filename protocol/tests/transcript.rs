@@ -10,6 +10,7 @@ use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::online::open::{masked_row, operand, rows};
 use consilium_protocol::online::vote::{vote, winner};
 use consilium_protocol::share::reconstruct;
+use consilium_protocol::stock::Gadget;
 use consilium_protocol::testing::{Finding, MemoryLink, Observed, Place, Seat, TestTask, inspect, run_now};
 use consilium_protocol::wire::Opening;
 use rand::rngs::StdRng;
@@ -26,11 +27,17 @@ const INPUTS: [[f64; 5]; 2] = [[0.9, -0.8, 0.7, 0.6, -0.5], [0.0, 0.01, -0.02, 0
 
 const LAST: Layer = Layer::Dense { outputs: CLASSES as u32 };
 
+const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+
 fn task(seed: u64) -> TestTask {
-    task_of(Shape::vector(5), vec![Layer::Dense { outputs: 4 }, Layer::Relu, LAST], seed)
+    dense_task(Gadget::Digits, seed)
 }
 
-fn task_of(input: Shape, layers: Vec<Layer>, seed: u64) -> TestTask {
+fn dense_task(gadget: Gadget, seed: u64) -> TestTask {
+    task_of(Shape::vector(5), vec![Layer::Dense { outputs: 4 }, Layer::Relu, LAST], gadget, seed)
+}
+
+fn task_of(input: Shape, layers: Vec<Layer>, gadget: Gadget, seed: u64) -> TestTask {
     let network = Network::new(input, layers).unwrap();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut draw = |count| (0..count).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
@@ -45,7 +52,7 @@ fn task_of(input: Shape, layers: Vec<Layer>, seed: u64) -> TestTask {
     };
     let models: Vec<Model> = (0..MODELS).map(|_| model()).collect();
     let release = ReleaseShape { noise_magnitude_max: 20 };
-    TestTask::new(&models, NUMBERS, 1, release, seed).unwrap()
+    TestTask::new(&models, NUMBERS, 1, release, gadget, seed).unwrap()
 }
 
 fn encode(input: [f64; 5]) -> Vec<u64> {
@@ -158,7 +165,7 @@ async fn twice(context: &mut Context, logits: &[u64], program: &Program) -> Resu
 
 /// What an observer finds of this fault. It must be the same whoever made the bundles.
 fn planted(fault: Fault, openings: &[Vec<Opening>], task: &mut TestTask) -> Result<(), Finding> {
-    let mut look = |task: &mut TestTask| {
+    let look = |task: &mut TestTask| {
         let sessions = record(|_, queries| {
             let bundles = task.bundle().unwrap();
             let sent = task.seat(queries, bundles, |seat| evaluate(seat, fault).into_link().transcript());
@@ -184,12 +191,15 @@ fn nothing_but_the_label_is_opened() {
         Layer::AveragePool { window: narrow(2) },
         LAST,
     ];
-    for mut task in [task(1), task_of(image, convolution, 11)] {
+    let tasks =
+        GADGETS.map(|gadget| [dense_task(gadget, 1), task_of(image, convolution.clone(), gadget, 11)]);
+    for mut task in tasks.into_iter().flatten() {
         let openings = task.plan().openings();
         let noise = [[3, u64::MAX, 0], [1, 2, u64::MAX]];
         for pairwise in [false, true] {
-            if pairwise {
-                task.make_pairwise(Extension::Iknp, 2 * SESSIONS).unwrap();
+            // Comparison keys come from a dealer only.
+            if pairwise && task.make_pairwise(Extension::Iknp, 2 * SESSIONS).is_err() {
+                continue;
             }
             let sessions = record(|_, queries| {
                 let (_, _, sent) = task.ask(queries, [&noise[0], &noise[1]]).unwrap();
@@ -202,10 +212,10 @@ fn nothing_but_the_label_is_opened() {
 
 #[test]
 fn no_message_holds_a_logit() {
-    let mut task = task(2);
+    let mut tasks = GADGETS.map(|gadget| dense_task(gadget, 2));
     // Truncations may move a logit by some units of the weights that follow.
     let near = 1u64 << 20;
-    for input in INPUTS {
+    for (input, task) in INPUTS.into_iter().zip(&mut tasks) {
         let queries = [encode(input)];
         let secrets: Vec<u64> =
             task.inside(&queries).unwrap().into_iter().flat_map(|inside| inside.logits).collect();
@@ -232,9 +242,17 @@ fn no_message_holds_a_logit() {
 
 #[test]
 fn the_clients_shares_hold_the_label_and_nothing_else() {
-    let mut task = task(3);
-    // One half of the bundles from either source.
-    task.make_pairwise(Extension::Iknp, SESSIONS / 2).unwrap();
+    for gadget in GADGETS {
+        let mut task = dense_task(gadget, 3);
+        if gadget == Gadget::Digits {
+            // One half of the bundles from either source.
+            task.make_pairwise(Extension::Iknp, SESSIONS / 2).unwrap();
+        }
+        the_clients_shares_of(task);
+    }
+}
+
+fn the_clients_shares_of(mut task: TestTask) {
     let mut ones = [[0u32; CLASSES - 1]; 2];
     let queries = [encode(INPUTS[0])];
     for _ in 0..SESSIONS {
@@ -307,7 +325,12 @@ fn one_mask_for_two_bits_is_found() {
 
 #[test]
 fn a_bundle_used_for_two_queries_is_found() {
-    let mut task = task(9);
+    for gadget in GADGETS {
+        is_found_twice(dense_task(gadget, 9));
+    }
+}
+
+fn is_found_twice(mut task: TestTask) {
     let openings = task.plan().openings();
     let sessions = record(|number, queries| {
         // Moves on to fresh shares of the input, but not to a fresh bundle.

@@ -90,9 +90,10 @@ impl Setting {
         assert!(!verdict.certain || label as usize == verdict.label, "row {row}");
     }
 
+    /// The order goes first, then the process, by itself.
     async fn until_dead(&self, death: Death) {
         let started = Instant::now();
-        while !self.has_died(death) {
+        while !self.has_died(death) || self.world.status(death.victim).await.is_ok() {
             assert!(started.elapsed() < SOON, "{death:?} does not come");
             tokio::time::sleep(LOOK_EVERY).await;
         }

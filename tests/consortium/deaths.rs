@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 const NOISY: &str = tasks::EVALUATION;
-const ASKERS: usize = 6;
+const ASKERS: usize = 12;
 const BEFORE: usize = 25;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -132,6 +132,9 @@ async fn a_compute_party_dies(victim: &str) {
     let mut setting = Setting::published(&[EXACT, NOISY]).await;
     let crowd = Crowd::gather(&setting);
     crowd.answers(BEFORE).await;
+    for task in [EXACT, NOISY] {
+        setting.until(names::ZERO, task, "shared computations", |status| status.together_most > 1).await;
+    }
     setting.world.kill(victim).unwrap();
     crowd.refusals().await;
     assert!(crowd.dismiss(&setting).await > 0);
@@ -200,7 +203,7 @@ fn the_client_dies_and_finds_its_answer_again() {
 #[test]
 fn without_the_dealer_the_pool_lasts_until_it_is_empty() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT]).await;
+        let mut setting = Setting::dealt(&[EXACT]).await;
         let high = setting.scenario.pool.1;
         let full = |level: consilium::admin::Level| level.left == u64::from(high);
         setting.until(names::ZERO, EXACT, "full pool", |status| status.pool.is_some_and(full)).await;
@@ -228,7 +231,7 @@ fn without_the_dealer_the_pool_lasts_until_it_is_empty() {
 #[test]
 fn the_dealer_restarts_under_load() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT, NOISY]).await;
+        let mut setting = Setting::dealt(&[EXACT, NOISY]).await;
         let crowd = Crowd::gather(&setting);
         crowd.answers(BEFORE).await;
         setting.world.kill(names::DEALER).unwrap();

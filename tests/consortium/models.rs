@@ -1,6 +1,8 @@
 //! Publishing, replacing and withdrawing models.
 
-use crate::setting::{CLASSES, EXACT, INPUTS, Setting, alone, model, network, refused, scenario, verdict_of};
+use crate::setting::{
+    CLASSES, EXACT, INPUTS, Setting, alone, dealt_scenario, model, network, refused, scenario, verdict_of,
+};
 use consilium::demo::names;
 use consilium::message::Obstacle;
 use consilium::registry::ModelId;
@@ -45,7 +47,7 @@ fn a_model_that_does_not_fit_is_refused_with_its_layer() {
 #[test]
 fn strangers_do_not_publish_and_too_few_models_do_not_vote() {
     alone(async {
-        let setting = Setting::bare(scenario(), "info").await;
+        let setting = Setting::bare(dealt_scenario(), "info").await;
         let good = &setting.scenario.hospitals[0].model;
         for stranger in [names::CLIENT, names::DEALER, names::ONE] {
             let refusal = setting.publish(stranger, EXACT, good).await.unwrap_err();
@@ -101,7 +103,7 @@ fn models_are_replaced_and_withdrawn() {
 #[test]
 fn a_model_is_withdrawn_without_the_dealer() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT]).await;
+        let mut setting = Setting::dealt(&[EXACT]).await;
         setting.world.kill(names::DEALER).unwrap();
         let published = published(&setting, "hospital-03").await;
         setting.withdraw("hospital-03", published).await.unwrap();

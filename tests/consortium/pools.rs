@@ -69,7 +69,7 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_full_pool_outlives_both_parties_without_the_dealer() {
     alone(async {
-        let mut setting = Setting::published(&[EXACT]).await;
+        let mut setting = Setting::dealt(&[EXACT]).await;
         let high = u64::from(setting.scenario.pool.1);
         let full = |status: &consilium::admin::TaskStatus| status.pool.is_some_and(|pool| pool.left == high);
         setting.until(names::ZERO, EXACT, "full pool", full).await;
@@ -206,6 +206,18 @@ fn a_new_version_and_a_withdrawal_delete_the_pool_on_both_sides() {
         let gone = |setting: &Setting| !shares[1].exists() && setting.spools(names::ONE).is_empty();
         setting.eventually("withdrawal at One", gone).await;
         refused(setting.ask(EXACT, 0, None).await, &[Obstacle::Models]);
+        // The other way round, One is told while Zero is dead.
+        let model = setting.scenario.hospitals[2].model.clone();
+        let published = setting.publish("hospital-03", EXACT, &model).await.unwrap().model;
+        setting.filled(EXACT).await;
+        let shares = BOTH
+            .map(|name| setting.world.folder_of(name).join(format!("pairs/main/models/{published}.share")));
+        setting.world.kill(names::ZERO).unwrap();
+        setting.withdraw("hospital-03", published).await.unwrap();
+        assert!(!shares[1].exists() && setting.spools(names::ONE).is_empty());
+        setting.revive(names::ZERO).await;
+        let gone = |setting: &Setting| !shares[0].exists() && setting.spools(names::ZERO).is_empty();
+        setting.eventually("withdrawal at Zero", gone).await;
         setting.world.stop();
         for name in BOTH {
             audit(&setting, name, EXACT);

@@ -94,24 +94,42 @@ pub(crate) fn scenario() -> Scenario {
     }
 }
 
+/// The same consortium with a dealer.
+pub(crate) fn dealt_scenario() -> Scenario {
+    Scenario { preprocessing: Preprocessing::Dealer, ..scenario() }
+}
+
 impl Setting {
-    /// All processes run, nothing is published.
-    pub(crate) async fn bare(scenario: Scenario, filter: &str) -> Self {
+    /// All files are written, no process runs.
+    pub(crate) fn prepared(scenario: Scenario, filter: &str) -> Self {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_node"));
-        let mut world = World::prepare(&scenario, program, None).unwrap();
+        let world = World::prepare(&scenario, program, None).unwrap();
         let hospitals = scenario.hospitals.iter().map(|hospital| hospital.name.as_str());
         let dealer = (scenario.preprocessing == Preprocessing::Dealer).then_some(names::DEALER);
         let others = [names::ZERO, names::ONE, names::CLIENT].into_iter().chain(dealer);
         for name in others.chain(hospitals) {
             shorten(&world, name, filter);
         }
-        world.launch_all().await.unwrap();
         Self { world, scenario }
+    }
+
+    /// All processes run, nothing is published.
+    pub(crate) async fn bare(scenario: Scenario, filter: &str) -> Self {
+        let mut setting = Self::prepared(scenario, filter);
+        setting.world.launch_all().await.unwrap();
+        setting
     }
 
     /// All models vote and the pools of `tasks` are filled.
     pub(crate) async fn published(tasks: &[&str]) -> Self {
         let setting = Self::bare(scenario(), "info").await;
+        setting.publish_all(tasks).await;
+        setting
+    }
+
+    /// The same with a dealer.
+    pub(crate) async fn dealt(tasks: &[&str]) -> Self {
+        let setting = Self::bare(dealt_scenario(), "info").await;
         setting.publish_all(tasks).await;
         setting
     }

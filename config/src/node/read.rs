@@ -1,6 +1,6 @@
 //! From text to the settings of one machine.
 
-use super::{Admin, Log, LogFormat, Network, Node, Place, Pools};
+use super::{Admin, Log, LogFormat, Network, Node, Place, Pools, Transfers};
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError},
@@ -9,6 +9,8 @@ use crate::{
 use std::{ops::RangeInclusive, path::Path, time::Duration};
 use toml::{Spanned, de::DeValue};
 
+const TRANSFERS: [(&str, Transfers); 3] =
+    [("auto", Transfers::Auto), ("iknp", Transfers::Iknp), ("silent", Transfers::Silent)];
 const FORMATS: [(&str, LogFormat); 4] = [
     ("auto", LogFormat::Auto),
     ("plain", LogFormat::Plain),
@@ -83,6 +85,8 @@ fn pools(document: &Document, mut section: Section<'_>) -> Option<Pools> {
     let batch =
         section.defaulted("refill_batch_queries", default.refill_batch_queries, within(REFILL_QUERIES));
     let prepared = section.defaulted("prepared_max", default.prepared_max, within(PREPARED_QUERIES));
+    let transfers =
+        section.defaulted("transfers", default.transfers, |found| value::choice(found, &TRANSFERS));
     section.finish();
     if let (Some(batch), Some(prepared)) = (&batch, &prepared)
         && batch.get_ref() > prepared.get_ref()
@@ -98,6 +102,7 @@ fn pools(document: &Document, mut section: Section<'_>) -> Option<Pools> {
         bytes_max: bytes?.into_inner(),
         refill_batch_queries: batch?.into_inner(),
         prepared_max: prepared?.into_inner(),
+        transfers: transfers?.into_inner(),
     })
 }
 

@@ -5,7 +5,7 @@
 mod task;
 
 use super::{
-    Role,
+    Comparison, Role,
     read::{MemberDraft, PairDraft, TaskDraft},
 };
 use crate::{
@@ -55,6 +55,22 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
             unknown(document, "pair", name, &pair_names);
         }
         task::task(document, &directory, task);
+        keys(document, pairs, task);
+    }
+}
+
+/// Comparison keys are dealt.
+fn keys(document: &Document, pairs: &[PairDraft], task: &TaskDraft) {
+    let (Some(pair), Some(comparison)) = (&task.pair, &task.comparison) else { return };
+    let named = |draft: &&PairDraft| draft.name.as_ref().is_some_and(|name| name.get_ref() == pair.get_ref());
+    let alone = pairs.iter().find(named).is_some_and(|draft| matches!(draft.dealer, Some(None)));
+    if *comparison.get_ref() == Comparison::Keys && alone {
+        document.report(|| {
+            Problem::new("comparison keys need a dealer")
+                .at(comparison.span(), "by keys")
+                .at(pair.span(), "a pair without `dealer`")
+                .help("write `comparison = \"digits\"`, or name a `dealer` in the pair".to_owned())
+        });
     }
 }
 

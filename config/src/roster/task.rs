@@ -37,6 +37,8 @@ pub struct Task {
     /// Queries evaluated side by side.
     #[serde(rename = "batch")]
     pub batch_queries: u32,
+    /// How shared values are compared.
+    pub comparison: Comparison,
     /// How many queries are prepared ahead.
     #[serde(rename = "pool")]
     pub stock: Stock,
@@ -73,8 +75,32 @@ impl Task {
         names(hasher, &self.clients);
         hasher.number(self.owners_min);
         hasher.number(self.batch_queries);
+        hasher.text(self.comparison.name());
         hasher.list(self.features.as_slice(), |hasher, features| features.feed(hasher));
         self.release.feed(hasher);
+    }
+}
+
+/// How the compute parties compare shared values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Comparison {
+    /// By keys where a dealer deals, the parties are far apart and the keys are small; else by digits.
+    #[default]
+    Auto,
+    /// By digits: little to prepare, more rounds.
+    Digits,
+    /// By comparison keys from the pair's dealer: fewest rounds, much to prepare.
+    Keys,
+}
+
+impl Comparison {
+    /// All of them with their names in a file.
+    pub(super) const NAMES: [(&'static str, Self); 3] =
+        [("auto", Self::Auto), ("digits", Self::Digits), ("keys", Self::Keys)];
+
+    fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, one)| *one == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -96,7 +122,7 @@ impl Stock {
 
 impl Default for Stock {
     fn default() -> Self {
-        Self { low: 16, high: 64 }
+        Self { low: 64, high: 192 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Networks of the literature, with the numbers of a usual task.
 
 use consilium_protocol::graph::{Layer, Network, Numbers, Plan, ReleaseShape, Shape, Window};
+use consilium_protocol::stock::Gadget;
 use miette::{IntoDiagnostic, Result};
 
 /// A network by its name in the literature.
@@ -64,7 +65,7 @@ impl Net {
         let numbers = Numbers { fraction_bits: 16, value_bits: 12 };
         let (input, classes) = (network.input(), network.output().len());
         let release = ReleaseShape { noise_magnitude_max: 0 };
-        Plan::compile(&[network], input, classes, numbers, 1, release).into_diagnostic()
+        Plan::compile(&[network], input, classes, numbers, 1, Gadget::Digits, release).into_diagnostic()
     }
 }
 

@@ -4,7 +4,7 @@ use super::nets::Net;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::algebra::prg::Prg;
 use consilium_protocol::context::{Dialogue, Link, LinkError, Traffic};
-use consilium_protocol::offline::dealer::{WeightMasks, corrections, dependent_words};
+use consilium_protocol::offline::dealer::{WeightMasks, corrections, sent_words};
 use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::offline::pairwise::{Pairwise, WeightMaskShares, ands, crossings};
 use consilium_protocol::party::Party;
@@ -193,7 +193,7 @@ fn dealt(lanes: &[Vec<Demand>], batch: usize) -> Result<Sample> {
     }
     Ok(Sample {
         cpu_ms: cpu_ms() - used,
-        bytes: ((16 + 8 * dependent_words(lanes)) * batch) as f64,
+        bytes: ((16 + 8 * sent_words(lanes, Party::One)) * batch) as f64,
         wall_ms: start.elapsed().as_secs_f64() * 1e3,
         items: items(lanes, batch),
         ..Sample::default()

@@ -87,7 +87,7 @@ fn pools(seat: &SeatStatus) {
         rows.add_row([
             task.task.clone(),
             refill.source.clone(),
-            refill.bytes_on_disk.map_or_else(unknown, |bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
+            refill.bytes_on_disk.map_or_else(unknown, size),
             refill.bundles_per_second.map_or_else(unknown, |speed| format!("{speed:.1} bundles/s")),
             refill.batch.map_or_else(unknown, |(made, of)| format!("{made} of {of}")),
             refill.fault.clone().unwrap_or_else(unknown),
@@ -95,5 +95,12 @@ fn pools(seat: &SeatStatus) {
     }
     if seat.tasks.iter().any(|task| task.refill.is_some()) {
         println!("{rows}");
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
     }
 }

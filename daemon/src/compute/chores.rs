@@ -175,7 +175,10 @@ pub(super) async fn tend(epoch: Arc<Epoch>, compute: Weak<Compute>) {
                 }
             }
             Chore::Lost(first) => match compute.upgrade() {
-                Some(compute) => compute.give_batch_up(&epoch, first).await,
+                Some(compute) => {
+                    compute.give_batch_up(&epoch, first).await;
+                    compute.spare.notify_waiters();
+                }
                 None => return,
             },
             Chore::LayOut(serial) => {

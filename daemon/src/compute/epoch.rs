@@ -12,6 +12,7 @@ use crate::registry::ModelRecord;
 use crate::task::TaskTerms;
 use consilium_protocol::evaluate::shared::SharedModel;
 use consilium_protocol::graph::Plan;
+use consilium_protocol::party::Party;
 use consilium_protocol::stock::{Demand, Provision, WeightOpenings};
 use futures::future::join_all;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,7 +78,7 @@ impl Epoch {
         let epoch = Arc::new(Self {
             id: agreed.pool,
             terms,
-            ahead_max: ahead_max(&lanes, compute.limits.prepared_max),
+            ahead_max: ahead_max(&plan, compute.limits.prepared_max),
             plan,
             lanes,
             models,
@@ -300,8 +301,8 @@ const AHEAD_BYTES_MAX: usize = 256 << 20;
 const LAID_OUT_FACTOR: usize = 4;
 
 /// Bundles to lay out ahead: what the administrator allows, less where they are large, at least one.
-fn ahead_max(lanes: &[Vec<Demand>], prepared_max: usize) -> usize {
-    let words = consilium_protocol::offline::dealer::dependent_words(lanes);
-    let bytes = words.saturating_mul(size_of::<u64>() * LAID_OUT_FACTOR).max(1);
+fn ahead_max(plan: &Plan, prepared_max: usize) -> usize {
+    let bytes = usize::try_from(plan.stock_bytes(Party::One)).unwrap_or(usize::MAX);
+    let bytes = bytes.saturating_mul(LAID_OUT_FACTOR);
     prepared_max.min(AHEAD_BYTES_MAX / bytes).max(1)
 }

@@ -17,6 +17,7 @@ use consilium_protocol::graph::Network as Architecture;
 use consilium_protocol::offline::dealer::weight_mask_share;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
+use consilium_protocol::stock::Gadget;
 use ring::digest::{SHA256, digest};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -112,7 +113,9 @@ impl Compute {
             let text = format!("the roster does not list {owner} as an owner of task {task}");
             return Err(Refusal::new(Obstacle::NotAllowed, text));
         }
-        terms.plan(std::slice::from_ref(network)).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        terms
+            .plan(std::slice::from_ref(network), Gadget::Digits)
+            .map_err(|error| Refusal::new(Obstacle::Model, error))?;
         Ok(())
     }
 
@@ -296,8 +299,10 @@ impl Compute {
             let mut dealer = self.dealer_channel(Role::Mask).await?;
             mask_call(&mut dealer, MaskRequest::Delete(mask)).await
         };
-        if let Err(refusal) = deleting.await {
-            tracing::warn!("the dealer keeps the mask of a withdrawn model: {refusal}");
+        match tokio::time::timeout(self.limits.round_deadline, deleting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(refusal)) => tracing::warn!("the dealer keeps the mask of a withdrawn model: {refusal}"),
+            Err(_) => tracing::warn!("the dealer keeps the mask of a withdrawn model: no answer in time"),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::task::TaskTerms;
 use consilium_protocol::context::{Computation, ComputationError, Meter};
 use consilium_protocol::evaluate::shared::{Question, SharedModel, answer_together, together_max};
 use consilium_protocol::party::Party;
-use consilium_protocol::stock::Provision;
+use consilium_protocol::stock::{Gadget, Provision};
 use futures::future::join_all;
 use ring::digest::{Context, SHA256};
 use std::sync::Arc;
@@ -178,7 +178,11 @@ impl Compute {
             owners: epoch.models().0.len() as u32,
             noise: terms.with_noise(|source| Ok(source.provenance()))?,
             preprocessing: epoch.source().to_owned(),
-            gadget: "bit-triples".to_owned(),
+            gadget: match epoch.plan().gadget() {
+                Gadget::Digits => "digits",
+                Gadget::Keys => "keys",
+            }
+            .to_owned(),
             charged: paid.receipt.cost(),
             rounds: evaluated.meter.rounds,
             bytes: evaluated.meter.bytes,

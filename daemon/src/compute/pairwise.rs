@@ -3,7 +3,8 @@
 //! ```text
 //! Zero --Terms: keys of which making, which transfers--> One
 //! Zero <----------whether One still has these keys------ One
-//! both: set up if not, then make                  (a thread of low priority each)
+//! Zero --Keys: how, after swapping a few frames to see-- One      (if new keys are needed)
+//! both: set up if needed, then make               (a thread of low priority each)
 //! ```
 //!
 //! Keys and what transfers grow from live in memory and serve batch after batch. They are dropped when a
@@ -13,10 +14,11 @@ use super::background::in_background;
 use super::source::{Made, Order};
 use super::{Compute, local_failed, peer_failed};
 use crate::dealer::{layer_seed, weight_lengths};
-use crate::message::{MESSAGE_BYTES_MAX, MakeReply, MakeRequest, Obstacle, Refusal};
+use crate::message::{MESSAGE_BYTES_MAX, MakeKeys, MakeReply, MakeRequest, Obstacle, PROBE_BYTES, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::pool::Bundle;
 use crate::registry::RegistryError;
+use consilium_config::Transfers;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::context::{Dialogue, Link, LinkError};
 use consilium_protocol::offline::dealer::weight_mask_share;
@@ -24,12 +26,16 @@ use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::offline::pairwise::{self, Pairwise, PairwiseError, WeightMaskShares, bundles_max};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Demand;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
 /// Longest computation of the other party between two frames.
 const PIECE_WITHIN: Duration = Duration::from_secs(120);
+/// Frames swapped to measure the link; the first is not counted.
+const PROBES: u8 = 5;
+/// Above this the bytes of column-wise transfers take less time than the computing of silent ones.
+const FAST_BITS_PER_S: f64 = 5e9;
 
 /// Keys of earlier makings, under the name of the last.
 #[derive(Debug, Default)]
@@ -70,7 +76,11 @@ impl Compute {
     ) -> Result<Made, Refusal> {
         let own = self.own_masks(order)?;
         let mut workshop = self.workshop.lock().await;
-        let (tag, extension, keys) = self.agree_on_keys(&mut workshop, order, channel).await?;
+        let (tag, keys) = self.agree_on_keys(&mut workshop, order, channel).await?;
+        let extension = match keys {
+            Some(_) => Extension::Silent,
+            None => self.agree_on_transfers(channel).await?,
+        };
         let lanes: Vec<Vec<Demand>> = order.epoch.lanes().to_vec();
         let count = order.count as usize;
         let (outgoing, frames) = mpsc::channel(1);
@@ -120,27 +130,20 @@ impl Compute {
         workshop: &mut Workshop,
         order: &Order<'_>,
         channel: &mut Channel,
-    ) -> Result<([u8; 16], Extension, Option<Pairwise>), Refusal> {
+    ) -> Result<([u8; 16], Option<Pairwise>), Refusal> {
         let held = workshop.0.take();
         let name = held.as_ref().map(|(name, _)| *name);
         let kept = |keep: bool| held.filter(|_| keep).map(|(_, keys)| keys);
         match self.seat {
             Party::Zero => {
                 let tag = *Seed::random().map_err(local_failed)?.as_bytes();
-                let extension = self.limits.extension;
-                let request = MakeRequest {
-                    tag,
-                    keys: name,
-                    silent: extension == Extension::Silent,
-                    first: order.first,
-                    count: order.count,
-                };
+                let request = MakeRequest { tag, keys: name, first: order.first, count: order.count };
                 channel.send_value(&request).await.map_err(peer_failed)?;
                 let reply = channel.receive_value(MESSAGE_BYTES_MAX);
                 let reply = tokio::time::timeout(self.limits.query_deadline, reply).await;
                 let MakeReply { keep } =
                     reply.map_err(|_| peer_failed("no answer in time"))?.map_err(peer_failed)?;
-                Ok((tag, extension, kept(keep && name.is_some())))
+                Ok((tag, kept(keep && name.is_some())))
             }
             Party::One => {
                 let request = channel.receive_value(MESSAGE_BYTES_MAX);
@@ -152,10 +155,44 @@ impl Compute {
                 }
                 let keep = name.is_some() && request.keys == name;
                 channel.send_value(&MakeReply { keep }).await.map_err(peer_failed)?;
-                let extension = if request.silent { Extension::Silent } else { Extension::Iknp };
-                Ok((request.tag, extension, kept(keep)))
+                Ok((request.tag, kept(keep)))
             }
         }
+    }
+
+    /// Party Zero chooses how new keys make transfers, by its configuration or by the speed of the link.
+    async fn agree_on_transfers(&self, channel: &mut Channel) -> Result<Extension, Refusal> {
+        let swapping = async {
+            let keys = match self.seat {
+                Party::One => {
+                    let first: MakeKeys = channel.receive_value(MESSAGE_BYTES_MAX).await?;
+                    if first.probes == 0 {
+                        first
+                    } else {
+                        probe(channel, first.probes.min(PROBES)).await?;
+                        channel.receive_value(MESSAGE_BYTES_MAX).await?
+                    }
+                }
+                Party::Zero => {
+                    let silent = match self.limits.transfers {
+                        Transfers::Iknp => false,
+                        Transfers::Silent => true,
+                        Transfers::Auto => {
+                            channel.send_value(&MakeKeys { probes: PROBES, silent: true }).await?;
+                            let rate = probe(channel, PROBES).await?;
+                            tracing::debug!(gigabits_per_second = rate / 1e9, "measured the link");
+                            rate < FAST_BITS_PER_S
+                        }
+                    };
+                    let keys = MakeKeys { probes: 0, silent };
+                    channel.send_value(&keys).await?;
+                    keys
+                }
+            };
+            Ok::<_, ChannelError>(if keys.silent { Extension::Silent } else { Extension::Iknp })
+        };
+        let swapped = tokio::time::timeout(self.limits.query_deadline, swapping).await;
+        swapped.map_err(|_| peer_failed("no keys in time"))?.map_err(peer_failed)
     }
 
     /// Expands this party's shares of the masks, and records durably that the batch wears them.
@@ -179,6 +216,18 @@ impl Compute {
         }
         Ok(OwnMasks(own))
     }
+}
+
+/// Swaps frames with the other party; the bits per second of each direction.
+async fn probe(channel: &mut Channel, frames: u8) -> Result<f64, ChannelError> {
+    let frame = vec![0; PROBE_BYTES];
+    channel.exchange(&frame, PROBE_BYTES).await?;
+    let started = Instant::now();
+    for _ in 1..frames {
+        channel.exchange(&frame, PROBE_BYTES).await?;
+    }
+    let bits = 8.0 * PROBE_BYTES as f64 * f64::from(frames.saturating_sub(1));
+    Ok(bits / started.elapsed().as_secs_f64().max(1e-9))
 }
 
 fn session(tag: [u8; 16]) -> u64 {

@@ -10,10 +10,13 @@ use super::{Compute, local_failed, peer_failed};
 use crate::crash::{self, Step};
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
 use crate::net::Channel;
+use consilium_protocol::party::Party;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The part of a pause that nothing cuts short.
+const RETRY_NOT_BEFORE: Duration = Duration::from_millis(500);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
 
 impl Compute {
@@ -36,8 +39,12 @@ impl Compute {
                     if self.note_task(&task, Some(refusal.explanation.clone())) {
                         tracing::warn!(task, obstacle = ?refusal.obstacle, "cannot refill the pool: {refusal}");
                     }
-                    let woken = tokio::time::timeout(pause, wake).await.is_ok();
-                    pause = if woken { RETRY_AFTER } else { (pause * 2).min(RETRY_AFTER_MAX) };
+                    // Every query wakes, and a full disk is not to be tried at each; the rest of the pause
+                    // is cut short when somebody who was missing is back.
+                    let surely = pause.min(RETRY_NOT_BEFORE);
+                    tokio::time::sleep(surely).await;
+                    let _ = tokio::time::timeout(pause - surely, wake).await;
+                    pause = (pause * 2).min(RETRY_AFTER_MAX);
                 }
             }
         }
@@ -106,11 +113,12 @@ impl Compute {
         self.limits.query_deadline * 4
     }
 
-    /// Most bundles that this task's part of the disk has room for, at least one.
+    /// Most bundles that this task's part of the disk has room for, at least one. Where a dealer deals, One
+    /// holds the larger part; a batch must fit both.
     fn bundles_max(&self, epoch: &Epoch) -> u64 {
-        let words = consilium_protocol::offline::dealer::dependent_words(epoch.lanes()) as u64;
+        let bytes = epoch.plan().stock_bytes(Party::One);
         let bytes_max = self.limits.pool_bytes_max / (self.tasks.len() as u64).max(1);
-        (bytes_max / words.saturating_mul(8).saturating_add(1)).max(1)
+        (bytes_max / bytes).max(1)
     }
 
     /// Party One: makes its half of a batch and writes it.
@@ -163,7 +171,6 @@ impl Compute {
         if !matches!(told, Ok(Ok(_))) {
             tracing::debug!(task, first, "the other party was not told of a batch that was given up");
         }
-        self.spare.notify_waiters();
     }
 
     /// Gives a batch up here.

@@ -33,6 +33,7 @@ impl Compute {
             task: purpose.task.clone(),
             nonce,
             models: purpose.models.iter().map(|(model, _)| *model).collect(),
+            gadget: subject.plan.gadget(),
             plan: purpose.plan,
             held: held.clone(),
         };

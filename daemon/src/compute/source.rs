@@ -85,6 +85,7 @@ impl Compute {
             task: order.epoch.terms().name().to_owned(),
             epoch: order.epoch.id(),
             models,
+            gadget: order.epoch.plan().gadget(),
             plan: order.epoch.plan().digest(),
             first: order.first,
             count: order.count,
@@ -114,12 +115,11 @@ async fn receive_bundles(
         let frame = receive_bulk(channel, expected).await.map_err(dealer_failed)?;
         let seed = frame.first_chunk::<16>().filter(|_| frame.len() == expected);
         let seed = Seed::from_bytes(*seed.ok_or_else(|| dealer_failed("a bundle of the wrong length"))?);
+        let words = frame[16..].as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let words = Zeroizing::new(words.collect());
         bundles.push(match seat {
-            Party::Zero => Bundle::Seeded(seed),
-            Party::One => {
-                let words = frame[16..].as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-                Bundle::Stored(seed, Zeroizing::new(words.collect()))
-            }
+            Party::Zero => Bundle::Seeded(seed, words),
+            Party::One => Bundle::Stored(seed, words),
         });
         progress.one_more();
     }

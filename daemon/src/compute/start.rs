@@ -11,8 +11,14 @@ use crate::registry::ModelId;
 use crate::task::TaskTerms;
 use consilium_protocol::graph::Network;
 use consilium_protocol::party::Party;
+use consilium_protocol::stock::Gadget;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// From this round trip on rounds cost more than comparison keys.
+const FAR: Duration = Duration::from_millis(10);
+/// Largest bundle of keys that is worth it, in bytes.
+const KEYS_BYTES_MAX: u64 = 2 << 20;
 
 impl Compute {
     /// Serves one request of the other party, as a rule One those of Zero.
@@ -41,6 +47,7 @@ impl Compute {
             // What either party may have to tell.
             (_, PairRequest::Discard { task, pool, first }) => {
                 self.drop_batch(&task, pool, first).await;
+                self.spare.notify_waiters();
                 Ok(PairReply::Done)
             }
             (_, PairRequest::Withdraw { model }) => {
@@ -62,7 +69,9 @@ impl Compute {
         match request {
             PairRequest::Hello { roster, head, seen, withdrawn } => {
                 self.check_roster(roster)?;
-                self.check_heads(head, seen).await?;
+                // Not kept yet: Zero has to find its own chain in what One saw before, and a chain that was
+                // restored and went on differently may be longer.
+                self.check_heads(head, seen, false).await?;
                 let _changing = self.changing.lock().await;
                 for model in withdrawn {
                     self.hear_withdrawn(model).await?;
@@ -80,10 +89,13 @@ impl Compute {
                 send_bulk(channel, &frame).await.map_err(peer_failed)?;
                 Ok(PairReply::Done)
             }
-            PairRequest::Activate { task, nonce, models, plan, held } => {
+            PairRequest::Activate { task, nonce, models, gadget, plan, held } => {
                 let _changing = self.changing.lock().await;
                 let terms = self.task(&task)?;
-                let subject = self.compile(&terms, &models)?;
+                if !terms.allows(gadget) || (gadget == Gadget::Keys && self.dealer.is_none()) {
+                    return Err(Refusal::new(Obstacle::Task, "the roster does not allow this comparison"));
+                }
+                let subject = self.compile(&terms, &models, gadget)?;
                 if subject.plan.digest() != plan {
                     let text =
                         "the two compute parties compile different plans; compare rosters and versions";
@@ -149,7 +161,7 @@ impl Compute {
 
     /// Refuses a partner whose ledger is older than what this side saw of it, and service with an own
     /// ledger that is older than what the partner saw. Either way the pools are given up.
-    async fn check_heads(&self, theirs: Head, seen: Option<Head>) -> Result<(), Refusal> {
+    async fn check_heads(&self, theirs: Head, seen: Option<Head>, keep: bool) -> Result<(), Refusal> {
         let refused = |error| Refusal::new(Obstacle::Ledger, error);
         if let Some(seen) = seen
             && let Err(error) = self.ledger.check_own_head(seen).await
@@ -157,18 +169,42 @@ impl Compute {
             self.surrender_pools(false).await;
             return Err(refused(error));
         }
-        if let Err(error) = self.ledger.set_peer_head(self.other_name.clone(), theirs).await {
+        let other = self.other_name.clone();
+        let checked = match keep {
+            true => self.ledger.set_peer_head(other, theirs).await,
+            false => self.ledger.check_peer_head(other, theirs).await,
+        };
+        if let Err(error) = checked {
             self.surrender_pools(true).await;
             return Err(refused(error));
         }
         Ok(())
     }
 
-    fn compile(&self, terms: &Arc<TaskTerms>, models: &[ModelId]) -> Result<Subject, Refusal> {
+    /// Party Zero: how a task of its own choice compares. Keys save rounds, which count where the other
+    /// party is far, and take room.
+    fn preferred(&self, terms: &Arc<TaskTerms>, models: &[ModelId]) -> Result<Subject, Refusal> {
+        let trip = self.network.connected(self.other).ok().and_then(|presence| presence.state().round_trip);
+        let far = self.dealer.is_some() && trip.is_some_and(|trip| trip >= FAR);
+        if terms.allows(Gadget::Keys) && (far || !terms.allows(Gadget::Digits)) {
+            let subject = self.compile(terms, models, Gadget::Keys)?;
+            if !terms.allows(Gadget::Digits) || subject.plan.stock_bytes(Party::One) <= KEYS_BYTES_MAX {
+                return Ok(subject);
+            }
+        }
+        self.compile(terms, models, Gadget::Digits)
+    }
+
+    fn compile(
+        &self,
+        terms: &Arc<TaskTerms>,
+        models: &[ModelId],
+        gadget: Gadget,
+    ) -> Result<Subject, Refusal> {
         let models = self.load_models(terms, models)?;
         let networks: Vec<Network> =
             models.0.iter().map(|model| model.record.announced.network.clone()).collect();
-        let plan = terms.plan(&networks).map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        let plan = terms.plan(&networks, gadget).map_err(|error| Refusal::new(Obstacle::Model, error))?;
         Ok(Subject { terms: terms.clone(), plan, models, source: self.source.provenance().to_owned() })
     }
 
@@ -202,7 +238,7 @@ impl Compute {
         }
         let ids: Vec<ModelId> = models.iter().map(|record| record.announced.model).collect();
         let compute = self.clone();
-        let compiled = tokio::task::spawn_blocking(move || compute.compile(&terms, &ids)).await;
+        let compiled = tokio::task::spawn_blocking(move || compute.preferred(&terms, &ids)).await;
         let epoch = self.lead_pool(compiled.map_err(local_failed)??).await?;
         self.spare.notify_waiters();
         Ok(epoch)
@@ -226,7 +262,7 @@ impl Compute {
                     return Err(refusal);
                 }
             };
-            self.check_heads(head, seen).await?;
+            self.check_heads(head, seen, true).await?;
             theirs
         };
         for model in withdrawn {

@@ -193,7 +193,7 @@ pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Sc
         test,
         releases: Releases::usual(owners),
         preprocessing: Preprocessing::Pairwise,
-        pool: (8, 24),
+        pool: (48, 160),
         query_deadline: QUERY_DEADLINE,
     })
 }

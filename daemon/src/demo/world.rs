@@ -5,8 +5,8 @@ use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
 use crate::net::{Identity, IdentityError};
 use crate::vault::{VaultError, private_directory};
 use consilium_config::{
-    Admin, ConfigError, Log, LogFormat, Member, Network, Node, Pair, Place, Pools, Release, Role, Roster,
-    Stock, Task, Terms, Unit,
+    Admin, Comparison, ConfigError, Log, LogFormat, Member, Network, Node, Pair, Place, Pools, Release, Role,
+    Roster, Stock, Task, Terms, Unit,
 };
 use rustix::process::Signal;
 use std::net::TcpListener;
@@ -444,6 +444,7 @@ fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
         owners,
         clients: vec![parse(names::CLIENT)?],
         batch_queries: 1,
+        comparison: Comparison::default(),
         stock: Stock { low: scenario.pool.0, high: scenario.pool.1 },
         features: scenario.features(),
         release: match name {

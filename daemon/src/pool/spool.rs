@@ -117,28 +117,23 @@ impl Spool<'_> {
 impl Bundle {
     fn form(&self) -> u8 {
         match self {
-            Self::Seeded(_) => SEEDED,
+            Self::Seeded(..) => SEEDED,
             Self::Stored(..) => STORED,
         }
     }
 
     fn words(&self) -> usize {
         match self {
-            Self::Seeded(_) => 0,
-            Self::Stored(_, words) => words.len(),
+            Self::Seeded(_, words) | Self::Stored(_, words) => words.len(),
         }
     }
 
     fn plain(&self) -> Zeroizing<Vec<u8>> {
         let mut plain = Zeroizing::new(Vec::with_capacity(FIXED_BYTES + self.words() * WORD_BYTES));
         plain.push(self.form());
-        match self {
-            Self::Seeded(seed) => plain.extend_from_slice(seed.as_bytes()),
-            Self::Stored(seed, words) => {
-                plain.extend_from_slice(seed.as_bytes());
-                words.iter().for_each(|word| plain.extend_from_slice(&word.to_le_bytes()));
-            }
-        }
+        let (Self::Seeded(seed, words) | Self::Stored(seed, words)) = self;
+        plain.extend_from_slice(seed.as_bytes());
+        words.iter().for_each(|word| plain.extend_from_slice(&word.to_le_bytes()));
         plain
     }
 
@@ -147,12 +142,10 @@ impl Bundle {
         let (seed, rest) = rest.split_first_chunk::<SEED_BYTES>()?;
         let seed = Seed::from_bytes(*seed);
         let (words, odd) = rest.as_chunks::<WORD_BYTES>();
+        let words = Zeroizing::new(words.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect());
         match *form {
-            SEEDED if rest.is_empty() => Some(Self::Seeded(seed)),
-            STORED if odd.is_empty() => {
-                let words = words.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-                Some(Self::Stored(seed, Zeroizing::new(words)))
-            }
+            SEEDED if odd.is_empty() => Some(Self::Seeded(seed, words)),
+            STORED if odd.is_empty() => Some(Self::Stored(seed, words)),
             _ => None,
         }
     }

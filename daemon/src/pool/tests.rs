@@ -63,7 +63,7 @@ fn bundles(first: u64, count: u64) -> Vec<Bundle> {
 fn words(bundle: Bundle) -> (u8, Vec<u64>) {
     match bundle {
         Bundle::Stored(seed, words) => (seed.as_bytes()[0], words.to_vec()),
-        Bundle::Seeded(seed) => (seed.as_bytes()[0], Vec::new()),
+        Bundle::Seeded(seed, words) => (seed.as_bytes()[0], words.to_vec()),
     }
 }
 
@@ -84,7 +84,7 @@ fn batches_survive_and_each_serial_reads_back_as_its_own() {
     let (held, faults) = pools.holding(POOL, 2).unwrap();
     assert!(faults.is_empty());
     assert_eq!((held.mark, held.next, held.batches.len()), (2, 9, 2));
-    let seeded = [Bundle::Seeded(Seed::from_bytes([5; 16]))];
+    let seeded = [Bundle::Seeded(Seed::from_bytes([5; 16]), Zeroizing::default())];
     pools.write(POOL, 9, TAG, &seeded).unwrap();
     assert_eq!(words(pools.read(POOL, 9).unwrap()), (5, Vec::new()));
 }
@@ -220,7 +220,8 @@ fn a_batch_has_one_shape() {
     let (_bench, pools) = Bench::new();
     let mut uneven = bundles(0, 2);
     uneven.push(Bundle::Stored(Seed::from_bytes([0; 16]), Zeroizing::new(vec![1])));
-    let mixed = vec![Bundle::Seeded(Seed::from_bytes([0; 16])), bundles(0, 1).remove(0)];
+    let mixed =
+        vec![Bundle::Seeded(Seed::from_bytes([0; 16]), Zeroizing::default()), bundles(0, 1).remove(0)];
     for bad in [uneven, mixed, Vec::new()] {
         assert!(matches!(pools.write(POOL, 0, TAG, &bad), Err(PoolError::Shape { .. })));
     }

@@ -19,6 +19,8 @@ pub enum Step {
     BitOpen = 4,
     /// Masked bits of a conjunction.
     ConjunctionBits = 5,
+    /// A small number under a mask, the position in a shared table.
+    TallyOpen = 6,
 }
 
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@
 use crate::graph::{Layer, Numbers, Op, Program, Shape, for_each_tap, ordered_layers};
 use crate::model::Model;
 use crate::model::fixed::{self, FixedError, FixedWeights};
+use crate::stock::Gadget;
 
 /// One model, ready to vote in the clear.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Oracle {
     /// # Errors
     /// The model does not fit the numbers.
     pub fn new(model: Model, numbers: Numbers) -> Result<Self, FixedError> {
-        let program = Program::compile(model.network(), numbers, 1)?;
+        let program = Program::compile(model.network(), numbers, 1, Gadget::Digits)?;
         let weights = fixed::encode(&model, numbers)?;
         Ok(Self { model, program, weights })
     }
@@ -273,7 +274,8 @@ mod tests {
             let one = 1i64 << numbers.fraction_bits;
             let input = model.network().input().len();
             let query: Vec<u64> = (0..input).map(|_| rng.random_range(-one..=one) as u64).collect();
-            let mut task = TestTask::new(std::slice::from_ref(&model), numbers, 1, EXACT, seed).unwrap();
+            let mut task =
+                TestTask::new(std::slice::from_ref(&model), numbers, 1, EXACT, Gadget::Digits, seed).unwrap();
             let inside = task.inside(std::slice::from_ref(&query)).unwrap().swap_remove(0);
             let summary = model.network().summary();
             let oracle = Oracle::new(model, numbers).unwrap();

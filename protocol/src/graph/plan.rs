@@ -2,8 +2,11 @@
 
 use super::network::{Network, Shape};
 use super::program::{Numbers, Program, ProgramError};
+use crate::algebra::prg::SEED_BYTES;
+use crate::offline::dealer::sent_words;
 use crate::online::vote::VoteShape;
-use crate::stock::Demand;
+use crate::party::Party;
+use crate::stock::{Demand, Gadget};
 use crate::wire::{HEADER_BYTES, Opening, PAYLOAD_BYTES_MAX};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
@@ -91,12 +94,14 @@ struct Content<'a> {
     classes: usize,
     batch: usize,
     numbers: Numbers,
+    gadget: Gadget,
     release: ReleaseShape,
     networks: &'a [Network],
 }
 
 impl Plan {
-    /// Compiles the plan of a task for `batch` queries side by side.
+    /// Compiles the plan of a task for `batch` queries side by side, with this gadget for all
+    /// comparisons.
     ///
     /// # Errors
     /// [`PlanError`] names the model at fault.
@@ -106,6 +111,7 @@ impl Plan {
         classes: usize,
         numbers: Numbers,
         batch: usize,
+        gadget: Gadget,
         release: ReleaseShape,
     ) -> Result<Self, PlanError> {
         if networks.is_empty() || networks.len() > MODELS_MAX {
@@ -119,7 +125,7 @@ impl Plan {
             if network.output().len() != classes {
                 return Err(PlanError::Classes { model, expected: classes, found: network.output().len() });
             }
-            let program = Program::compile(network, numbers, batch);
+            let program = Program::compile(network, numbers, batch, gadget);
             programs.push(program.map_err(|error| PlanError::Program { model, error })?);
         }
         let count_max = release
@@ -129,12 +135,12 @@ impl Plan {
             .filter(|count| *count < 1 << 48)
             .ok_or(PlanError::Noise(release.noise_magnitude_max))?;
         let value_bits = u64::BITS - count_max.leading_zeros();
-        let content = Content { version: 1, input, classes, batch, numbers, release, networks };
+        let content = Content { version: 2, input, classes, batch, numbers, gadget, release, networks };
         let mut bytes = Vec::new();
         ciborium::into_writer(&content, &mut bytes).map_err(|_| PlanError::Models(networks.len()))?;
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-        let release = VoteShape { classes, batch, value_bits };
+        let release = VoteShape { classes, batch, value_bits, gadget };
         let plan = Self { input, batch, programs, release, digest: hash };
         for (round, openings) in plan.openings().iter().enumerate() {
             let bytes = openings.iter().map(Opening::bytes).sum();
@@ -183,6 +189,16 @@ impl Plan {
         lanes
     }
 
+    /// How it compares.
+    pub fn gadget(&self) -> Gadget {
+        self.release.gadget
+    }
+
+    /// Bytes that a party holds for one bundle as it comes from a dealer, its seed included.
+    pub fn stock_bytes(&self, party: Party) -> u64 {
+        (SEED_BYTES + 8 * sent_words(&self.lanes(), party)) as u64
+    }
+
     /// What is opened, round by round: the openings that share each frame, in their order.
     pub fn openings(&self) -> Vec<Vec<Opening>> {
         let mut rounds = vec![vec![Opening::values(self.input_len(), 64)]];
@@ -214,7 +230,8 @@ mod tests {
         let input = Shape::vector(3);
         let network = |outputs: &u32| Network::new(input, vec![Layer::Dense { outputs: *outputs }]).unwrap();
         let networks: Vec<Network> = outputs.iter().map(network).collect();
-        Plan::compile(&networks, input, 4, NUMBERS, batch, ReleaseShape { noise_magnitude_max })
+        let release = ReleaseShape { noise_magnitude_max };
+        Plan::compile(&networks, input, 4, NUMBERS, batch, Gadget::Digits, release)
     }
 
     #[test]
@@ -228,6 +245,29 @@ mod tests {
         assert_eq!(refused(&[4], 0, 0), Some(PlanError::Program { model: 0, error }));
         assert_eq!(refused(&[4], 1, 1 << 47), Some(PlanError::Noise(1 << 47)));
         assert_eq!(refused(&[4], 1, u64::MAX), Some(PlanError::Noise(u64::MAX)));
+    }
+
+    /// The sum is known without a bundle: openings round by round, and the stock of each party.
+    #[test]
+    fn keys_take_fewer_rounds_and_more_stock() {
+        let input = Shape::vector(784);
+        let dense = |outputs| Layer::Dense { outputs };
+        let layers = vec![dense(128), Layer::Relu, dense(128), Layer::Relu, dense(10)];
+        let network = Network::new(input, layers).unwrap();
+        let plan = |gadget| {
+            let release = ReleaseShape { noise_magnitude_max: 0 };
+            Plan::compile(std::slice::from_ref(&network), input, 10, NUMBERS, 1, gadget, release).unwrap()
+        };
+        let [digits, keys] = [Gadget::Digits, Gadget::Keys].map(plan);
+        // Input, rectification, operand, rectification, operand; two for the vote, two for the release.
+        assert_eq!((digits.cost().rounds, keys.cost().rounds), (15, 9));
+        assert!(keys.cost().bytes < digits.cost().bytes);
+        assert_eq!(digits.stock_bytes(Party::Zero), SEED_BYTES as u64);
+        assert!(digits.stock_bytes(Party::One) < 200_000);
+        for party in Party::BOTH {
+            assert!((250_000..500_000).contains(&keys.stock_bytes(party)));
+        }
+        assert_ne!(digits.digest(), keys.digest());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::algebra::linear::LinearShape;
 use crate::algebra::{ConvShape, PoolShape};
 use crate::online::vote::VoteShape;
 use crate::online::{masked, pool};
-use crate::stock::{Demand, MaskedShape};
+use crate::stock::{Demand, Gadget, MaskedShape};
 use crate::wire::Opening;
 use serde::{Deserialize, Serialize};
 
@@ -114,6 +114,7 @@ pub struct Program {
 struct Compiler {
     numbers: Numbers,
     batch: usize,
+    gadget: Gadget,
     scale: u32,
     factor: f64,
     ops: Vec<Op>,
@@ -122,11 +123,16 @@ struct Compiler {
 }
 
 impl Program {
-    /// Compiles `network` for `batch` queries side by side.
+    /// Compiles `network` for `batch` queries side by side, with this gadget for all comparisons.
     ///
     /// # Errors
     /// The ring is too small for the numbers, or the outputs cannot be voted on.
-    pub fn compile(network: &Network, numbers: Numbers, batch: usize) -> Result<Self, ProgramError> {
+    pub fn compile(
+        network: &Network,
+        numbers: Numbers,
+        batch: usize,
+        gadget: Gadget,
+    ) -> Result<Self, ProgramError> {
         let Numbers { fraction_bits, value_bits } = numbers;
         if fraction_bits > NUMBER_BITS_MAX || !(1..=NUMBER_BITS_MAX).contains(&value_bits) {
             return Err(ProgramError::Numbers { fraction_bits, value_bits });
@@ -134,6 +140,7 @@ impl Program {
         let mut compiler = Compiler {
             numbers,
             batch,
+            gadget,
             scale: numbers.fraction_bits,
             factor: 1.0,
             ops: Vec::new(),
@@ -154,7 +161,7 @@ impl Program {
             compiler.layer(index, &layer, shape)?;
         }
         let value_bits = compiler.bits("the vote", compiler.scale, 2)?;
-        let vote = VoteShape { classes, batch, value_bits };
+        let vote = VoteShape { classes, batch, value_bits, gadget };
         Ok(Self { ops: compiler.ops, vote, scales: compiler.scales, factors: compiler.factors })
     }
 
@@ -194,7 +201,9 @@ impl Program {
                 Op::Truncate(shape) | Op::Rectify(shape) => demands.push(masked::demand(*shape)),
                 Op::Square { count } => demands.push(Demand::Square { count: *count }),
                 Op::MaxPool { shape, value_bits } => {
-                    demands.extend(max_levels(shape, *value_bits).into_iter().map(masked::demand));
+                    demands.extend(
+                        max_levels(shape, *value_bits, self.vote.gadget).into_iter().map(masked::demand),
+                    );
                 }
                 Op::SumPool { .. } => {}
             }
@@ -213,7 +222,11 @@ impl Program {
                 Op::Truncate(shape) | Op::Rectify(shape) => openings.extend(masked::openings(*shape)),
                 Op::Square { count } => openings.push(Opening::values(*count, 64)),
                 Op::MaxPool { shape, value_bits } => {
-                    openings.extend(max_levels(shape, *value_bits).into_iter().flat_map(masked::openings));
+                    openings.extend(
+                        max_levels(shape, *value_bits, self.vote.gadget)
+                            .into_iter()
+                            .flat_map(masked::openings),
+                    );
                 }
                 Op::SumPool { .. } => {}
             }
@@ -224,8 +237,8 @@ impl Program {
 }
 
 /// The levels of a maximum over windows.
-fn max_levels(shape: &PoolShape, value_bits: u32) -> Vec<MaskedShape> {
-    pool::levels(shape.kernel[0] * shape.kernel[1], shape.output_len(), value_bits)
+fn max_levels(shape: &PoolShape, value_bits: u32, gadget: Gadget) -> Vec<MaskedShape> {
+    pool::levels(shape.kernel[0] * shape.kernel[1], shape.output_len(), value_bits, gadget)
 }
 
 /// Layers with their positions in the network and the shapes that reach them, in the order in which a
@@ -291,7 +304,7 @@ impl Compiler {
             Layer::Relu => {
                 let bits = self.bits(&name, self.scale, 2)?;
                 let shift = self.scale - self.numbers.fraction_bits;
-                self.ops.push(Op::Rectify(MaskedShape::rectify(count, bits, shift)));
+                self.ops.push(Op::Rectify(MaskedShape::rectify(count, bits, shift, self.gadget)));
                 self.scale = self.numbers.fraction_bits;
             }
             Layer::Square => {
@@ -365,7 +378,8 @@ mod tests {
     #[test]
     fn numbers_that_fit_no_ring_are_refused() {
         let refused = |fraction_bits, value_bits| {
-            Program::compile(&network(&[LAST]), Numbers { fraction_bits, value_bits }, 1).err()
+            Program::compile(&network(&[LAST]), Numbers { fraction_bits, value_bits }, 1, Gadget::Digits)
+                .err()
         };
         for (fraction_bits, value_bits) in [(63, 1), (16, 0), (16, 63), (u32::MAX, 1), (0, u32::MAX)] {
             let error = ProgramError::Numbers { fraction_bits, value_bits };
@@ -379,7 +393,7 @@ mod tests {
     #[test]
     fn batches_without_queries_or_too_large_are_refused() {
         let numbers = Numbers { fraction_bits: 16, value_bits: 12 };
-        let refused = |batch| Program::compile(&network(&[LAST]), numbers, batch).err();
+        let refused = |batch| Program::compile(&network(&[LAST]), numbers, batch, Gadget::Digits).err();
         assert_eq!(refused(0), Some(ProgramError::Batch(0)));
         assert_eq!(refused(BATCH_VALUES_MAX / 64), None);
         assert_eq!(refused(BATCH_VALUES_MAX / 64 + 1), Some(ProgramError::Batch(BATCH_VALUES_MAX + 64)));

@@ -28,7 +28,7 @@
 //! | opening | layout |
 //! |---|---|
 //! | operand | 8 bytes a word |
-//! | masked value | the low `ring_bits` of each word without gaps, lowest first; the last byte is filled up from the next bits of the last word ([`stream`](crate::algebra::stream)) |
+//! | masked value, tally | the low `ring_bits` of each word without gaps, lowest first; the last byte is filled up from the next bits of the last word ([`stream`](crate::algebra::stream)) |
 //! | bits | one row after the other, each filled up to whole bytes, first bit lowest |
 //!
 //! # Shares
@@ -53,6 +53,8 @@
 //! | [`pairwise`](crate::offline::pairwise) | made by the protocol, stored | made by the protocol, stored |
 //!
 //! Both sources fill the same places in the same order, so that nothing after them knows which one it was.
+//! *Common* words are sent by a dealer to both parties and are the same: the words of comparison keys. Only
+//! dealt plans have them; without them Zero is sent nothing but its seed.
 //!
 //! Lanes in order: the input, each model, the release ([`Plan::lanes`](crate::graph::Plan::lanes)). Entries
 //! of a lane in the order of its gates. Each takes, from the two streams:
@@ -62,11 +64,13 @@
 //! | input mask of `n` | `n` | |
 //! | linear layer | its operand's mask, unless it is the input | `W m`, one word an output |
 //! | masks with shared bits, `n` | `r`: `n` | if lifted `r >> s`: `n`, top bits: `n` |
-//! | ... compared | masks of combined digits | thermometers, digit by digit; bit above the compared ones; monomials of combined digits |
-//! | ... selected | bits `b`, XOR-shared, packed | `b` as words: `n`; `b (r >> s)`: `n`; `b msb(r)`: `n` |
+//! | ... compared by digits | masks of combined digits | thermometers, digit by digit; bit above the compared ones; monomials of combined digits |
+//! | ... compared by keys | roots: `2 n`; 2 for the hash | top bits: `n`; if selected the compared bits `a`: `n`, `a` times the top bit: `n`; then common: 2 for the hash, correction words |
+//! | ... selected by digits | bits `b`, XOR-shared, packed | `b` as words: `n`; `b (r >> s)`: `n`; `b msb(r)`: `n` |
 //! | squares of `n` | `n` | `n` |
 //! | bit products | a row per input | a row per monomial |
 //! | bit masks of `n` | packed bits | `n` |
+//! | indicator of `n` | `n` | tables: `n 2^k` bits or words |
 //!
 //! The linear entry is special: the dependent words are shares of `A m`. On laying out, each party adds the
 //! product of the opened `W - A` and its share of `m`, which makes them shares of `W m`. Masks of weights
@@ -80,8 +84,8 @@
 //! not.
 //!
 //! A tape that ends early or has words left was made for another plan, and is refused. Plans are compared by
-//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, release,
-//! networks.
+//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, gadget,
+//! release, networks.
 //!
 //! # Spool files
 //!
@@ -100,8 +104,8 @@
 //! | 52..68 | tag of the making |
 //! | 68.. | one sealed record for each serial, all of one length |
 //!
-//! Within its seal (29 bytes more) a record is its form (1: seed alone, 2: seed and words), the seed, and the
-//! dependent words.
+//! Within its seal (29 bytes more) a record is its form, the seed, and words: with form 1 the common ones, if
+//! any, as the dependent ones expand from the seed; with form 2 both.
 //!
 //! # Preprocessing
 //!

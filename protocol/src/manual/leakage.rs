@@ -18,7 +18,8 @@
 //! weights opened under another's mask. A new version of a model has a new mask. Biases are never opened.
 //!
 //! *Dealt bundles.* Zero gets a seed, One a seed and corrections. A correction is a value minus words that
-//! only Zero and the dealer can expand, hence uniform to One.
+//! only Zero and the dealer can expand, hence uniform to One. Both get the correction words of comparison
+//! keys, if the plan has any ([`keys`](super::keys)).
 //!
 //! *Bundles that both make.* Each draws its own seed; what it receives meanwhile is argued under
 //! [`pairwise`](super::pairwise), [`transfer`](super::transfer) and [`lattice`](super::lattice). Of all this
@@ -32,6 +33,7 @@
 //! | [`masked`](crate::online::masked) | `y + 2^v + r` mod 2^ring | `r` uniform in this ring; the bits that fill the last byte come from words masked in the full ring |
 //! | comparison, conjunction | bits XOR mask bits | each mask bit uniform and used once |
 //! | rectify, vote | one bit XOR `b` | `b` uniform and used once |
+//! | [`indicator`](crate::online::indicator) | `n + m` mod 2^k | `m` uniform, used once |
 //!
 //! One opening may serve several purposes, since it is the opened value that is used again, not the mask:
 //! the input under its one mask multiplies every model's first layer; `y` under `r` gives the truncated
@@ -41,6 +43,9 @@
 //! Digits of `r` come as shared one-time tables (*thermometers*), read at a position that the opened value
 //! makes public. One entry of a table, or two neighbours, are used as shares and never opened by
 //! themselves: what is opened is their XOR with a fresh mask.
+//!
+//! Comparison keys make shares of all that a gate wants of one opening, and nothing else is opened for it. Why a
+//! key hides the mask that it compares with is the subject of [`keys`](super::keys).
 //!
 //! # The rounding leak
 //!
@@ -64,7 +69,9 @@
 //! - two classes: the sign's last step is an XOR with the share of a top bit of `r`, dealt for this
 //!   comparison alone and opened never;
 //! - more classes: the last conjunction contains, with coefficient 1, the share of the product of all its
-//!   masks, again dealt for this alone.
+//!   masks, again dealt for this alone;
+//! - by keys: the share has as a term one of a top bit of `r`, or is an entry of a shared table; either is dealt
+//!   for this alone.
 //!
 //! Bits beyond the last class and columns of a batch that nobody asked for are cut away before sending. A
 //! client that colludes with one party gets what it would compute itself: the label XOR that party's share.

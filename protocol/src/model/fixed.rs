@@ -2,6 +2,7 @@
 
 use super::Model;
 use crate::graph::{Layer, Numbers, Op, Program, ProgramError, Shape, for_each_tap, ordered_layers};
+use crate::stock::Gadget;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Weights of one linear layer as ring elements.
@@ -54,7 +55,7 @@ pub enum FixedError {
 /// # Errors
 /// The network does not fit the numbers, or a weight passes the bound.
 pub fn encode(model: &Model, numbers: Numbers) -> Result<Vec<FixedWeights>, FixedError> {
-    let program = Program::compile(model.network(), numbers, 1)?;
+    let program = Program::compile(model.network(), numbers, 1, Gadget::Digits)?;
     let bound = 2f64.powi(numbers.value_bits as i32);
     let scales = program.bias_scales().iter().zip(program.weight_factors());
     let mut encoded = Vec::with_capacity(model.weights().len());
@@ -82,7 +83,7 @@ pub fn encode(model: &Model, numbers: Numbers) -> Result<Vec<FixedWeights>, Fixe
 /// What [`encode`] refuses, and [`FixedError::Reach`], which names the first layer for which the proof
 /// fails.
 pub fn prove_bounds(model: &Model, numbers: Numbers, input_abs_max: f64) -> Result<(), FixedError> {
-    let program = Program::compile(model.network(), numbers, 1)?;
+    let program = Program::compile(model.network(), numbers, 1, Gadget::Digits)?;
     let weights = encode(model, numbers)?;
     let mut scale = numbers.fraction_bits;
     let bound = 2f64.powi(numbers.value_bits as i32);
@@ -361,7 +362,7 @@ mod tests {
         let last = Layer::Dense { outputs: 2 };
         let factor = |layers: Vec<Layer>| {
             let network = Network::new(image, layers).unwrap();
-            Program::compile(&network, NUMBERS, 1).unwrap().weight_factors().to_vec()
+            Program::compile(&network, NUMBERS, 1, Gadget::Digits).unwrap().weight_factors().to_vec()
         };
         assert_eq!(factor(vec![average, last]), [16.0 / 9.0]);
         assert_eq!(factor(vec![average, Layer::Square, last, Layer::Relu, last]), [256.0 / 81.0, 1.0]);

@@ -8,11 +8,12 @@
 
 use super::dealer::{WeightMasks, corrections};
 use crate::algebra::prg::Seed;
+use crate::party::Party;
 use crate::stock::{Demand, Tape};
 
 /// Both parties' tapes of a serial, Zero's first. The same serial gives the same tapes.
 pub fn tapes(lanes: &[Vec<Demand>], masks: &impl WeightMasks, seed: &Seed, serial: u64) -> [Tape; 2] {
     let [zero, one] = ["bundle zero", "bundle one"].map(|name| seed.derive(name, serial));
-    let corrections = corrections(lanes, &zero, &one, masks);
-    [Tape::seeded(&zero), Tape::stored(&one, corrections)]
+    let [to_zero, to_one] = corrections(lanes, &zero, &one, masks);
+    [Tape::new(Party::Zero, &zero, to_zero), Tape::new(Party::One, &one, to_one)]
 }

@@ -48,6 +48,9 @@ pub enum PairwiseError {
     /// A layer does not fit the lattice parameters; such a task needs a dealer.
     #[error("{0}; a task with such a layer needs a dealer")]
     Packing(#[from] PackingError),
+    /// The plan compares by keys.
+    #[error("comparison keys come from a dealer; choose digits for a task whose pair has none")]
+    Keys,
     /// This party lacks its share of a weight mask, or it has another length.
     #[error(
         "the share of the weight mask of model {model}, layer {layer} is missing or has the wrong length"
@@ -169,7 +172,7 @@ impl Pairwise {
         let mut slots = Slots { bundles };
         for ((job, sum), mut rows) in work.masked.iter().zip(&sums).zip(thermometers) {
             let shape = job.of.shape;
-            let Some(comparison) = shape.comparison() else { continue };
+            let Some(comparison) = shape.digits() else { continue };
             let parts = parts(shape);
             for (block, entries) in rows.iter().enumerate() {
                 let at = job.at + parts.thermometers + block * parts.thermometer;
@@ -276,7 +279,7 @@ pub fn ands(lanes: &[Vec<Demand>], bundles: usize) -> usize {
         Demand::Products { count, set } => slots(*count) * set.monomials().len(),
         Demand::Masked(shape) => {
             let carries = shape.ring_bits as usize - usize::from(!shape.lift);
-            let compared = shape.comparison().map_or(0, |comparison| {
+            let compared = shape.digits().map_or(0, |comparison| {
                 let digit = |block: u32| {
                     let width = comparison.block_bits.min(comparison.width - block * comparison.block_bits);
                     (1 << width) - width as usize - 1
@@ -311,7 +314,7 @@ pub fn crossings(lanes: &[Vec<Demand>]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::offline::dealer::{dependent_words, weight_mask_share};
+    use crate::offline::dealer::{sent_words, weight_mask_share};
     use crate::party::Party;
     use crate::testing::{MaskSeeds, MemoryLink, contract, run_now};
     use std::collections::VecDeque;
@@ -374,7 +377,7 @@ mod tests {
             if made.is_empty() {
                 let shares = [0, 1].map(|party| Shares::new(lanes, seeds, party));
                 let [zero, one] = make(lanes, shares.each_ref(), extension, &[2, 1]).map(Result::unwrap);
-                let words = dependent_words(lanes);
+                let words = sent_words(lanes, Party::One);
                 for (zero, one) in zero.into_iter().zip(one) {
                     assert_eq!([zero.dependent.len(), one.dependent.len()], [words, words]);
                     made.push_back([zero, one].map(Bundle::into_tape));

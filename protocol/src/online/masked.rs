@@ -7,13 +7,14 @@
 //!   of `y` and of the mask (Li et al., USENIX Security 2023): no truncated value is ever opened.
 //! - Consumes: one [`MaskedShape`] entry.
 //! - Costs: [`openings`]: 1 round to open `v + 2` bits per value (`v + 1` for a sign alone), 1 to
-//!   combine the digits up to 54 bits (2 above), 1 for one bit per value to rectify.
+//!   combine the digits up to 54 bits (2 above), 1 for one bit per value to rectify. With comparison
+//!   keys ([`super::keyed`]) 1 round to open `v + 1` bits per value, whatever is asked.
 //! - Source: masked wires as in ABY2.0 (Patra et al., USENIX Security 2021); truncation by a dealt
 //!   `(r, r >> s, msb r)` as in Escudero et al., CRYPTO 2020; the digits are one-time truth tables
 //!   (Ishai et al., TCC 2013), so that the first level of the comparison tree costs no message.
 
-use super::open::{masked_row, rows};
-use crate::algebra::stream;
+use super::keyed;
+use super::open::{low, masked_row, rows};
 use crate::context::{Context, Step};
 use crate::share::Additive;
 use crate::stock::{CompareShape, Demand, Masked, MaskedShape, StockError, Tables};
@@ -39,11 +40,26 @@ pub async fn truncate(context: &mut Context, value: &[u64]) -> Result<Additive, 
 /// The stock holds something else.
 pub async fn sign(context: &mut Context, value: &[u64]) -> Result<Vec<u64>, StockError> {
     let entry = context.enter().masked(value.len())?;
-    if !entry.shape.compare {
+    if entry.shape.compare.is_none() {
         return Err(StockError::Order { wanted: "a comparison", found: "masks without one" });
     }
     let opened = open(context, value, &entry).await;
+    if let Some(keyed) = &entry.keyed {
+        return Ok(keyed::parities(&keyed::signs(&opened, entry.shape, keyed, context.party())));
+    }
     compare(context, &opened, &entry).await
+}
+
+/// Whether `y >= 0` as additive shares of bits, from an entry with comparison keys.
+///
+/// # Errors
+/// The stock holds something else.
+pub async fn sign_sums(context: &mut Context, value: &[u64]) -> Result<Additive, StockError> {
+    let entry = context.enter().masked(value.len())?;
+    let wanted = StockError::Order { wanted: "comparison keys", found: "masks without them" };
+    let keyed = entry.keyed.as_ref().ok_or(wanted)?;
+    let opened = open(context, value, &entry).await;
+    Ok(keyed::signs(&opened, entry.shape, keyed, context.party()))
 }
 
 /// `max(floor(y / 2^shift), 0)`, the floor at most one unit too large.
@@ -52,6 +68,10 @@ pub async fn sign(context: &mut Context, value: &[u64]) -> Result<Vec<u64>, Stoc
 /// The stock holds something else.
 pub async fn rectify(context: &mut Context, value: &[u64]) -> Result<Additive, StockError> {
     let entry = context.enter().masked(value.len())?;
+    if let Some(keyed) = entry.keyed.as_ref().filter(|_| entry.shape.select) {
+        let opened = open(context, value, &entry).await;
+        return Ok(keyed::select(&opened, entry.shape, keyed, context.party()));
+    }
     let wanted = StockError::Order { wanted: "a selection", found: "masks without one" };
     let selection = entry.selection.as_ref().ok_or(wanted)?;
     let opened = open(context, value, &entry).await;
@@ -64,14 +84,14 @@ pub async fn rectify(context: &mut Context, value: &[u64]) -> Result<Additive, S
 /// What the gate that this entry serves opens, round by round.
 pub fn openings(shape: MaskedShape) -> Vec<Opening> {
     let mut openings = vec![Opening::values(shape.count, shape.ring_bits)];
-    if let Some(comparison) = shape.comparison() {
+    if let Some(comparison) = shape.digits() {
         for sizes in comparison.groups() {
             let groups = sizes.iter().enumerate();
             let inputs = groups.filter_map(|(group, blocks)| CompareShape::product(group, *blocks));
             openings.push(Opening::bits(inputs.map(|set| set.inputs()).sum(), shape.count));
         }
     }
-    if shape.select {
+    if shape.select && shape.keys().is_none() {
         openings.push(Opening::bits(1, shape.count));
     }
     openings
@@ -85,17 +105,9 @@ pub fn demand(shape: MaskedShape) -> Demand {
 async fn open(context: &Context, value: &[u64], entry: &Masked) -> Vec<u64> {
     let shape = entry.shape;
     let offset = context.unit() << shape.value_bits;
-    let mut own: Vec<u64> = value
-        .iter()
-        .zip(entry.mask.iter())
-        .map(|(value, mask)| value.wrapping_add(*mask).wrapping_add(offset))
-        .collect();
-    let reply = context.lane().exchange(Step::MaskedOpen, stream::pack(&own, shape.ring_bits)).await;
-    let ring = u64::MAX >> (64 - shape.ring_bits);
-    for (word, other) in own.iter_mut().zip(stream::unpack(&reply, value.len(), shape.ring_bits)) {
-        *word = word.wrapping_add(other) & ring;
-    }
-    own
+    let masked = |(value, mask): (&u64, &u64)| value.wrapping_add(*mask).wrapping_add(offset);
+    let own = value.iter().zip(entry.mask.iter()).map(masked).collect();
+    low(context, Step::MaskedOpen, own, shape.ring_bits).await
 }
 
 /// `2^exponent` in the ring.
@@ -141,7 +153,7 @@ fn select(opened: &[u64], flipped: &[u64], entry: &Masked, unit: u64) -> Additiv
 
 async fn compare(context: &Context, opened: &[u64], entry: &Masked) -> Result<Vec<u64>, StockError> {
     let wanted = StockError::Order { wanted: "a comparison", found: "masks without one" };
-    let comparison = entry.shape.comparison().ok_or(wanted)?;
+    let comparison = entry.shape.digits().ok_or(wanted)?;
     let unit = context.unit();
     let (mut less, mut equal) = digits(opened, entry, comparison, unit);
     for groups in &entry.combine {
@@ -266,9 +278,12 @@ fn combine(
 mod tests {
     use super::*;
     use crate::share::reconstruct;
+    use crate::stock::Gadget;
     use crate::testing::{Dealt, Gate};
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
+
+    const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
 
     type Run = fn(Context, Additive) -> Gate<'static, Vec<u64>>;
 
@@ -350,16 +365,23 @@ mod tests {
         }
     }
 
+    const SUMS: Run =
+        |mut context, value| Box::pin(async move { Ok(sign_sums(&mut context, &value).await?.into_words()) });
+
     #[test]
     fn sign_is_exact() {
         let mut rng = StdRng::seed_from_u64(4);
         for bits in 1..=63 {
             let values = values(bits, ((1i128 << bits) - 1) as i64, 130, &mut rng);
-            let [zero, one] = run(MaskedShape::sign(values.len(), bits), &values, 5, SIGN);
-            for (at, value) in values.iter().enumerate() {
-                let found = (zero[at / 64] ^ one[at / 64]) >> (at % 64) & 1;
-                assert_eq!(found == 1, *value >= 0, "{value} ({bits} bits)");
+            for gadget in GADGETS {
+                let [zero, one] = run(MaskedShape::sign(values.len(), bits, gadget), &values, 5, SIGN);
+                for (at, value) in values.iter().enumerate() {
+                    let found = (zero[at / 64] ^ one[at / 64]) >> (at % 64) & 1;
+                    assert_eq!(found == 1, *value >= 0, "{value} ({bits} bits, {gadget:?})");
+                }
             }
+            let sums = words(MaskedShape::sign(values.len(), bits, Gadget::Keys), &values, 5, SUMS);
+            assert!(values.iter().zip(sums).all(|(value, sum)| sum == i64::from(*value >= 0)), "{bits} bits");
         }
     }
 
@@ -368,9 +390,9 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(6);
         for (bits, shift) in shapes() {
             let values = values(bits, top(bits, shift), 60, &mut rng);
-            let shape = MaskedShape::rectify(values.len(), bits, shift);
+            let shape = MaskedShape::rectify(values.len(), bits, shift, Gadget::Digits);
             let found = words(shape, &values, 7, RECTIFY);
-            let lifted = words(MaskedShape { compare: false, select: false, ..shape }, &values, 7, TRUNCATE);
+            let lifted = words(MaskedShape { compare: None, select: false, ..shape }, &values, 7, TRUNCATE);
             // Both runs open the same values under the same masks, so that both carry alike.
             for (at, value) in values.iter().enumerate() {
                 assert_eq!(found[at], lifted[at].max(0), "{value} >> {shift} ({bits} bits)");
@@ -379,13 +401,50 @@ mod tests {
     }
 
     #[test]
+    fn rectification_by_keys_is_at_most_one_unit_too_large() {
+        let mut rng = StdRng::seed_from_u64(6);
+        for (bits, shift) in shapes() {
+            let values = values(bits, top(bits, shift), 130, &mut rng);
+            let shape = MaskedShape::rectify(values.len(), bits, shift, Gadget::Keys);
+            for (value, found) in values.iter().zip(words(shape, &values, 7, RECTIFY)) {
+                let floor = value >> shift;
+                let right = found == floor.max(0) || shift > 0 && found == (floor + 1).max(0);
+                assert!(right, "{value} >> {shift} ({bits} bits): {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn narrow_values_are_right_under_every_mask() {
+        for gadget in GADGETS {
+            for bits in 1..=4u32 {
+                for shift in 0..bits {
+                    // Each value often enough to meet all masks.
+                    let all = (-1i64 << bits)..=top(bits, shift);
+                    let values: Vec<i64> = all.flat_map(|value| vec![value; 300]).collect();
+                    let shape = MaskedShape::rectify(values.len(), bits, shift, gadget);
+                    for (value, found) in values.iter().zip(words(shape, &values, 12, RECTIFY)) {
+                        let floor = value >> shift;
+                        let carried = value & ((1 << shift) - 1) != 0;
+                        let right = found == floor.max(0) || carried && found == (floor + 1).max(0);
+                        assert!(right, "{value} >> {shift} ({bits} bits, {gadget:?}): {found}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn rectification_rounds_both_ways_at_zero() {
-        let values = vec![-1; 1000];
-        let found = words(MaskedShape::rectify(1000, 28, 16), &values, 8, RECTIFY);
-        assert!(found.iter().all(|value| *value == 0), "a carry lifts -1 to 0, never above");
-        let values = vec![1 << 15; 1000];
-        let found = words(MaskedShape::rectify(1000, 28, 16), &values, 9, RECTIFY);
-        assert!(found.contains(&0) && found.contains(&1) && found.iter().all(|value| [0, 1].contains(value)));
+        for gadget in GADGETS {
+            let values = vec![-1; 1000];
+            let found = words(MaskedShape::rectify(1000, 28, 16, gadget), &values, 8, RECTIFY);
+            assert!(found.iter().all(|value| *value == 0), "a carry lifts -1 to 0, never above");
+            let values = vec![1 << 15; 1000];
+            let found = words(MaskedShape::rectify(1000, 28, 16, gadget), &values, 9, RECTIFY);
+            assert!(found.contains(&0) && found.contains(&1));
+            assert!(found.iter().all(|value| [0, 1].contains(value)));
+        }
     }
 
     #[test]
@@ -393,9 +452,11 @@ mod tests {
         let mut values = vec![5 << 16; 70];
         values[3] = i64::MAX;
         values[66] = i64::MIN;
-        let found = words(MaskedShape::rectify(70, 28, 16), &values, 10, RECTIFY);
-        for at in (0..70).filter(|at| ![3, 66].contains(at)) {
-            assert!([5, 6].contains(&found[at]));
+        for gadget in GADGETS {
+            let found = words(MaskedShape::rectify(70, 28, 16, gadget), &values, 10, RECTIFY);
+            for at in (0..70).filter(|at| ![3, 66].contains(at)) {
+                assert!([5, 6].contains(&found[at]));
+            }
         }
     }
 
@@ -413,23 +474,20 @@ mod tests {
             wrong(Demand::Square { count: 2 }, TRUNCATE),
             StockError::Order { wanted, found: "a square pair" }
         );
-        assert_eq!(
-            wrong(demand(MaskedShape::sign(3, 9)), SIGN),
-            StockError::Count { what: wanted, wanted: 2, found: 3 }
-        );
-        let wanted = "a selection";
-        assert_eq!(
-            wrong(demand(MaskedShape::sign(2, 9)), RECTIFY),
-            StockError::Order { wanted, found: "masks without one" }
-        );
+        let sign = |count, gadget| demand(MaskedShape::sign(count, 9, gadget));
+        for gadget in GADGETS {
+            assert_eq!(wrong(sign(3, gadget), SIGN), StockError::Count { what: wanted, wanted: 2, found: 3 });
+            let wanted = "a selection";
+            let found = "masks without one";
+            assert_eq!(wrong(sign(2, gadget), RECTIFY), StockError::Order { wanted, found });
+            let wanted = "a lift";
+            assert_eq!(wrong(sign(2, gadget), TRUNCATE), StockError::Order { wanted, found });
+        }
+        let (wanted, found) = ("comparison keys", "masks without them");
+        assert_eq!(wrong(sign(2, Gadget::Digits), SUMS), StockError::Order { wanted, found });
         let wanted = "a comparison";
         assert_eq!(
             wrong(demand(MaskedShape::truncate(2, 9, 1)), SIGN),
-            StockError::Order { wanted, found: "masks without one" }
-        );
-        let wanted = "a lift";
-        assert_eq!(
-            wrong(demand(MaskedShape::sign(2, 9)), TRUNCATE),
             StockError::Order { wanted, found: "masks without one" }
         );
     }

@@ -1,11 +1,14 @@
 //! Opening masked values.
 //!
-//! - Computes: `x - b` for shared `x` and a shared uniform mask `b`; or bits under XOR masks.
+//! - Computes: `x - b` for shared `x` and a shared uniform mask `b`, in the full ring or a smaller one; or
+//!   bits under XOR masks.
 //! - Learns: both parties learn the masked value, which is uniform; nothing else.
 //! - Consumes: the mask, which the caller must not use again as a mask.
-//! - Costs: 1 round; 8 bytes per value, or 1 bit rounded up to a byte per row.
+//! - Costs: 1 round; 8 bytes per value, the bits of a smaller ring without gaps, or 1 bit rounded up to a
+//!   byte per row.
 //! - Source: Beaver, CRYPTO 1991.
 
+use crate::algebra::stream;
 use crate::context::{Context, Step};
 
 /// Opens `share - mask` in the full ring.
@@ -15,6 +18,17 @@ pub async fn operand(context: &Context, share: &[u64], mask: &[u64]) -> Vec<u64>
     let reply = context.lane().exchange(Step::OperandOpen, payload).await;
     for (word, bytes) in own.iter_mut().zip(reply.as_chunks().0) {
         *word = word.wrapping_add(u64::from_le_bytes(*bytes));
+    }
+    own
+}
+
+/// Opens masked values modulo `2^width`, given this party's shares of them in the full ring.
+pub async fn low(context: &Context, step: Step, mut own: Vec<u64>, width: u32) -> Vec<u64> {
+    let reply = context.lane().exchange(step, stream::pack(&own, width)).await;
+    let ring = u64::MAX >> (64 - width);
+    let other = stream::unpack(&reply, own.len(), width);
+    for (word, other) in own.iter_mut().zip(other) {
+        *word = word.wrapping_add(other) & ring;
     }
     own
 }

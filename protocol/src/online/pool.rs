@@ -9,7 +9,7 @@
 use super::masked::rectify;
 use crate::context::Context;
 use crate::share::Additive;
-use crate::stock::{MaskedShape, StockError};
+use crate::stock::{Gadget, MaskedShape, StockError};
 
 /// The maximum of all vectors, which have one length.
 ///
@@ -33,11 +33,11 @@ pub async fn maximum(context: &mut Context, mut vectors: Vec<Vec<u64>>) -> Resul
 }
 
 /// Entries consumed, level by level, for `vectors` vectors of `length` values below `2^value_bits`.
-pub fn levels(vectors: usize, length: usize, value_bits: u32) -> Vec<MaskedShape> {
+pub fn levels(vectors: usize, length: usize, value_bits: u32, gadget: Gadget) -> Vec<MaskedShape> {
     let mut shapes = Vec::new();
     let mut left = vectors;
     while left > 1 {
-        shapes.push(MaskedShape::rectify(left / 2 * length, value_bits + 1, 0));
+        shapes.push(MaskedShape::rectify(left / 2 * length, value_bits + 1, 0, gadget));
         left = left.div_ceil(2);
     }
     shapes
@@ -56,7 +56,10 @@ mod tests {
     #[test]
     fn the_maximum_is_exact() {
         let mut rng = StdRng::seed_from_u64(1);
-        for (vectors, bits) in [(1, 10), (2, 1), (3, 44), (4, 44), (9, 59), (16, 20), (25, 7)] {
+        let cases = [(1, 10), (2, 1), (3, 44), (4, 44), (9, 59), (16, 20), (25, 7)];
+        let both = [Gadget::Digits, Gadget::Keys];
+        for ((vectors, bits), gadget) in cases.into_iter().flat_map(|case| both.map(|gadget| (case, gadget)))
+        {
             let bound = (1i64 << bits) - 1;
             let values: Vec<Vec<i64>> = (0..vectors)
                 .map(|vector| {
@@ -68,7 +71,7 @@ mod tests {
                     values
                 })
                 .collect();
-            let shapes = levels(vectors, 30, bits);
+            let shapes = levels(vectors, 30, bits, gadget);
             let demands: Vec<_> = shapes.iter().copied().map(masked::demand).collect();
             let flat: Vec<u64> = values.iter().flatten().map(|value| *value as u64).collect();
             let outcome = Dealt::new(&demands, &[], 2).unwrap().run(&flat, |mut context, values| {
@@ -81,7 +84,7 @@ mod tests {
             let [zero, one] = outcome.results.map(|result| result.unwrap());
             for (at, found) in reconstruct(&zero, &one).into_iter().enumerate() {
                 let largest = values.iter().map(|vector| vector[at]).max();
-                assert_eq!(Some(found as i64), largest, "{vectors} vectors of {bits} bits");
+                assert_eq!(Some(found as i64), largest, "{vectors} vectors of {bits} bits, {gadget:?}");
             }
         }
     }

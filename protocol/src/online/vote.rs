@@ -5,17 +5,21 @@
 //!   is 1: each pair is compared once, so at most one value beats all others, and the last entry is
 //!   1 minus the rest.
 //! - Learns: nothing.
-//! - Consumes: one sign entry for all pairs, the products of [`conjunctions`], and for [`vote`] one
-//!   bit mask per entry but the last.
-//! - Costs: a sign, then 1 round per conjunction level (none for 2 values, 1 up to 10, 2 above);
-//!   [`vote`] 1 round more for one bit per entry.
+//! - Consumes: one sign entry for all pairs. By digits: the products of [`conjunctions`], and for
+//!   [`vote`] one bit mask per entry but the last. By keys: one indicator per entry but the last.
+//! - Costs: by digits a sign, then 1 round per conjunction level (none for 2 values, 1 up to 10, 2
+//!   above); [`vote`] 1 round more for one bit per entry. By keys a sign, then 1 round to open
+//!   `ceil(log2 k)` bits per entry (none for 2 values), for [`vote`] too: the signs are additive, so
+//!   that the values that each value beats are counted without a message.
 //! - Source: all pairs at once, as measured against a tournament in design section 6.
 
-use super::masked::{self, sign};
+use super::indicator::{self, equal, equal_sums};
+use super::keyed::parities;
+use super::masked::{self, sign, sign_sums};
 use super::open::{masked_row, rows};
 use crate::context::{Context, Step};
 use crate::share::Additive;
-use crate::stock::{Demand, FAN_MAX, MaskedShape, ProductSet, StockError, Tables};
+use crate::stock::{Demand, FAN_MAX, Gadget, IndicatorShape, MaskedShape, ProductSet, StockError, Tables};
 use crate::wire::Opening;
 
 /// Classes and queries of one vote.
@@ -27,6 +31,8 @@ pub struct VoteShape {
     pub batch: usize,
     /// Every value is below `2^value_bits` in magnitude.
     pub value_bits: u32,
+    /// How values are compared.
+    pub gadget: Gadget,
 }
 
 impl VoteShape {
@@ -40,7 +46,7 @@ impl VoteShape {
     }
 
     fn comparison(&self) -> MaskedShape {
-        MaskedShape::sign(self.pairs() * self.batch, self.value_bits + 1)
+        MaskedShape::sign(self.pairs() * self.batch, self.value_bits + 1, self.gadget)
     }
 
     /// Group size and groups of each conjunction level.
@@ -55,32 +61,62 @@ impl VoteShape {
         levels
     }
 
+    /// Whether a class beats all others, by how many it beats; nothing to ask with two classes.
+    fn tally(&self, sums: bool) -> Option<IndicatorShape> {
+        let target = self.classes as u64 - 1;
+        let bits = u64::BITS - target.leading_zeros();
+        (self.classes > 2).then_some(IndicatorShape { count: self.bits(), bits, target, sums })
+    }
+
+    fn tally_demands(&self, sums: bool) -> Vec<Demand> {
+        let demands = [masked::demand(self.comparison())];
+        demands.into_iter().chain(self.tally(sums).map(Demand::Indicator)).collect()
+    }
+
     /// Correlations of [`winner`], in order.
     pub fn winner_demands(&self) -> Vec<Demand> {
-        let mut demands = vec![masked::demand(self.comparison())];
-        demands.extend(conjunctions(self));
-        demands
+        match self.gadget {
+            Gadget::Digits => {
+                let mut demands = vec![masked::demand(self.comparison())];
+                demands.extend(conjunctions(self));
+                demands
+            }
+            Gadget::Keys => self.tally_demands(false),
+        }
     }
 
     /// Correlations of [`vote`], in order.
     pub fn vote_demands(&self) -> Vec<Demand> {
-        let mut demands = self.winner_demands();
-        demands.push(Demand::BitMask { count: self.bits() });
-        demands
+        match self.gadget {
+            Gadget::Digits => {
+                let mut demands = self.winner_demands();
+                demands.push(Demand::BitMask { count: self.bits() });
+                demands
+            }
+            Gadget::Keys => self.tally_demands(true),
+        }
     }
 
     /// What [`winner`] opens, round by round.
     pub fn winner_openings(&self) -> Vec<Opening> {
         let mut openings = masked::openings(self.comparison());
-        let levels = self.levels();
-        openings.extend(levels.iter().map(|(size, groups)| Opening::bits(*size, self.bits() * groups)));
+        match self.gadget {
+            Gadget::Digits => {
+                let levels = self.levels();
+                openings
+                    .extend(levels.iter().map(|(size, groups)| Opening::bits(*size, self.bits() * groups)));
+            }
+            Gadget::Keys => openings.extend(self.tally(false).map(indicator::opening)),
+        }
         openings
     }
 
     /// What [`vote`] opens, round by round.
     pub fn vote_openings(&self) -> Vec<Opening> {
         let mut openings = self.winner_openings();
-        openings.push(Opening::bits(1, self.bits()));
+        if self.gadget == Gadget::Digits {
+            openings.push(Opening::bits(1, self.bits()));
+        }
         openings
     }
 
@@ -106,12 +142,13 @@ pub fn conjunctions(shape: &VoteShape) -> Vec<Demand> {
 /// # Errors
 /// The stock holds something else.
 pub async fn winner(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Vec<u64>, StockError> {
-    let of = |class: usize| &values[class * shape.batch..(class + 1) * shape.batch];
-    let mut differences = Vec::with_capacity(shape.pairs() * shape.batch);
-    for class in 0..shape.classes {
-        for other in class + 1..shape.classes {
-            differences.extend(of(class).iter().zip(of(other)).map(|(a, b)| a.wrapping_sub(*b)));
-        }
+    let differences = differences(values, &shape);
+    if shape.gadget == Gadget::Keys {
+        let tallies = tallies(&sign_sums(context, &differences).await?, &shape, context.unit());
+        return match shape.tally(false) {
+            Some(_) => equal(context, &tallies).await,
+            None => Ok(parities(&tallies)),
+        };
     }
     let duels = sign(context, &differences).await?;
     let mut inputs = gather(&duels, &shape, context.unit());
@@ -126,23 +163,68 @@ pub async fn winner(context: &mut Context, values: &[u64], shape: VoteShape) -> 
 /// # Errors
 /// The stock holds something else.
 pub async fn vote(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Additive, StockError> {
-    let bits = winner(context, values, shape).await?;
-    let entry = context.enter().bits(shape.bits())?;
-    let flips = rows(context, Step::BitOpen, vec![masked_row(&bits, &entry.xor)], shape.bits()).await;
-    let unit = context.unit();
-    let mut votes: Vec<u64> = (0..shape.bits())
-        .map(|at| {
-            let flip = flips[0][at / 64] >> (at % 64) & 1;
-            let bit = entry.sum[at];
-            (flip * unit).wrapping_add(bit).wrapping_sub(bit.wrapping_mul(2 * flip))
-        })
-        .collect();
+    let mut votes = match shape.gadget {
+        Gadget::Digits => {
+            let bits = winner(context, values, shape).await?;
+            sums(context, &bits, &shape).await?
+        }
+        Gadget::Keys => {
+            let duels = sign_sums(context, &differences(values, &shape)).await?;
+            let tallies = tallies(&duels, &shape, context.unit());
+            match shape.tally(true) {
+                Some(_) => equal_sums(context, &tallies).await?.into_words(),
+                None => tallies.into_words(),
+            }
+        }
+    };
     for query in 0..shape.batch {
         let others = (0..shape.classes - 1).map(|class| votes[class * shape.batch + query]);
-        let last = others.fold(unit, |rest, vote| rest.wrapping_sub(vote));
+        let last = others.fold(context.unit(), |rest, vote| rest.wrapping_sub(vote));
         votes.push(last);
     }
     Ok(votes.into())
+}
+
+/// Each class less each that follows it, `[pair][query]`.
+fn differences(values: &[u64], shape: &VoteShape) -> Vec<u64> {
+    let of = |class: usize| &values[class * shape.batch..(class + 1) * shape.batch];
+    let mut differences = Vec::with_capacity(shape.pairs() * shape.batch);
+    for class in 0..shape.classes {
+        for other in class + 1..shape.classes {
+            differences.extend(of(class).iter().zip(of(other)).map(|(a, b)| a.wrapping_sub(*b)));
+        }
+    }
+    differences
+}
+
+/// Additive shares of how many others each class but the last beats.
+fn tallies(duels: &[u64], shape: &VoteShape, unit: u64) -> Additive {
+    let mut tallies = Additive::zeros(shape.bits());
+    for class in 0..shape.classes - 1 {
+        for other in (0..shape.classes).filter(|other| *other != class) {
+            let (pair, negated) = shape.duel(class, other);
+            for query in 0..shape.batch {
+                let duel = duels[pair * shape.batch + query];
+                let won = if negated { unit.wrapping_sub(duel) } else { duel };
+                let tally = &mut tallies[class * shape.batch + query];
+                *tally = tally.wrapping_add(won);
+            }
+        }
+    }
+    tallies
+}
+
+/// Additive shares of bits shared by XOR.
+async fn sums(context: &mut Context, bits: &[u64], shape: &VoteShape) -> Result<Vec<u64>, StockError> {
+    let entry = context.enter().bits(shape.bits())?;
+    let flips = rows(context, Step::BitOpen, vec![masked_row(bits, &entry.xor)], shape.bits()).await;
+    let unit = context.unit();
+    let sum = |at: usize| {
+        let flip = flips[0][at / 64] >> (at % 64) & 1;
+        let bit = entry.sum[at];
+        (flip * unit).wrapping_add(bit).wrapping_sub(bit.wrapping_mul(2 * flip))
+    };
+    Ok((0..shape.bits()).map(sum).collect())
 }
 
 /// One row per opponent: whether each class beats it.
@@ -249,6 +331,8 @@ mod tests {
         (0..shape.classes * shape.batch).map(|at| bit(at / shape.batch, at % shape.batch)).collect()
     }
 
+    const GADGETS: [Gadget; 2] = [Gadget::Digits, Gadget::Keys];
+
     fn encoded(values: impl IntoIterator<Item = i64>) -> Vec<u64> {
         values.into_iter().map(|value| value as u64).collect()
     }
@@ -258,7 +342,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         for classes in (2..=12).chain([19, 20, 33, 64]) {
             for value_bits in [3, 44, 60] {
-                let shape = VoteShape { classes, batch: 9, value_bits };
+                let shape = VoteShape { classes, batch: 9, value_bits, gadget: Gadget::Digits };
                 let bound = (1i64 << value_bits) - 1;
                 let mut values = encoded((0..classes * 9).map(|_| rng.random_range(-bound..=bound)));
                 // The extremes against each other, in both orders.
@@ -266,8 +350,10 @@ mod tests {
                 values[9] = -bound as u64;
                 values[1] = -bound as u64;
                 values[10] = bound as u64;
-                assert_eq!(votes(&values, shape, 2), one_hot(&values, shape), "{shape:?}");
-                assert_eq!(winners(&values, shape, 3), one_hot(&values, shape), "{shape:?}");
+                for shape in GADGETS.map(|gadget| VoteShape { gadget, ..shape }) {
+                    assert_eq!(votes(&values, shape, 2), one_hot(&values, shape), "{shape:?}");
+                    assert_eq!(winners(&values, shape, 3), one_hot(&values, shape), "{shape:?}");
+                }
             }
         }
     }
@@ -279,19 +365,26 @@ mod tests {
             let batch = 3usize.pow(classes as u32);
             let value = |class: usize, query: usize| (query / 3usize.pow(class as u32) % 3) as i64 - 1;
             let values = encoded((0..classes * batch).map(|at| value(at / batch, at % batch)));
-            let shape = VoteShape { classes, batch, value_bits: 2 };
-            assert_eq!(votes(&values, shape, 4), one_hot(&values, shape));
-            assert_eq!(winners(&values, shape, 5), one_hot(&values, shape));
+            for gadget in GADGETS {
+                let shape = VoteShape { classes, batch, value_bits: 2, gadget };
+                assert_eq!(votes(&values, shape, 4), one_hot(&values, shape));
+                assert_eq!(winners(&values, shape, 5), one_hot(&values, shape));
+            }
         }
-        let shape = VoteShape { classes: 64, batch: 1, value_bits: 40 };
-        assert_eq!(votes(&[7; 64], shape, 6)[..2], [1, 0]);
+        for gadget in GADGETS {
+            let shape = VoteShape { classes: 64, batch: 1, value_bits: 40, gadget };
+            assert_eq!(votes(&[7; 64], shape, 6)[..2], [1, 0]);
+        }
     }
 
     #[test]
     fn garbage_gets_exactly_one_vote() {
         let mut rng = StdRng::seed_from_u64(7);
-        for classes in [2, 3, 5, 10, 11, 26, 64] {
-            let shape = VoteShape { classes, batch: 50, value_bits: 20 };
+        let shapes = [2, 3, 5, 10, 11, 26, 64].into_iter().flat_map(|classes| {
+            GADGETS.map(|gadget| VoteShape { classes, batch: 50, value_bits: 20, gadget })
+        });
+        for shape in shapes {
+            let classes = shape.classes;
             let values: Vec<u64> = (0..classes * 50).map(|_| rng.random()).collect();
             for found in [votes(&values, shape, 8), winners(&values, shape, 9)] {
                 assert!(found.iter().all(|vote| *vote <= 1));
@@ -305,8 +398,11 @@ mod tests {
 
     #[test]
     fn another_plans_entries_are_refused() {
-        let other = VoteShape { classes: 12, batch: 4, value_bits: 9 };
-        for shape in [VoteShape { classes: 3, ..other }, VoteShape { batch: 5, ..other }] {
+        let others = GADGETS.map(|gadget| VoteShape { classes: 12, batch: 4, value_bits: 9, gadget });
+        let shapes = others.into_iter().flat_map(|other| {
+            [(VoteShape { classes: 3, ..other }, other), (VoteShape { batch: 5, ..other }, other)]
+        });
+        for (shape, other) in shapes {
             let dealt = Dealt::new(&other.vote_demands(), &[], 10).unwrap();
             let values = vec![1; shape.classes * shape.batch];
             let [zero, one] = dealt

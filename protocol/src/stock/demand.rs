@@ -1,9 +1,22 @@
 //! What a plan demands of the preprocessing, gate by gate.
 
 use super::compare::CompareShape;
+use super::key::KeyShape;
 use super::product::ProductSet;
 use crate::algebra::linear::LinearShape;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+/// How shared values are compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Gadget {
+    /// By shared tables of digits: small stock that any source can make, one round or two more.
+    #[default]
+    Digits,
+    /// By comparison keys: no further round, stock of a kilobyte and more per value, from a dealer only.
+    Keys,
+}
 
 /// Masks with shared bits for `count` values.
 ///
@@ -22,9 +35,9 @@ pub struct MaskedShape {
     pub shift: u32,
     /// Whether the shifted value is wanted as an additive share.
     pub lift: bool,
-    /// Whether the sign is wanted.
-    pub compare: bool,
-    /// Whether value times sign is wanted (needs both).
+    /// Whether the sign is wanted, and by which means.
+    pub compare: Option<Gadget>,
+    /// Whether value times sign is wanted.
     pub select: bool,
 }
 
@@ -32,24 +45,63 @@ impl MaskedShape {
     /// Only the shifted value.
     pub fn truncate(count: usize, value_bits: u32, shift: u32) -> Self {
         let ring_bits = value_bits + 2;
-        Self { count, ring_bits, value_bits, shift, lift: true, compare: false, select: false }
+        Self { count, ring_bits, value_bits, shift, lift: true, compare: None, select: false }
     }
 
     /// Only the sign, exactly.
-    pub fn sign(count: usize, value_bits: u32) -> Self {
-        let ring_bits = value_bits + 1;
-        Self { count, ring_bits, value_bits, shift: 0, lift: false, compare: true, select: false }
+    pub fn sign(count: usize, value_bits: u32, gadget: Gadget) -> Self {
+        let (ring_bits, compare) = (value_bits + 1, Some(gadget));
+        Self { count, ring_bits, value_bits, shift: 0, lift: false, compare, select: false }
     }
 
     /// `max(value >> shift, 0)`.
-    pub fn rectify(count: usize, value_bits: u32, shift: u32) -> Self {
-        let ring_bits = value_bits + 2;
-        Self { count, ring_bits, value_bits, shift, lift: true, compare: true, select: true }
+    pub fn rectify(count: usize, value_bits: u32, shift: u32, gadget: Gadget) -> Self {
+        // Digits give the shifted value and the sign, each by itself; keys give the product alone,
+        // which needs no bit above the sign.
+        let (lift, above) = match gadget {
+            Gadget::Digits => (true, 2),
+            Gadget::Keys => (false, 1),
+        };
+        let ring_bits = value_bits + above;
+        Self { count, ring_bits, value_bits, shift, lift, compare: Some(gadget), select: true }
     }
 
-    /// The comparison behind the sign.
-    pub fn comparison(&self) -> Option<CompareShape> {
-        self.compare.then(|| CompareShape::choose(self.value_bits - self.shift))
+    /// Bits that the comparison behind the sign compares.
+    pub fn width(&self) -> u32 {
+        self.value_bits - self.shift
+    }
+
+    /// The comparison by digits behind the sign.
+    pub fn digits(&self) -> Option<CompareShape> {
+        (self.compare == Some(Gadget::Digits)).then(|| CompareShape::choose(self.width()))
+    }
+
+    /// The comparison keys behind the sign.
+    pub fn keys(&self) -> Option<KeyShape> {
+        let words = if self.select { 3 } else { 1 };
+        let shape = KeyShape { count: self.count, width: self.width(), words };
+        (self.compare == Some(Gadget::Keys)).then_some(shape)
+    }
+}
+
+/// Shared tables that say whether a small number is `target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndicatorShape {
+    /// Numbers.
+    pub count: usize,
+    /// They are opened modulo `2^bits`, at most 6.
+    pub bits: u32,
+    /// The number looked for, below `2^bits`.
+    pub target: u64,
+    /// Whether the tables are shared additively, a word an entry, or by XOR, a bit an entry.
+    pub sums: bool,
+}
+
+impl IndicatorShape {
+    /// Words of all tables.
+    pub fn table_words(&self) -> usize {
+        let entries = self.count << self.bits;
+        if self.sums { entries } else { entries.div_ceil(64) }
     }
 }
 
@@ -91,4 +143,6 @@ pub enum Demand {
         /// Bits.
         count: usize,
     },
+    /// Tables that say whether a small number is a certain one.
+    Indicator(IndicatorShape),
 }

@@ -1,6 +1,7 @@
 //! A bundle laid out entry by entry, ready for the online phase.
 
-use super::demand::{Demand, MaskedShape};
+use super::demand::{Demand, IndicatorShape, MaskedShape};
+use super::key::{HASH_KEY_WORDS, Key, KeyShape};
 use super::product::ProductSet;
 use super::tape::Tape;
 use crate::share::Additive;
@@ -12,13 +13,13 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StockError {
     /// A tape ended early: it was made for another plan.
-    #[error("a bundle of {held} dependent words is too short for the plan; it was made for another one")]
+    #[error("a bundle of {held} words is too short for the plan; it was made for another one")]
     TapeShort {
         /// Words held.
         held: usize,
     },
     /// A tape has words left: it was made for another plan.
-    #[error("a bundle has {held} dependent words, the plan uses {used}; it was made for another one")]
+    #[error("a bundle has {held} words, the plan uses {used}; it was made for another one")]
     TapeLong {
         /// Words that the plan uses.
         used: usize,
@@ -128,6 +129,22 @@ pub struct Selection {
     pub wrap: Additive,
 }
 
+/// What reading a sign, and a value times it, off an opening consumes.
+///
+/// With `a` the compared bits of `r >> shift` and `b` the bit above them, the keys' threshold is `a`;
+/// their payload is `1 - 2b`, and where values are selected also `a (1 - 2b)` and `-b`.
+#[derive(Debug, Zeroize, ZeroizeOnDrop)]
+pub struct Keyed {
+    /// Share of `b`.
+    pub top: Additive,
+    /// Share of `a`, if selected.
+    pub low: Additive,
+    /// Share of `a b`, if selected.
+    pub product: Additive,
+    /// The keys.
+    pub key: Key,
+}
+
 /// Masks `r` with shared bits.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Masked {
@@ -147,13 +164,34 @@ pub struct Masked {
     pub top: Vec<u64>,
     /// Products of each combining round and group.
     pub combine: Vec<Vec<Option<Products>>>,
-    /// If selected.
+    /// If selected by digits.
     pub selection: Option<Selection>,
+    /// If compared by keys.
+    pub keyed: Option<Keyed>,
 }
 
 impl std::fmt::Debug for Masked {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Masked({:?})", self.shape)
+    }
+}
+
+/// Masks of small numbers and tables of where they hit.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct Indicator {
+    /// What it serves.
+    #[zeroize(skip)]
+    pub shape: IndicatorShape,
+    /// Share of the mask `m` modulo `2^bits`; the bits above are uniform.
+    pub mask: Additive,
+    /// Share of the tables of all numbers, one after the other: entry `c` says whether `c - m` is the
+    /// target.
+    pub table: Vec<u64>,
+}
+
+impl std::fmt::Debug for Indicator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Indicator({:?})", self.shape)
     }
 }
 
@@ -164,6 +202,7 @@ enum Entry {
     Square(SquarePair),
     Products(Products),
     Bits(BitMask),
+    Indicator(Indicator),
 }
 
 impl Entry {
@@ -175,6 +214,7 @@ impl Entry {
             Self::Square(_) => "a square pair",
             Self::Products(_) => "bit products",
             Self::Bits(_) => "bit masks",
+            Self::Indicator(_) => "an indicator",
         }
     }
 
@@ -187,6 +227,7 @@ impl Entry {
             Self::Square(entry) => entry.mask.len(),
             Self::Products(entry) => entry.masks.first().map_or(0, Vec::len),
             Self::Bits(entry) => entry.sum.len(),
+            Self::Indicator(entry) => entry.shape.count,
         }
     }
 }
@@ -229,6 +270,7 @@ impl Provision {
     taking!(square, Square, SquarePair, "a square pair", "values");
     taking!(products, Products, Products, "bit products", "words of a row");
     taking!(bits, Bits, BitMask, "bit masks", "bits");
+    taking!(indicator, Indicator, Indicator, "an indicator", "numbers");
 
     /// Entries left.
     pub fn len(&self) -> usize {
@@ -267,6 +309,11 @@ impl Provision {
                     }
                     Demand::Products { count, set } => Entry::Products(products(&mut tape, *count, set)?),
                     Demand::BitMask { count } => Entry::Bits(bits(&mut tape, *count)?),
+                    Demand::Indicator(shape) => {
+                        let mask = tape.free(shape.count).into();
+                        let table = tape.dependent(shape.table_words())?;
+                        Entry::Indicator(Indicator { shape: *shape, mask, table })
+                    }
                 });
             }
             provisions.push(Self { entries });
@@ -303,7 +350,7 @@ fn masked(tape: &mut Tape, shape: MaskedShape) -> Result<Masked, StockError> {
     let high = tape.dependent(lifted)?.into();
     let wrap = tape.dependent(lifted)?.into();
     let (mut thermometers, mut top, mut combine) = (Vec::new(), Vec::new(), Vec::new());
-    if let Some(comparison) = shape.comparison() {
+    if let Some(comparison) = shape.digits() {
         let words = (count << comparison.block_bits).div_ceil(64);
         for _ in 0..comparison.blocks {
             thermometers.push(tape.dependent(words)?);
@@ -318,13 +365,28 @@ fn masked(tape: &mut Tape, shape: MaskedShape) -> Result<Masked, StockError> {
             combine.push(groups);
         }
     }
-    let selection = if shape.select {
+    let keyed = shape.keys().map(|keys| self::keyed(tape, keys, shape.select)).transpose()?;
+    let selection = if shape.select && keyed.is_none() {
         let bit = bits(tape, count)?;
         Some(Selection { bit, high: tape.dependent(count)?.into(), wrap: tape.dependent(count)?.into() })
     } else {
         None
     };
-    Ok(Masked { shape, mask, high, wrap, thermometers, top, combine, selection })
+    Ok(Masked { shape, mask, high, wrap, thermometers, top, combine, selection, keyed })
+}
+
+fn keyed(tape: &mut Tape, shape: KeyShape, select: bool) -> Result<Keyed, StockError> {
+    let selected = if select { shape.count } else { 0 };
+    let top = tape.dependent(shape.count)?.into();
+    let low = tape.dependent(selected)?.into();
+    let product = tape.dependent(selected)?.into();
+    let roots = tape.free(shape.root_words());
+    // The key of the hash is made of what follows in both parties' free words.
+    tape.free(HASH_KEY_WORDS);
+    let words = tape.common(HASH_KEY_WORDS)?;
+    let hash = words.first_chunk().copied().unwrap_or_default();
+    let corrections = tape.common(shape.correction_words())?;
+    Ok(Keyed { top, low, product, key: Key { shape, hash, roots, corrections } })
 }
 
 fn products(tape: &mut Tape, count: usize, set: &Arc<ProductSet>) -> Result<Products, StockError> {

@@ -2,6 +2,7 @@
 
 use super::provision::StockError;
 use crate::algebra::prg::{Prg, Seed};
+use crate::party::Party;
 use zeroize::Zeroizing;
 
 const FREE: &str = "consilium free";
@@ -13,14 +14,14 @@ pub fn free_stream(seed: &Seed) -> Prg {
 }
 
 /// One party's compact bundle. Reading it moves along; it cannot be cloned or rewound.
+///
+/// *Free* words expand from the party's seed. *Dependent* words expand from Zero's seed and are sent to
+/// One. *Common* words are sent to both and are the same.
 pub struct Tape {
     free: Prg,
-    dependent: Dependent,
-}
-
-enum Dependent {
-    Seeded(Box<Prg>),
-    Stored { words: Zeroizing<Vec<u64>>, next: usize },
+    dependent: Option<Box<Prg>>,
+    sent: Zeroizing<Vec<u64>>,
+    next: usize,
 }
 
 impl std::fmt::Debug for Tape {
@@ -30,16 +31,16 @@ impl std::fmt::Debug for Tape {
 }
 
 impl Tape {
-    /// A tape of nothing but its seed.
-    pub fn seeded(seed: &Seed) -> Self {
-        let dependent = Dependent::Seeded(Box::new(Prg::new(&seed.derive(DEPENDENT, 0))));
-        Self { free: free_stream(seed), dependent }
+    /// A party's seed and the words that it was sent: One's dependent words and the common ones in the
+    /// order of the plan, to Zero the common ones alone.
+    pub fn new(party: Party, seed: &Seed, sent: Vec<u64>) -> Self {
+        let dependent = (party == Party::Zero).then(|| Box::new(Prg::new(&seed.derive(DEPENDENT, 0))));
+        Self { dependent, ..Self::stored(seed, sent) }
     }
 
-    /// A tape with its dependent words spelt out.
-    pub fn stored(seed: &Seed, dependent: Vec<u64>) -> Self {
-        let dependent = Dependent::Stored { words: Zeroizing::new(dependent), next: 0 };
-        Self { free: free_stream(seed), dependent }
+    /// A seed and all dependent words spelt out, in the order of the plan, whichever party's they are.
+    pub fn stored(seed: &Seed, words: Vec<u64>) -> Self {
+        Self { free: free_stream(seed), dependent: None, sent: Zeroizing::new(words), next: 0 }
     }
 
     pub(super) fn free(&mut self, count: usize) -> Vec<u64> {
@@ -48,32 +49,30 @@ impl Tape {
 
     pub(super) fn dependent(&mut self, count: usize) -> Result<Vec<u64>, StockError> {
         match &mut self.dependent {
-            Dependent::Seeded(prg) => Ok(prg.words(count)),
-            Dependent::Stored { words, next } => {
-                let end = next.checked_add(count).filter(|end| *end <= words.len());
-                let end = end.ok_or(StockError::TapeShort { held: words.len() })?;
-                let taken = words[*next..end].to_vec();
-                *next = end;
-                Ok(taken)
-            }
+            Some(prg) => Ok(prg.words(count)),
+            None => self.common(count),
         }
+    }
+
+    pub(super) fn common(&mut self, count: usize) -> Result<Vec<u64>, StockError> {
+        let end = self.next.checked_add(count).filter(|end| *end <= self.sent.len());
+        let end = end.ok_or(StockError::TapeShort { held: self.sent.len() })?;
+        let taken = self.sent[self.next..end].to_vec();
+        self.next = end;
+        Ok(taken)
     }
 
     pub(super) fn finish(self) -> Result<(), StockError> {
-        match self.dependent {
-            Dependent::Stored { words, next } if next != words.len() => {
-                Err(StockError::TapeLong { used: next, held: words.len() })
-            }
-            _ => Ok(()),
-        }
+        let (used, held) = (self.next, self.sent.len());
+        if used == held { Ok(()) } else { Err(StockError::TapeLong { used, held }) }
     }
 }
 
-/// Where one who knows both seeds writes party One's dependent words.
+/// Where one who knows both seeds writes what both parties are sent.
 pub struct Desk {
     free: [Prg; 2],
     dependent: Prg,
-    corrections: Zeroizing<Vec<u64>>,
+    sent: [Zeroizing<Vec<u64>>; 2],
 }
 
 impl std::fmt::Debug for Desk {
@@ -83,14 +82,16 @@ impl std::fmt::Debug for Desk {
 }
 
 impl Desk {
-    /// Both parties' seeds, Zero first, and how many dependent words are to come.
-    pub fn new(zero: &Seed, one: &Seed, words: usize) -> Self {
+    /// Both parties' seeds and how many words each is to be sent, Zero's first.
+    pub fn new(zero: &Seed, one: &Seed, words: [usize; 2]) -> Self {
         let free = [free_stream(zero), free_stream(one)];
-        Self {
-            free,
-            dependent: Prg::new(&zero.derive(DEPENDENT, 0)),
-            corrections: Vec::with_capacity(words).into(),
-        }
+        let sent = words.map(|words| Zeroizing::new(Vec::with_capacity(words)));
+        Self { free, dependent: Prg::new(&zero.derive(DEPENDENT, 0)), sent }
+    }
+
+    /// Both parties' free words.
+    pub fn free(&mut self, count: usize) -> [Zeroizing<Vec<u64>>; 2] {
+        self.free.each_mut().map(|prg| Zeroizing::new(prg.words(count)))
     }
 
     /// Sum of both parties' free words.
@@ -125,17 +126,23 @@ impl Desk {
         }
     }
 
+    /// Makes `words` both parties' next common words.
+    pub fn publish(&mut self, words: &[u64]) {
+        self.sent.iter_mut().for_each(|sent| sent.extend_from_slice(words));
+    }
+
     /// Party Zero's next dependent words, where One's are to stand.
     fn settle(&mut self, count: usize) -> &mut [u64] {
-        let first = self.corrections.len();
-        self.corrections.resize(first + count, 0);
-        let words = &mut self.corrections[first..];
+        let sent = &mut *self.sent[1];
+        let first = sent.len();
+        sent.resize(first + count, 0);
+        let words = &mut sent[first..];
         self.dependent.fill_words(words);
         words
     }
 
-    /// Party One's dependent words.
-    pub fn corrections(mut self) -> Vec<u64> {
-        std::mem::take(&mut *self.corrections)
+    /// The words that each party is sent, Zero's first.
+    pub fn sent(mut self) -> [Vec<u64>; 2] {
+        self.sent.each_mut().map(|sent| std::mem::take(&mut **sent))
     }
 }

@@ -4,10 +4,11 @@ use crate::algebra::ConvShape;
 use crate::algebra::linear::LinearShape;
 use crate::algebra::prg::{Prg, Seed};
 use crate::offline::dealer::weight_mask;
+use crate::party::Party;
 use crate::share::reconstruct;
 use crate::stock::{
-    BitMask, Demand, Linear, Masked, MaskedShape, ProductSet, Products, Provision, StockError, Tape,
-    WeightOpenings,
+    BitMask, Demand, Gadget, Indicator, IndicatorShape, Keyed, Linear, Masked, MaskedShape, ProductSet,
+    Products, Provision, StockError, Tape, WeightOpenings,
 };
 use std::collections::HashSet;
 
@@ -138,10 +139,20 @@ fn lanes() -> Vec<Vec<Demand>> {
     let mut gates = vec![linear(1, false), Demand::Square { count: 21 }, Demand::BitMask { count: 67 }];
     for (value_bits, shift) in [(1, 0), (9, 8), (28, 16), (44, 16), (60, 3), (62, 0)] {
         gates.push(Demand::Masked(MaskedShape::truncate(65, value_bits, shift)));
-        gates.push(Demand::Masked(MaskedShape::sign(33, value_bits)));
-        gates.push(Demand::Masked(MaskedShape::rectify(21, value_bits, shift)));
+        gates.push(Demand::Masked(MaskedShape::sign(33, value_bits, Gadget::Digits)));
+        gates.push(Demand::Masked(MaskedShape::rectify(21, value_bits, shift, Gadget::Digits)));
+        gates.push(Demand::Masked(MaskedShape::sign(5, value_bits, Gadget::Keys)));
+        gates.push(Demand::Masked(MaskedShape::rectify(3, value_bits, shift, Gadget::Keys)));
     }
-    gates.push(Demand::Masked(MaskedShape::sign(5, 63)));
+    gates.push(Demand::Masked(MaskedShape::sign(5, 63, Gadget::Digits)));
+    gates.push(Demand::Masked(MaskedShape::sign(2, 63, Gadget::Keys)));
+    gates.push(Demand::Masked(MaskedShape::rectify(130, 6, 2, Gadget::Keys)));
+    gates.push(Demand::Masked(MaskedShape::rectify(128, 10, 2, Gadget::Keys)));
+    for (count, bits, target, sums) in
+        [(67, 2, 2, true), (5, 6, 63, true), (67, 4, 9, false), (3, 1, 0, false)]
+    {
+        gates.push(Demand::Indicator(IndicatorShape { count, bits, target, sums }));
+    }
     for inputs in 2..=9 {
         gates.push(Demand::Products { count: 66, set: ProductSet::conjunction(inputs) });
         gates.push(Demand::Products { count: 3, set: ProductSet::chain(inputs, inputs % 2 == 0) });
@@ -231,6 +242,9 @@ fn check(
             products(&zero.products(words)?, &one.products(words)?, *count, seen)
         }
         Demand::BitMask { count } => bits(&zero.bits(*count)?, &one.bits(*count)?, seen).1,
+        Demand::Indicator(shape) => {
+            indicator(&zero.indicator(shape.count)?, &one.indicator(shape.count)?, seen)
+        }
     };
     Ok(wrong)
 }
@@ -266,7 +280,10 @@ fn masked(zero: &Masked, one: &Masked, seen: &mut Seen) -> Option<&'static str> 
             return Some("wrap = top bit of the mask");
         }
     }
-    if let Some(wrong) = shape.compare.then(|| compared(zero, one, &high, seen)).flatten() {
+    if let Some((own, other)) = zero.keyed.as_ref().zip(one.keyed.as_ref()) {
+        return keyed((own, other), &high, seen);
+    }
+    if let Some(wrong) = compared(zero, one, &high, seen) {
         return Some(wrong);
     }
     let (Some(own), Some(other)) = (&zero.selection, &one.selection) else { return None };
@@ -281,7 +298,7 @@ fn masked(zero: &Masked, one: &Masked, seen: &mut Seen) -> Option<&'static str> 
 }
 
 fn compared(zero: &Masked, one: &Masked, high: &[u64], seen: &mut Seen) -> Option<&'static str> {
-    let comparison = zero.shape.comparison()?;
+    let comparison = zero.shape.digits()?;
     let entries = 1usize << comparison.block_bits;
     for (block, (own, other)) in zero.thermometers.iter().zip(&one.thermometers).enumerate() {
         let table = xor(own, other);
@@ -307,6 +324,83 @@ fn compared(zero: &Masked, one: &Masked, high: &[u64], seen: &mut Seen) -> Optio
     groups
         .filter_map(|(own, other)| own.as_ref().zip(other.as_ref()))
         .find_map(|(own, other)| products(own, other, high.len(), seen))
+}
+
+fn keyed((zero, one): (&Keyed, &Keyed), high: &[u64], seen: &mut Seen) -> Option<&'static str> {
+    let shape = zero.key.shape;
+    let low: Vec<u64> = high.iter().map(|value| value & ((1 << shape.width) - 1)).collect();
+    let top: Vec<u64> = high.iter().map(|value| value >> shape.width & 1).collect();
+    let product: Vec<u64> = low.iter().zip(&top).map(|(low, top)| low * top).collect();
+    let dealt = [
+        (&zero.top, &one.top, &top, "top = bit above the compared ones"),
+        (&zero.low, &one.low, &low, "low = compared bits"),
+        (&zero.product, &one.product, &product, "product = low * top"),
+    ];
+    // A sign alone needs no more than the first.
+    for (own, other, value, relation) in dealt.into_iter().take(shape.words) {
+        seen.shares(own, other);
+        if reconstruct(own, other) != **value {
+            return Some(relation);
+        }
+    }
+    seen.shares(&zero.key.roots, &one.key.roots);
+    // Rows of bits that are filled up would count as biased.
+    if shape.count.is_multiple_of(64) {
+        seen.shares(&zero.key.corrections, &one.key.corrections);
+    }
+    if (zero.key.hash, &zero.key.corrections) != (one.key.hash, &one.key.corrections) {
+        return Some("both parties hold the same correction words");
+    }
+    let sign = |top: &u64| 1u64.wrapping_sub(2 * top);
+    let payload: [Vec<u64>; 3] = [
+        top.iter().map(sign).collect(),
+        top.iter().zip(&low).map(|(top, low)| low.wrapping_mul(sign(top))).collect(),
+        top.iter().map(|top| top.wrapping_neg()).collect(),
+    ];
+    let right = |points: Vec<u64>| {
+        let shares = [(&zero.key, Party::Zero), (&one.key, Party::One)]
+            .map(|(key, party)| key.evaluate(party, &points));
+        shares[0].iter().zip(&shares[1]).zip(&payload).all(|((own, other), payload)| {
+            let less = points.iter().zip(&low).map(|(point, low)| u64::from(point < low));
+            let due = less.zip(payload).map(|(less, payload)| payload.wrapping_mul(less));
+            reconstruct(own, other).into_iter().eq(due)
+        })
+    };
+    let all_right = points(shape.width, &low).all(right);
+    (!all_right).then_some("a key gives its payload below its threshold")
+}
+
+/// All points of a few bits; else the threshold, its neighbours, both ends, and what leaves the path of
+/// the threshold at each level.
+fn points(width: u32, thresholds: &[u64]) -> Box<dyn Iterator<Item = Vec<u64>> + '_> {
+    let top = u64::MAX >> (64 - width);
+    if width <= 4 {
+        return Box::new((0..=top).map(|point| vec![point; thresholds.len()]));
+    }
+    let each = move |of: &dyn Fn(u64) -> u64| -> Vec<u64> {
+        thresholds.iter().map(|threshold| of(*threshold) & top).collect()
+    };
+    let near = [0, 1, u64::MAX].map(|by| each(&|threshold| threshold.wrapping_add(by)));
+    let leaving = (0..width).map(move |bit| each(&|threshold| threshold ^ 1 << bit));
+    Box::new(near.into_iter().chain([each(&|_| 0), each(&|_| top)]).chain(leaving))
+}
+
+fn indicator(zero: &Indicator, one: &Indicator, seen: &mut Seen) -> Option<&'static str> {
+    let shape = zero.shape;
+    let mask = reconstruct(&zero.mask, &one.mask);
+    seen.masks(&mask, &zero.mask, &one.mask);
+    seen.shares(&zero.table, &one.table);
+    let sums = shape.sums.then(|| reconstruct(&zero.table, &one.table));
+    let bits = xor(&zero.table, &one.table);
+    let entry = |place: usize| sums.as_ref().map_or_else(|| bit_at(&bits, place), |sums| sums[place]);
+    let ring = (1 << shape.bits) - 1;
+    let right = |(at, mask): (usize, &u64)| {
+        (0..=ring).all(|c: u64| {
+            let hit = u64::from(c.wrapping_sub(*mask) & ring == shape.target);
+            entry(at << shape.bits | c as usize) == hit
+        })
+    };
+    (!mask.iter().enumerate().all(right)).then_some("entry c of a table = (c - mask is the target)")
 }
 
 fn products(zero: &Products, one: &Products, count: usize, seen: &mut Seen) -> Option<&'static str> {

@@ -61,10 +61,11 @@ impl Dealt {
         let openings = Layers(weights.iter().zip(&masks.0).map(open).collect());
         let lanes = [demands.to_vec()];
         let [zero, one] = ["zero", "one"].map(|name| seed.derive(name, 0));
-        let corrections = dealer::corrections(&lanes, &zero, &one, &masks);
+        let [to_zero, to_one] = dealer::corrections(&lanes, &zero, &one, &masks);
         let lay_out =
             |tape| Provision::lay_out(tape, &lanes, &openings).map(|mut lanes| lanes.swap_remove(0));
-        let provisions = [lay_out(Tape::seeded(&zero))?, lay_out(Tape::stored(&one, corrections))?];
+        let provisions =
+            [lay_out(Tape::new(Party::Zero, &zero, to_zero))?, lay_out(Tape::new(Party::One, &one, to_one))?];
         Ok(Self { provisions, seed })
     }
 

@@ -15,7 +15,7 @@ use crate::online::open::operand;
 use crate::online::vote::vote;
 use crate::party::Party;
 use crate::share::{Additive, reconstruct};
-use crate::stock::{Provision, StockError, Tape, WeightOpenings};
+use crate::stock::{Gadget, Provision, StockError, Tape, WeightOpenings};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
@@ -66,10 +66,11 @@ impl TestTask {
         numbers: Numbers,
         batch: usize,
         release: ReleaseShape,
+        gadget: Gadget,
         seed: u64,
     ) -> Result<Self, FixedError> {
         let fixed = models.iter().map(|model| encode(model, numbers)).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self::with_weights(models, &fixed, numbers, batch, release, seed))
+        Ok(Self::with_weights(models, &fixed, numbers, batch, (release, gadget), seed))
     }
 
     /// As [`TestTask::new`], with weights that no tool has checked.
@@ -78,12 +79,12 @@ impl TestTask {
         weights: &[Vec<FixedWeights>],
         numbers: Numbers,
         batch: usize,
-        release: ReleaseShape,
+        (release, gadget): (ReleaseShape, Gadget),
         seed: u64,
     ) -> Self {
         let networks: Vec<_> = models.iter().map(|model| model.network().clone()).collect();
         let classes = networks[0].output().len();
-        let plan = Plan::compile(&networks, networks[0].input(), classes, numbers, batch, release)
+        let plan = Plan::compile(&networks, networks[0].input(), classes, numbers, batch, gadget, release)
             .unwrap_or_else(|error| panic!("the test task does not compile: {error}"));
         let seed = Seed::from_bytes(u128::from(seed).to_le_bytes());
         let mut task = Self {

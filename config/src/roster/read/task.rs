@@ -6,7 +6,7 @@ use crate::{
     error::{Problem, ValueError},
     limits::*,
     name::Name,
-    roster::{Features, Release, Stock, Task},
+    roster::{Comparison, Features, Release, Stock, Task},
 };
 use consilium_protocol::graph::Shape;
 use toml::{Spanned, de::DeValue};
@@ -25,6 +25,7 @@ pub(in crate::roster) struct TaskDraft {
     pub(in crate::roster) clients: FoundList<Name>,
     pub(in crate::roster) owners_min: Found<u32>,
     pub(in crate::roster) batch: Found<u32>,
+    pub(in crate::roster) comparison: Found<Comparison>,
     pub(in crate::roster) stock: StockDraft,
     pub(in crate::roster) features: Option<FeaturesDraft>,
     release: Option<Release>,
@@ -60,6 +61,9 @@ impl TaskDraft {
             clients: section.list("clients", "clients = [\"north\"]", CLIENTS, value::parsed),
             owners_min: section.defaulted("owners_min", 2, |found| value::whole(found, &OWNERS_MIN)),
             batch: section.defaulted("batch", 1, |found| value::whole(found, &BATCH_QUERIES)),
+            comparison: section.defaulted("comparison", Comparison::default(), |found| {
+                value::choice(found, &Comparison::NAMES)
+            }),
             stock: StockDraft::read(section.table("pool")),
             features: FeaturesDraft::read(section.table("features")),
             release: release::release(document, section.table("release"), &place),
@@ -86,6 +90,7 @@ impl TaskDraft {
             clients: plain(self.clients)?,
             owners_min: self.owners_min?.into_inner(),
             batch_queries: self.batch?.into_inner(),
+            comparison: self.comparison?.into_inner(),
             stock: Stock { low: self.stock.low?.into_inner(), high: self.stock.high?.into_inner() },
             features,
             release: self.release?,

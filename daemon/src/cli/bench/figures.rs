@@ -188,7 +188,7 @@ mod tests {
             owners: 10,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),
-            gadget: "bit-triples".into(),
+            gadget: "digits".into(),
             charged: 0,
             rounds: 13,
             bytes: 8000,

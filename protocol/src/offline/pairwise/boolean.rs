@@ -146,7 +146,7 @@ pub(super) async fn thermometers<L: Link>(
     let mut blocks = Vec::with_capacity(jobs.len());
     for (job, sum) in jobs.iter().zip(sums) {
         let shape = job.of.shape;
-        let comparison = shape.comparison();
+        let comparison = shape.digits();
         blocks.push(comparison.map_or(0, |comparison| comparison.blocks as usize));
         let Some(comparison) = comparison else { continue };
         for block in 0..comparison.blocks {

@@ -120,6 +120,8 @@ impl Work {
                     let of = LinearWork { model: *model, layer: *layer, shape: *shape, operand };
                     work.linear.push(Job { at, of });
                 }
+                Demand::Masked(shape) if shape.keys().is_some() => return Err(PairwiseError::Keys),
+                Demand::Indicator(_) => return Err(PairwiseError::Keys),
                 Demand::Masked(shape) => work.masked(&mut reader, *shape),
                 Demand::Square { count } => {
                     let of = Zeroizing::new(reader.free(*count));
@@ -140,7 +142,7 @@ impl Work {
         let mut mask = reader.free(shape.count);
         mask.iter_mut().for_each(|word| *word &= ring);
         let at = reader.dependent(parts(shape).compared);
-        if let Some(comparison) = shape.comparison() {
+        if let Some(comparison) = shape.digits() {
             for sizes in comparison.groups() {
                 for (group, blocks) in sizes.iter().enumerate() {
                     if let Some(set) = CompareShape::product(group, *blocks) {
@@ -225,7 +227,7 @@ pub(super) struct Parts {
 /// The places of all parts within the dependent words of one gate.
 pub(super) fn parts(shape: MaskedShape) -> Parts {
     let lifted = if shape.lift { 2 * shape.count } else { 0 };
-    let Some(comparison) = shape.comparison() else {
+    let Some(comparison) = shape.digits() else {
         return Parts {
             thermometer: 0,
             thermometers: lifted,

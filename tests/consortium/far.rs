@@ -1,0 +1,61 @@
+//! Compute parties that are far apart, behind a link that delays.
+
+use crate::setting::{EXACT, Setting, alone, scenario};
+use consilium::demo::names;
+use consilium_config::{Network, Node};
+use consilium_tests::link::{Line, Link};
+use futures::future::join_all;
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+const DELAY: Duration = Duration::from_millis(20);
+const AT_ONCE: usize = 12;
+/// Below the ports that the system hands out.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// Has a node listen on another port and puts a link on the one that the roster names.
+fn put_far(setting: &Setting, name: &str) -> Link {
+    let file = setting.world.folder_of(name).join("consilium.toml");
+    let node = Node::load(&file).unwrap();
+    let text = node.network().listen[0].to_string();
+    let (before, port) = text.rsplit_once('/').unwrap();
+    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+    let mut ports = std::iter::repeat_with(|| rand::random_range(PORTS));
+    let free = ports.find(|port| TcpListener::bind(local(*port)).is_ok()).unwrap();
+    let network =
+        Network { listen: vec![format!("{before}/{free}").parse().unwrap()], ..node.network().clone() };
+    let moved =
+        Node::new(node.place().clone(), network, *node.pools(), node.admin().clone(), node.log().clone());
+    std::fs::write(file, moved.unwrap().to_toml()).unwrap();
+    let line = Line { delay: DELAY, bits_per_second: Some(100_000_000) };
+    Link::start(local(port.parse().unwrap()), local(free), line).unwrap()
+}
+
+#[test]
+fn far_apart_the_rounds_decide_and_questions_at_once_share_them() {
+    alone(async {
+        let mut setting = Setting::prepared(scenario(), "info");
+        let _links = [names::ZERO, names::ONE].map(|name| put_far(&setting, name));
+        setting.world.launch_all().await.unwrap();
+        setting.publish_all(&[EXACT]).await;
+        setting.ask(EXACT, 0, None).await.unwrap();
+        let alone = setting.ask(EXACT, 0, None).await.unwrap();
+        // Both parties send a round at once, so that it takes one delay; party One sends its first frame with its
+        // consent. The rest of the way is from the client and back, and to party One and back.
+        let delay = DELAY.as_secs_f64() * 1e3;
+        let rounds = f64::from(alone.terms.rounds - 1) * delay;
+        assert!(alone.terms.rounds_us as f64 >= rounds * 1e3, "{alone:?}");
+        assert!(alone.milliseconds >= rounds + 4.0 * delay, "{alone:?}");
+        let started = Instant::now();
+        let told = join_all((0..AT_ONCE).map(|row| setting.ask(EXACT, row, None))).await;
+        let taken = started.elapsed().as_secs_f64() * 1e3;
+        let mut most = 0;
+        for (row, told) in told.into_iter().enumerate() {
+            let (answer, verdict) = (told.unwrap(), setting.verdict(row));
+            assert!(!verdict.certain || answer.labels[0] as usize == verdict.label, "row {row}");
+            most = most.max(answer.terms.together as usize);
+        }
+        assert!(most > AT_ONCE / 2, "{most} of {AT_ONCE} together");
+        assert!(taken < alone.milliseconds * AT_ONCE as f64 / 2.0, "{taken} ms, alone {alone:?}");
+    });
+}
