@@ -16,6 +16,7 @@
 //! | bit triples, cross terms | AES an ideal permutation (`TMMO` hash) | none |
 //! | circuits, words of bits, squares | those of triples and cross terms | none |
 //! | lattice products | ring learning with errors, `N` = 8192, `q` < 2^215 | 2^-40 in the life of a tensor |
+//! | comparison keys | AES an ideal cipher; the dealer as below | none |
 //! | dealt bundles | the dealer colludes with neither party; HMAC-SHA-256 a PRF | none |
 //! | opening of weights, gates, votes | none | none |
 //! | noise | the system's generator; ChaCha | 2^-114 or less a draw |
@@ -119,6 +120,14 @@
 //! from a secret of the process, the pair's name, pool, plan, masks and serial. Masks are stored under the
 //! pair's name, so that an organisation that sits in two pairs gets one half of each. *Error.* None.
 //! *Deviating.* Wrong words make labels wrong, selectively if it knows what it looks for.
+//!
+//! # Comparison keys
+//!
+//! *Function.* From a dealer only, where the task's `comparison` says so: shares of `[x < a]` times words at one
+//! public point, see [`keys`](super::keys). *Source.* Boyle et al., EUROCRYPT 2021 (distributed comparison).
+//! *Parameters.* Nodes of 128 bits; a hash key fresh for each entry of a bundle. *Error.* None. *Deviating.* A
+//! party as at the gates. A dealer whose payloads are wrong can make a vote that is not one-hot, as can one
+//! whose bit masks are.
 //!
 //! # Opening of weights
 //!

@@ -3,7 +3,7 @@
 //! - Computes: for every [`Demand`] of the plan shares of fresh correlated randomness, for many bundles
 //!   at once.
 //! - Learns: nothing, as long as both follow the protocol and do not collude; the assumptions are those
-//!   of [`crate::lattice`] and [`ot`].
+//!   of [`crate::lattice`] and [`super::ot`].
 //! - Consumes: nothing that was made before but the keys of [`Pairwise::set_up`].
 //! - Costs: for each cross product of a linear layer the ciphertexts of [`crate::lattice`]; for bits
 //!   [`ands`] bit triples and 2 bits each way per AND; rounds that do not depend on the number of
