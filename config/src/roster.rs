@@ -264,7 +264,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "74faf48f7b603cb1f8bec0816b8210288f58fdfee862f4024c639eabb507d595"
+            "0109c317ed0bef1751575ae9cb2991a3fa915eb5343cbc955ea5a9bf6d15d66a"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),

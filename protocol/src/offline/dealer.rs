@@ -278,7 +278,7 @@ mod tests {
     fn dealt(mut tamper: impl FnMut(u64, &mut [Vec<u64>; 2])) -> Result<(), Violation> {
         let root = Seed::from_bytes([9; 16]);
         let mut bundle = 0;
-        contract(|lanes, seeds| {
+        contract(Gadget::Keys, |lanes, seeds| {
             let [zero, one] = ["zero", "one"].map(|name| root.derive(name, bundle));
             let mut sent = corrections(lanes, &zero, &one, &expand(lanes, seeds));
             assert_eq!(sent.each_ref().map(Vec::len), Party::BOTH.map(|party| sent_words(lanes, party)));
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn the_contract_sees_a_bundle_dealt_twice() {
         let root = Seed::from_bytes([9; 16]);
-        let repeated = contract(|lanes, seeds| {
+        let repeated = contract(Gadget::Keys, |lanes, seeds| {
             let [zero, one] = ["zero", "one"].map(|name| root.derive(name, 0));
             let [to_zero, to_one] = corrections(lanes, &zero, &one, &expand(lanes, seeds));
             [Tape::new(Party::Zero, &zero, to_zero), Tape::new(Party::One, &one, to_one)]

@@ -316,6 +316,7 @@ mod tests {
     use super::*;
     use crate::offline::dealer::{sent_words, weight_mask_share};
     use crate::party::Party;
+    use crate::stock::Gadget;
     use crate::testing::{MaskSeeds, MemoryLink, contract, run_now};
     use std::collections::VecDeque;
 
@@ -373,7 +374,7 @@ mod tests {
 
     fn holds(extension: Extension) {
         let mut made: VecDeque<[Tape; 2]> = VecDeque::new();
-        let verdict = contract(|lanes, seeds| {
+        let verdict = contract(Gadget::Digits, |lanes, seeds| {
             if made.is_empty() {
                 let shares = [0, 1].map(|party| Shares::new(lanes, seeds, party));
                 let [zero, one] = make(lanes, shares.each_ref(), extension, &[2, 1]).map(Result::unwrap);

@@ -79,8 +79,11 @@ impl WeightOpenings for Openings {
 ///
 /// # Errors
 /// The first [`Violation`].
-pub fn contract(mut source: impl FnMut(&[Vec<Demand>], &MaskSeeds) -> [Tape; 2]) -> Result<(), Violation> {
-    let lanes = lanes();
+pub fn contract(
+    gadget: Gadget,
+    mut source: impl FnMut(&[Vec<Demand>], &MaskSeeds) -> [Tape; 2],
+) -> Result<(), Violation> {
+    let lanes = lanes(gadget);
     let root = Seed::from_bytes(*b"source contract!");
     let seeds = (0..3).map(|layer| ["zero", "one"].map(|name| root.derive(name, layer))).collect();
     let seeds = MaskSeeds(vec![seeds]);
@@ -133,25 +136,29 @@ fn linear_shapes() -> [LinearShape; 3] {
     ]
 }
 
-fn lanes() -> Vec<Vec<Demand>> {
+fn lanes(gadget: Gadget) -> Vec<Vec<Demand>> {
     let shapes = linear_shapes();
     let linear = |layer: usize, first| Demand::Linear { model: 0, layer, shape: shapes[layer], first };
     let mut gates = vec![linear(1, false), Demand::Square { count: 21 }, Demand::BitMask { count: 67 }];
+    let mut keyed = Vec::new();
     for (value_bits, shift) in [(1, 0), (9, 8), (28, 16), (44, 16), (60, 3), (62, 0)] {
         gates.push(Demand::Masked(MaskedShape::truncate(65, value_bits, shift)));
         gates.push(Demand::Masked(MaskedShape::sign(33, value_bits, Gadget::Digits)));
         gates.push(Demand::Masked(MaskedShape::rectify(21, value_bits, shift, Gadget::Digits)));
-        gates.push(Demand::Masked(MaskedShape::sign(5, value_bits, Gadget::Keys)));
-        gates.push(Demand::Masked(MaskedShape::rectify(3, value_bits, shift, Gadget::Keys)));
+        keyed.push(Demand::Masked(MaskedShape::sign(5, value_bits, Gadget::Keys)));
+        keyed.push(Demand::Masked(MaskedShape::rectify(3, value_bits, shift, Gadget::Keys)));
     }
     gates.push(Demand::Masked(MaskedShape::sign(5, 63, Gadget::Digits)));
-    gates.push(Demand::Masked(MaskedShape::sign(2, 63, Gadget::Keys)));
-    gates.push(Demand::Masked(MaskedShape::rectify(130, 6, 2, Gadget::Keys)));
-    gates.push(Demand::Masked(MaskedShape::rectify(128, 10, 2, Gadget::Keys)));
+    keyed.push(Demand::Masked(MaskedShape::sign(2, 63, Gadget::Keys)));
+    keyed.push(Demand::Masked(MaskedShape::rectify(130, 6, 2, Gadget::Keys)));
+    keyed.push(Demand::Masked(MaskedShape::rectify(128, 10, 2, Gadget::Keys)));
     for (count, bits, target, sums) in
         [(67, 2, 2, true), (5, 6, 63, true), (67, 4, 9, false), (3, 1, 0, false)]
     {
-        gates.push(Demand::Indicator(IndicatorShape { count, bits, target, sums }));
+        keyed.push(Demand::Indicator(IndicatorShape { count, bits, target, sums }));
+    }
+    if gadget == Gadget::Keys {
+        gates.append(&mut keyed);
     }
     for inputs in 2..=9 {
         gates.push(Demand::Products { count: 66, set: ProductSet::conjunction(inputs) });
