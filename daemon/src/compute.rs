@@ -8,8 +8,9 @@
 //! Zero --reserve--> One, rounds, commit                            lead.rs, follow.rs, online.rs
 //! ```
 //!
-//! Party Zero leads: it draws masks, begins epochs, picks serials. Nothing of a query is computed
-//! before both ledgers hold its reservation.
+//! Party Zero leads: it names masks, begins epochs, picks serials, orders batches. Each party draws its own
+//! seeds, unless the pair names a dealer. Nothing of a query is computed before both ledgers hold its
+//! reservation.
 
 mod background;
 mod chores;
@@ -158,7 +159,8 @@ impl Compute {
 
     /// Models of a task that are ready to vote.
     pub fn ready_models(&self, task: &str) -> usize {
-        models::ready(&self.registry, task).map_or(0, |models| models.len())
+        let models = self.tasks.get(task).map(|terms| models::ready(&self.registry, terms));
+        models.and_then(Result::ok).map_or(0, |models| models.len())
     }
 
     /// Computations of a task since the start, and the most questions that shared one.

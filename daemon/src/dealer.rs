@@ -1,13 +1,14 @@
-//! The dealer: makes correlated randomness for pairs of compute parties ahead of demand.
+//! The dealer: makes correlated randomness ahead of demand for the pairs of compute parties that name it.
+//! Pairs that name none make it themselves.
 //!
-//! It learns architectures and how many queries are prepared, never a weight, an input or a result.
-//! Bundles are derived from one secret that lives as long as the process. After a restart both parties see
-//! another run; two halves of a batch from different runs are given up, and what they hold already stays good.
+//! It learns architectures and how many queries are prepared, never a weight, an input or a result. Bundles
+//! are derived from one secret that lives as long as the process. After a restart both parties see another
+//! run; two halves of a batch from different runs are given up, and what they hold already stays good.
 
 use crate::bulk::send_bulk;
 use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
-use crate::registry::{MaskId, MaskStore};
+use crate::registry::{MaskId, MaskStore, RegistryError};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::graph::{Network, Plan};
@@ -33,6 +34,7 @@ pub struct Dealer {
 
 /// Everything about one plan that is the same for all its bundles.
 struct Dealt {
+    pair: String,
     lanes: Vec<Vec<Demand>>,
     masks: Vec<Vec<Zeroizing<Vec<u64>>>>,
     ids: Vec<MaskId>,
@@ -73,6 +75,7 @@ impl Dealer {
         terms: Arc<TaskTerms>,
     ) -> Result<(), ChannelError> {
         let dealer = self.clone();
+        let pair = terms.roster.pair.to_string();
         let prepared = {
             let request = request.clone();
             tokio::task::spawn_blocking(move || dealer.prepare(&request, &terms)).await
@@ -88,8 +91,8 @@ impl Dealer {
         let words = sent_words(&dealt.lanes, seat) as u64;
         channel.send_value(&DealReply::Dealing { run: self.run, words }).await?;
         for serial in request.first..request.first.saturating_add(u64::from(request.count)) {
-            let zero = self.bundle_seed(Party::Zero, &request, serial);
-            let one = self.bundle_seed(Party::One, &request, serial);
+            let zero = self.bundle_seed(Party::Zero, &pair, &request, serial);
+            let one = self.bundle_seed(Party::One, &pair, &request, serial);
             let frame = if words == 0 {
                 let own = if seat == Party::Zero { zero } else { one };
                 Zeroizing::new(own.as_bytes().to_vec())
@@ -114,21 +117,22 @@ impl Dealer {
         channel.close().await
     }
 
-    /// Serves one request about weight masks from the party in `seat` of some pair.
+    /// Serves one request about weight masks from the party in `seat` of a pair, about that pair's alone.
     ///
     /// # Errors
     /// The channel failed.
-    pub async fn mask(&self, mut channel: Channel, seat: Party) -> Result<(), ChannelError> {
+    pub async fn mask(&self, mut channel: Channel, pair: &str, seat: Party) -> Result<(), ChannelError> {
         let request: MaskRequest = channel.receive_value(MESSAGE_BYTES_MAX).await?;
-        let refuse =
-            |error: crate::registry::RegistryError| MaskReply::Refused(Refusal::new(Obstacle::Dealer, error));
+        let refuse = |error: RegistryError| MaskReply::Refused(Refusal::new(Obstacle::Dealer, error));
         let leader = seat == Party::Zero;
         let reply = match request {
-            MaskRequest::Draw if leader => self.masks.draw().map_or_else(refuse, MaskReply::Drawn),
-            MaskRequest::Delete(mask) if leader => {
-                self.masks.delete(mask).map_or_else(refuse, |()| MaskReply::Deleted)
-            }
-            MaskRequest::Seed(mask) => match self.masks.get(mask) {
+            MaskRequest::Draw if leader => self.masks.draw(pair).map_or_else(refuse, MaskReply::Drawn),
+            MaskRequest::Delete(mask) if leader => match self.masks.get(mask, pair) {
+                Ok(_) => self.masks.delete(mask).map_or_else(refuse, |()| MaskReply::Deleted),
+                Err(RegistryError::UnknownMask { .. }) => MaskReply::Deleted,
+                Err(error) => refuse(error),
+            },
+            MaskRequest::Seed(mask) => match self.masks.get(mask, pair) {
                 Ok(seeds) => {
                     channel.send_value(&MaskReply::Seed).await?;
                     let seed = if leader { &seeds.zero } else { &seeds.one };
@@ -143,10 +147,12 @@ impl Dealer {
         channel.close().await
     }
 
-    /// The seed of a party for one bundle. The plan and the weight masks are part of its name, so that
-    /// the same serial of another plan is another bundle.
-    fn bundle_seed(&self, party: Party, request: &DealRequest, serial: u64) -> Seed {
+    /// The seed of a party for one bundle. The pair, the plan and the weight masks are part of its name, so
+    /// that the same serial of another plan is another bundle, and nobody gets a seed of another pair.
+    fn bundle_seed(&self, party: Party, pair: &str, request: &DealRequest, serial: u64) -> Seed {
         let mut plan = Context::new(&SHA256);
+        plan.update(&(pair.len() as u64).to_le_bytes());
+        plan.update(pair.as_bytes());
         plan.update(&request.epoch);
         plan.update(&request.plan);
         request.models.iter().for_each(|(_, mask)| plan.update(&mask.0));
@@ -167,7 +173,8 @@ impl Dealer {
         }
         let ids: Vec<MaskId> = request.models.iter().map(|(_, mask)| *mask).collect();
         let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&request.plan).cloned();
-        if let Some(dealt) = kept.filter(|dealt| dealt.ids == ids) {
+        let pair = terms.roster.pair.as_str();
+        if let Some(dealt) = kept.filter(|dealt| dealt.ids == ids && dealt.pair == pair) {
             return Ok(dealt);
         }
         let networks: Vec<Network> = request.models.iter().map(|(network, _)| network.clone()).collect();
@@ -177,7 +184,7 @@ impl Dealer {
                 "the dealer compiles another plan from the same models; compare rosters".into(),
             ));
         }
-        let dealt = Arc::new(self.expand(&plan, &networks, ids)?);
+        let dealt = Arc::new(self.expand(pair, &plan, &networks, ids)?);
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if plans.len() >= PLANS_KEPT {
             plans.clear();
@@ -186,10 +193,16 @@ impl Dealer {
         Ok(dealt)
     }
 
-    fn expand(&self, plan: &Plan, networks: &[Network], ids: Vec<MaskId>) -> Result<Dealt, Refusal> {
+    fn expand(
+        &self,
+        pair: &str,
+        plan: &Plan,
+        networks: &[Network],
+        ids: Vec<MaskId>,
+    ) -> Result<Dealt, Refusal> {
         let mut masks = Vec::with_capacity(ids.len());
         for (network, id) in networks.iter().zip(&ids) {
-            let seeds = self.masks.get(*id).map_err(|error| Refusal::new(Obstacle::Dealer, error))?;
+            let seeds = self.masks.get(*id, pair).map_err(|error| Refusal::new(Obstacle::Dealer, error))?;
             let [zero, one] = [Seed::from_bytes(*seeds.zero), Seed::from_bytes(*seeds.one)];
             masks.push(
                 weight_lengths(network)
@@ -201,7 +214,7 @@ impl Dealer {
                     .collect(),
             );
         }
-        Ok(Dealt { lanes: plan.lanes(), masks, ids })
+        Ok(Dealt { pair: pair.to_owned(), lanes: plan.lanes(), masks, ids })
     }
 }
 
@@ -214,4 +227,32 @@ pub fn weight_lengths(network: &Network) -> impl Iterator<Item = (usize, usize)>
 /// The seed of one layer's mask within a model's.
 pub fn layer_seed(seed: &Seed, layer: usize) -> Seed {
     seed.derive("consilium layer", layer as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::StorageKey;
+    use consilium_protocol::stock::Gadget;
+
+    #[test]
+    fn seeds_of_one_pair_are_not_those_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = Arc::new(StorageKey::random().unwrap());
+        let masks = MaskStore::create(&directory.path().join("masks.redb"), key).unwrap();
+        let dealer = Dealer::new(masks).unwrap();
+        let request = DealRequest {
+            task: "chest".into(),
+            epoch: [1; 16],
+            models: Vec::new(),
+            gadget: Gadget::Digits,
+            plan: [2; 32],
+            first: 0,
+            count: 1,
+        };
+        let seed = |party, pair| dealer.bundle_seed(party, pair, &request, 0);
+        assert_eq!(seed(Party::Zero, "main"), seed(Party::Zero, "main"));
+        assert_ne!(seed(Party::Zero, "main"), seed(Party::Zero, "other"));
+        assert_ne!(seed(Party::Zero, "main"), seed(Party::One, "main"));
+    }
 }

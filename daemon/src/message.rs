@@ -374,13 +374,13 @@ fn bit_triples() -> String {
 }
 
 /// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
-/// a seed of 16 bytes, and for party One the corrections behind it.
+/// a seed of 16 bytes, and behind it the words of this party's half that no seed gives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DealRequest {
     /// The task.
     pub task: String,
-    /// The epoch.
+    /// The epoch, which is named like its pool.
     pub epoch: [u8; 16],
     /// Public part and weight mask of each model, in the order of the plan.
     pub models: Vec<(Network, MaskId)>,

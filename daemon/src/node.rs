@@ -418,7 +418,7 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
         },
         Role::Deal => serve_deal(&shared, member, channel).await,
         Role::Mask => match (&shared.dealer, shared.dealt_seat(member)) {
-            (Some(dealer), Some(seat)) => dealer.mask(channel, seat).await,
+            (Some(dealer), Some((pair, seat))) => dealer.mask(channel, &pair, seat).await,
             _ => return,
         },
         Role::Status => return,
@@ -434,10 +434,10 @@ impl Shared {
         self.seats.first().map(|(_, compute)| compute.clone())
     }
 
-    /// The seat of a member in a pair that this node deals for.
-    fn dealt_seat(&self, member: &Member) -> Option<Party> {
+    /// The pair of a member that this node deals for, and the member's seat in it.
+    fn dealt_seat(&self, member: &Member) -> Option<(String, Party)> {
         let pairs = self.roster.pairs().iter().filter(|pair| pair.dealer.as_ref() == Some(&self.me.name));
-        pairs.into_iter().find_map(|pair| seat_in(pair, member))
+        pairs.into_iter().find_map(|pair| Some((pair.name.to_string(), seat_in(pair, member)?)))
     }
 }
 

@@ -8,7 +8,9 @@
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
 //! | [`keys`] | comparison keys: why they hide, what they cost, what misbehaviour does |
 //! | [`transfer`] | correlated transfers between the parties: assumptions, parameters, limits |
-//! | [`formats`] | bytes on the wire, order of a bundle, security parameters |
+//! | [`pairwise`] | how two parties make a bundle, and what each gate costs them |
+//! | [`formats`] | bytes on the wire and on the disk, order of a bundle, security parameters |
+//! | [`review`] | each sub-protocol for a reviewer: function, assumption, parameters, error, source, limits |
 //!
 //! Where this text and the code differ, the code is what runs and the text is a bug.
 
@@ -17,5 +19,7 @@ pub mod keys;
 pub mod lattice;
 pub mod leakage;
 pub mod numbers;
+pub mod pairwise;
+pub mod review;
 pub mod threats;
 pub mod transfer;

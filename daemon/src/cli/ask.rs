@@ -53,7 +53,7 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         println!("privacy loss charged to every owner by this answer alone: epsilon {epsilon:.3}");
     }
     println!(
-        "{:.1} ms, {} rounds, {} bytes from each compute party{}, correlated randomness from a {}{}",
+        "{:.1} ms, {} rounds, {} bytes from each compute party{}, correlated randomness made by: {}{}",
         answer.milliseconds,
         terms.rounds,
         terms.bytes,

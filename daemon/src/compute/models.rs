@@ -10,6 +10,7 @@ use crate::message::{
 };
 use crate::net::{Channel, ChannelError, Role};
 use crate::registry::{Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError};
+use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::evaluate::shared::SharedModel;
 use consilium_protocol::graph::Network as Architecture;
@@ -18,6 +19,7 @@ use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
 use consilium_protocol::stock::Gadget;
 use ring::digest::{SHA256, digest};
+use std::collections::HashSet;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -304,8 +306,18 @@ impl Compute {
         }
     }
 
-    /// Loads the models of an epoch from the registry, in this order.
-    pub(super) fn load_models(&self, ids: &[ModelId]) -> Result<HeldModels, Refusal> {
+    /// Loads the models of an epoch from the registry, in this order: at most one for each owner that the
+    /// roster lists, whoever named them.
+    pub(super) fn load_models(&self, terms: &TaskTerms, ids: &[ModelId]) -> Result<HeldModels, Refusal> {
+        let mut owners = HashSet::new();
+        for id in ids {
+            let record = self.registry.model(*id).map_err(model_failed)?;
+            if !may_vote(&record, terms) || !owners.insert(record.announced.owner) {
+                let text =
+                    format!("model {id} may not vote in task {}, or its owner votes twice", terms.name());
+                return Err(Refusal::new(Obstacle::Models, text));
+            }
+        }
         let load = |id: &ModelId| -> Result<Arc<HeldModel>, Refusal> {
             let record = self.registry.model(*id).map_err(model_failed)?;
             let share = self.registry.share(*id).map_err(model_failed)?;
@@ -327,15 +339,21 @@ impl Compute {
     }
 }
 
-/// Ready models of a task, one per owner (the newest version), in the order of owners' names.
-pub(super) fn ready(registry: &Registry, task: &str) -> Result<Vec<ModelRecord>, RegistryError> {
+/// Ready models of a task, one per owner that the roster lists (the newest version), in the order of owners'
+/// names.
+pub(super) fn ready(registry: &Registry, terms: &TaskTerms) -> Result<Vec<ModelRecord>, RegistryError> {
     let mut models: Vec<ModelRecord> = registry.list()?;
-    models.retain(|record| record.announced.task == task && record.state == ModelState::Ready);
+    models.retain(|record| record.state == ModelState::Ready && may_vote(record, terms));
     let rank =
         |record: &ModelRecord| (record.announced.owner.clone(), std::cmp::Reverse(record.announced.version));
     models.sort_by_key(rank);
     models.dedup_by(|later, first| later.announced.owner == first.announced.owner);
     Ok(models)
+}
+
+/// Whether the roster lets a model vote, which may have changed since it was published.
+fn may_vote(record: &ModelRecord, terms: &TaskTerms) -> bool {
+    record.announced.task == terms.name() && terms.has_owner(&record.announced.owner)
 }
 
 async fn mask_call(channel: &mut Channel, request: MaskRequest) -> Result<MaskReply, Refusal> {

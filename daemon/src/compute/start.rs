@@ -209,7 +209,7 @@ impl Compute {
         models: &[ModelId],
         gadget: Gadget,
     ) -> Result<Subject, Refusal> {
-        let models = self.load_models(models)?;
+        let models = self.load_models(terms, models)?;
         let networks: Vec<Network> =
             models.0.iter().map(|model| model.record.announced.network.clone()).collect();
         let plan = terms.plan(&networks, gadget).map_err(|error| Refusal::new(Obstacle::Model, error))?;
@@ -235,7 +235,7 @@ impl Compute {
         let terms = self.task(task)?;
         // First, since the other party may know of a withdrawal.
         self.greet().await?;
-        let models = ready(&self.registry, task).map_err(model_failed)?;
+        let models = ready(&self.registry, &terms).map_err(model_failed)?;
         if models.len() < terms.roster.owners_min as usize {
             let text = format!(
                 "{} of at least {} models are ready; owners publish with `consilium model publish`",

@@ -72,7 +72,7 @@ pub enum RegistryError {
         model: ModelId,
     },
     /// The part of a mask that this party holds has served long enough.
-    #[error("mask {mask} may serve {most} bundles, and no more are allowed to be made with it")]
+    #[error("mask {mask} has served its life, which is {most} bundles in batches of this size")]
     Worn {
         /// The mask.
         mask: MaskId,

@@ -17,8 +17,10 @@ const SEED_BYTES: usize = 16;
 const MASKS: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("masks");
 /// A compute party's own seeds.
 const OWN: TableDefinition<'static, &'static [u8; 16], &'static [u8]> = TableDefinition::new("own masks");
-/// Bundles for which a compute party's own part of a mask has served.
+/// How much of its life a compute party's own part of a mask has served, out of [`LIFE`]. How many bundles that
+/// is depends on how many are made at once.
 const WORN: TableDefinition<'static, &'static [u8; 16], u64> = TableDefinition::new("worn masks");
+const LIFE: u64 = 1 << 62;
 
 /// The two seeds of one mask, wiped when dropped and never printed.
 pub struct MaskSeeds {
@@ -57,17 +59,17 @@ impl MaskStore {
         Ok(Self { store: Store::open(path, KIND)?, key })
     }
 
-    /// Draws a fresh mask and stores it, durably.
+    /// Draws a fresh mask for the models of a pair and stores it, durably.
     ///
     /// # Errors
     /// [`RegistryError::Store`], [`RegistryError::Vault`].
-    pub fn draw(&self) -> Result<MaskId, RegistryError> {
+    pub fn draw(&self, pair: &str) -> Result<MaskId, RegistryError> {
         let mut mask = MaskId([0; 16]);
         let mut seeds = Zeroizing::new([0; 2 * SEED_BYTES]);
         let random = SystemRandom::new();
         random.fill(&mut mask.0).map_err(|_| VaultError::Random)?;
         random.fill(seeds.as_mut_slice()).map_err(|_| VaultError::Random)?;
-        let sealed = self.key.seal(&context(mask), seeds.as_slice())?;
+        let sealed = self.key.seal(&context(mask, pair), seeds.as_slice())?;
         self.write(MASKS, |table| table.insert(&mask.0, sealed.as_slice()).map(|_| ()))?;
         Ok(mask)
     }
@@ -89,49 +91,60 @@ impl MaskStore {
                 Some(_) => Ok(()),
             }
         })?;
-        if let Some(held) = held {
-            let opened = self.key.open(&own_context(mask), &held)?;
-            let damaged = || VaultError::Sealed { context: own_context(mask) };
-            seed = opened.as_slice().try_into().map(Zeroizing::new).map_err(|_| damaged())?;
-        }
-        Ok(seed)
+        held.map_or(Ok(seed), |held| self.open_own(mask, &held))
     }
 
-    /// The seeds of a mask.
+    fn open_own(&self, mask: MaskId, sealed: &[u8]) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
+        let opened = self.key.open(&own_context(mask), sealed)?;
+        let damaged = |_| VaultError::Sealed { context: own_context(mask) }.into();
+        opened.as_slice().try_into().map(Zeroizing::new).map_err(damaged)
+    }
+
+    /// The seeds of a mask that was drawn for this pair. To other pairs it is sealed: whoever sits in two of
+    /// them would otherwise get both seeds.
     ///
     /// # Errors
     /// [`RegistryError::UnknownMask`], [`RegistryError::Vault`].
-    pub fn get(&self, mask: MaskId) -> Result<MaskSeeds, RegistryError> {
+    pub fn get(&self, mask: MaskId, pair: &str) -> Result<MaskSeeds, RegistryError> {
         let failed = |error: redb::Error| self.store.failed("read", error);
         let table = self.store.read()?.open_table(MASKS).map_err(|error| failed(error.into()))?;
         let row = table.get(&mask.0).map_err(|error| failed(error.into()))?;
         let sealed = row.ok_or(RegistryError::UnknownMask { mask })?;
-        let seeds = self.key.open(&context(mask), sealed.value())?;
+        let seeds = self.key.open(&context(mask, pair), sealed.value())?;
         let (zero, one) = seeds.split_at_checked(SEED_BYTES).ok_or(RegistryError::UnknownMask { mask })?;
         let seed = |bytes: &[u8]| bytes.try_into().map(Zeroizing::new);
         match (seed(zero), seed(one)) {
             (Ok(zero), Ok(one)) => Ok(MaskSeeds { zero, one }),
-            _ => Err(VaultError::Sealed { context: context(mask) }.into()),
+            _ => Err(VaultError::Sealed { context: context(mask, pair) }.into()),
         }
     }
 
-    /// This party's own seed of a mask, after recording durably that it serves `bundles` more, of at most
-    /// `most` in its life.
+    /// This party's own seed of a mask, after recording durably that it serves `bundles` more, each of which
+    /// wears it by one part in `most`. A seed that was lost is not drawn anew: the opened weights are under
+    /// the old one.
     ///
     /// # Errors
-    /// [`RegistryError::Worn`], [`RegistryError::Store`], [`RegistryError::Vault`].
+    /// [`RegistryError::Worn`], [`RegistryError::UnknownMask`], [`RegistryError::Store`],
+    /// [`RegistryError::Vault`].
     pub fn wear(
         &self,
         mask: MaskId,
         bundles: u64,
         most: u64,
     ) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
-        let seed = self.own(mask)?;
+        let mut held: Option<Vec<u8>> = None;
+        self.write(OWN, |table| {
+            held = table.get(&mask.0)?.map(|row| row.value().to_vec());
+            Ok(())
+        })?;
+        let seed = self.open_own(mask, &held.ok_or(RegistryError::UnknownMask { mask })?)?;
+        let part = (u128::from(bundles) * u128::from(LIFE)).div_ceil(u128::from(most.max(1)));
         let mut fits = false;
         self.write(WORN, |table| {
-            let worn = table.get(&mask.0)?.map_or(0, |row| row.value()).saturating_add(bundles);
-            fits = worn <= most;
-            if fits { table.insert(&mask.0, worn).map(|_| ()) } else { Ok(()) }
+            let worn = table.get(&mask.0)?.map_or(0, |row| row.value());
+            let after = u64::try_from(u128::from(worn) + part).ok().filter(|after| *after <= LIFE);
+            fits = after.is_some();
+            after.map_or(Ok(()), |after| table.insert(&mask.0, after).map(|_| ()))
         })?;
         if fits { Ok(seed) } else { Err(RegistryError::Worn { mask, most }) }
     }
@@ -159,8 +172,8 @@ impl MaskStore {
     }
 }
 
-fn context(mask: MaskId) -> String {
-    format!("mask seeds {mask}")
+fn context(mask: MaskId, pair: &str) -> String {
+    format!("mask seeds {mask} of pair {pair}")
 }
 
 fn own_context(mask: MaskId) -> String {
@@ -177,19 +190,19 @@ mod tests {
         let path = directory.path().join("masks.redb");
         let key = Arc::new(StorageKey::random().unwrap());
         let masks = MaskStore::create(&path, Arc::clone(&key)).unwrap();
-        let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
-        let seeds = masks.get(one).unwrap();
+        let (one, two) = (masks.draw("main").unwrap(), masks.draw("main").unwrap());
+        let seeds = masks.get(one, "main").unwrap();
         assert_ne!(*seeds.zero, *seeds.one);
-        assert_ne!(*seeds.zero, *masks.get(two).unwrap().zero);
+        assert_ne!(*seeds.zero, *masks.get(two, "main").unwrap().zero);
         drop(masks);
 
         let masks = MaskStore::open(&path, key).unwrap();
-        assert_eq!(*masks.get(one).unwrap().zero, *seeds.zero);
-        assert_eq!(*masks.get(one).unwrap().one, *seeds.one);
+        assert_eq!(*masks.get(one, "main").unwrap().zero, *seeds.zero);
+        assert_eq!(*masks.get(one, "main").unwrap().one, *seeds.one);
         masks.delete(one).unwrap();
         masks.delete(one).unwrap();
-        assert!(matches!(masks.get(one), Err(RegistryError::UnknownMask { .. })));
-        masks.get(two).unwrap();
+        assert!(matches!(masks.get(one, "main"), Err(RegistryError::UnknownMask { .. })));
+        masks.get(two, "main").unwrap();
     }
 
     #[test]
@@ -204,10 +217,12 @@ mod tests {
 
         let masks = MaskStore::open(&path, key).unwrap();
         assert_eq!(*masks.own(MaskId([1; 16])).unwrap(), *first);
-        assert_eq!(*masks.wear(MaskId([1; 16]), 7, 10).unwrap(), *first);
-        let worn = masks.wear(MaskId([1; 16]), 4, 10);
-        assert!(matches!(worn, Err(RegistryError::Worn { most: 10, .. })));
-        masks.wear(MaskId([1; 16]), 3, 10).unwrap();
+        assert!(matches!(masks.wear(MaskId([3; 16]), 1, 10), Err(RegistryError::UnknownMask { .. })));
+        assert_eq!(*masks.wear(MaskId([1; 16]), 2, 4).unwrap(), *first);
+        let worn = masks.wear(MaskId([1; 16]), 11, 20);
+        assert!(matches!(worn, Err(RegistryError::Worn { most: 20, .. })), "half of its life is left");
+        masks.wear(MaskId([1; 16]), 10, 20).unwrap();
+        assert!(matches!(masks.wear(MaskId([1; 16]), 1, u64::MAX), Err(RegistryError::Worn { .. })));
         masks.delete(MaskId([1; 16])).unwrap();
         assert_ne!(*masks.own(MaskId([1; 16])).unwrap(), *first);
     }
@@ -217,16 +232,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("masks.redb");
         let masks = MaskStore::create(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
-        let (one, two) = (masks.draw().unwrap(), masks.draw().unwrap());
+        let (one, two) = (masks.draw("main").unwrap(), masks.draw("main").unwrap());
         masks
             .write(MASKS, |table| {
                 let row = table.get(&one.0)?.map(|row| row.value().to_vec()).unwrap();
                 table.insert(&two.0, row.as_slice()).map(|_| ())
             })
             .unwrap();
-        assert!(matches!(masks.get(two), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
+        assert!(matches!(masks.get(two, "main"), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
+        assert!(matches!(masks.get(one, "other"), Err(RegistryError::Vault(VaultError::Sealed { .. }))));
         drop(masks);
         let masks = MaskStore::open(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
-        assert!(masks.get(one).is_err());
+        assert!(masks.get(one, "main").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes on the wire, order of a bundle, security parameters. All integers are little-endian.
+//! Bytes on the wire and on the disk, order of a bundle, security parameters. All integers are little-endian.
 //!
 //! # Frames of the online phase
 //!
@@ -14,10 +14,11 @@
 //! | 16..20 | digest of the steps that share this round |
 //! | 20.. | payload |
 //!
-//! The payload is the lanes' payloads one after the other, in the order of the models, question after question
-//! where several share the rounds ([`answer_together`](crate::evaluate::shared::answer_together)). The digest of steps
-//! (lane, gate, kind of step, mixed into 32 bits) finds plans that drifted apart; it is no authentication. A
-//! wrong field ends the computation with a named [`Misbehaviour`](crate::misbehaviour::Misbehaviour).
+//! The payload is the lanes' payloads one after the other, in the order of the models, question after
+//! question where several share the rounds ([`answer_together`](crate::evaluate::shared::answer_together)).
+//! The digest of steps (lane, gate, kind of step, mixed into 32 bits) finds plans that drifted apart; it is
+//! no authentication. A wrong field ends the computation with a named
+//! [`Misbehaviour`](crate::misbehaviour::Misbehaviour).
 //!
 //! The daemon puts a length of four bytes before each frame of a channel, and takes as the session the first
 //! eight bytes of the SHA-256 of the names of all releases that share the rounds.
@@ -42,14 +43,21 @@
 //!
 //! # Bundles
 //!
-//! A bundle has a seed per party. From it come two streams of words, *free* and *dependent*
-//! ([`Seed::derive`](crate::algebra::prg::Seed::derive) with the labels `consilium free` and
-//! `consilium dependent`). Zero expands both. One expands the free stream; its dependent words are sent, and
-//! are what makes the secret behind both shares right ([`crate::offline::dealer`]). *Common* words are sent to
-//! both parties and are the same: the words of comparison keys. Where a plan has no keys, Zero is sent nothing.
+//! A bundle has a seed per party. From it comes a stream of *free* words
+//! ([`Seed::derive`](crate::algebra::prg::Seed::derive) with the label `consilium free`). The *dependent*
+//! words make the secret behind both shares right:
 //!
-//! Lanes in order: the input, each model, the release ([`Plan::lanes`](crate::graph::Plan::lanes)). Entries of a
-//! lane in the order of its gates. Each takes, from the two streams:
+//! | source | Zero's dependent words | One's |
+//! |---|---|---|
+//! | [`dealer`](crate::offline::dealer) | expanded from its seed, label `consilium dependent` | sent by the dealer, stored |
+//! | [`pairwise`](crate::offline::pairwise) | made by the protocol, stored | made by the protocol, stored |
+//!
+//! Both sources fill the same places in the same order, so that nothing after them knows which one it was.
+//! *Common* words are sent by a dealer to both parties and are the same: the words of comparison keys. Only
+//! dealt plans have them; without them Zero is sent nothing but its seed.
+//!
+//! Lanes in order: the input, each model, the release ([`Plan::lanes`](crate::graph::Plan::lanes)). Entries
+//! of a lane in the order of its gates. Each takes, from the two streams:
 //!
 //! | demand | free | dependent |
 //! |---|---|---|
@@ -65,31 +73,68 @@
 //! | indicator of `n` | `n` | tables: `n 2^k` bits or words |
 //!
 //! The linear entry is special: the dependent words are shares of `A m`. On laying out, each party adds the
-//! product of the opened `W - A` and its share of `m`, which makes them shares of `W m`. Rows of bits are packed
-//! 64 to a word. Masks of weights come from seeds of the registration, not of the bundle.
+//! product of the opened `W - A` and its share of `m`, which makes them shares of `W m`. Masks of weights
+//! come from seeds of the registration, not of the bundle.
+//!
+//! *Rows of bits* are packed 64 to a word, the first at bit 0, and each row of a bundle begins with a new
+//! word. Free words fill their last word with random bits beyond the count, which serve as masks of whatever
+//! stands there. In dependent words these bits belong together where they were dealt, and are zero where both
+//! parties made them: they then run over the bits of all bundles without gaps. No gate's result depends on
+//! them. The last entry of a thermometer is 0: a random sharing of it where dealt, zero on both sides where
+//! not.
 //!
 //! A tape that ends early or has words left was made for another plan, and is refused. Plans are compared by
-//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, gadget, release,
-//! networks.
+//! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, gadget,
+//! release, networks.
+//!
+//! # Spool files
+//!
+//! A batch of bundles of one party is one file, `pools/<task>/<pool>/<first>.spool` in the folder of its
+//! pair; the index `pools.redb` beside it has the sealed key of each.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0..8 | `CONSPOOL` |
+//! | 8..12 | version, 1 |
+//! | 12..16 | seat, 0 or 1 |
+//! | 16..32 | pool |
+//! | 32..40 | first serial |
+//! | 40..44 | number of serials |
+//! | 44..52 | bytes of a record |
+//! | 52..68 | tag of the making |
+//! | 68.. | one sealed record for each serial, all of one length |
+//!
+//! Within its seal (29 bytes more) a record is its form, the seed, and words: with form 1 the common ones, if
+//! any, as the dependent ones expand from the seed; with form 2 both.
+//!
+//! # Preprocessing
+//!
+//! The two parties talk in frames with the header of the online phase, at most 1 MiB of payload each, in both
+//! directions at once; longer messages go in several ([`Dialogue`](crate::context::Dialogue)). The session is
+//! the first eight bytes of the tag.
 //!
 //! # Messages
 //!
 //! Queries, publications, agreements and dealing are CBOR messages of the daemon, each followed by raw frames
 //! whose length both sides know from it. A query message names release, task, digest of the task's terms and
 //! rows; the input share follows. A publication first announces the network and gets the name of a mask, then
-//! sends one announcement and share to each party, then asks Zero to open the masked weights and activate. The
-//! daemon's crate documents them where they are defined.
+//! sends one announcement and share to each party, then asks Zero to open the masked weights and activate.
+//! The daemon's crate documents them where they are defined.
 //!
 //! # Security parameters
 //!
 //! | what | bits | by |
 //! |---|---|---|
 //! | computational | 128 | AES-128 in counter mode from 16-byte seeds; HMAC-SHA-256 to derive seeds; SHA-256 for names |
+//! | base transfers | 126 | Diffie-Hellman in ristretto255 |
+//! | offsets of transfers | 127 | 102 against the best attack that we know after 2^32 silent rows ([`review`](super::review)) |
+//! | lattices | 128 | `N` = 8192, 215 bits of modulus, by the table of the homomorphic encryption standard |
+//! | parity with noise | about 128 | parameters of emp-ot |
 //! | names of releases, models, masks, epochs | 128 | random, or SHA-256 cut to 16 bytes |
 //! | statistical, online | none needed | masks are uniform in the very ring in which values are opened |
+//! | statistical, preprocessing | 40 | floods of lattice replies, over the life of a mask of weights |
 //! | noise | about 2^-128 a table entry or coin | distance of a draw from its exact law |
 //! | privacy amounts | units of 2^-40 | costs rounded up, budgets down |
 //!
 //! Epoch names and other hashes cut to 128 bits resist collisions to 64 bits; finding one takes a malicious
-//! compute party, which is outside the model. A statistical parameter of 40 bits is what a source of
-//! correlations without a dealer would add, where it floods; there is none yet.
+//! compute party, which is outside the model.

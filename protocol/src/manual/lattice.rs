@@ -73,13 +73,14 @@
 //!
 //! # Lifetime of a tensor
 //!
-//! Distances add up over all coefficients that are ever returned for one `A`. For a sum of 2^-40 they may
-//! be `2^110 / bound` many, divided by the outputs of a product:
+//! Distances add up over all coefficients that are ever returned for one `A`. For a sum of 2^-40 they may be
+//! `2^110 / bound` many, divided by the outputs of a product:
 //! [`Packing::products_max`](crate::lattice::Packing::products_max). A mask of weights of 128 x 784 words
-//! with a batch of 128 is good for
-//! 249,707 batches, or 32 million queries; its holder must replace it by then. A tensor drawn afresh for
-//! each product, as the operand is where the weights are encrypted, needs no such count, only a value above
-//! 0.
+//! with a batch of 128 is good for 249,707 batches, or 32 million queries; its holder must replace it by
+//! then. A tensor drawn afresh for each product, as the operand is where the weights are encrypted, needs no
+//! such count, only a value above 0, without which there is no packing
+//! ([`PackingError::Shown`](crate::lattice::PackingError::Shown)). Batches of different sizes wear a mask
+//! differently, so what is to be added up are parts of its life.
 //!
 //! # Why opening is exact
 //!

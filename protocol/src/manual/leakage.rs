@@ -12,14 +12,18 @@
 //! input: the same question is the same bytes, and two inputs never stand under one seed.
 //!
 //! *Opened weights.* Registration opens `W - A`. `A` is the sum of expansions of two seeds, of which each
-//! party holds one, drawn by the dealer for this registration alone. Each party records durably which opening
-//! of a model it made before it sends it, and sends only these bytes again. Each binds a mask to the first
-//! model that names it, for ever, so that an owner cannot have its own weights opened under another's mask. A new version of a
-//! model has a new mask. Biases are never opened.
+//! party holds one, drawn for this registration alone: by itself, or by the dealer where the pair names one.
+//! Each party records durably which opening of a model it made before it sends it, and sends only these bytes
+//! again. Each binds a mask to the first model that names it, for ever, so that an owner cannot have its own
+//! weights opened under another's mask. A new version of a model has a new mask. Biases are never opened.
 //!
-//! *Bundles.* Zero gets a seed, One a seed and corrections. A correction is a value minus words that only
-//! Zero and the dealer can expand, hence uniform to One. Both get the correction words of comparison keys,
-//! if the plan has any ([`keys`](super::keys)).
+//! *Dealt bundles.* Zero gets a seed, One a seed and corrections. A correction is a value minus words that
+//! only Zero and the dealer can expand, hence uniform to One. Both get the correction words of comparison
+//! keys, if the plan has any ([`keys`](super::keys)).
+//!
+//! *Bundles that both make.* Each draws its own seed; what it receives meanwhile is argued under
+//! [`pairwise`](super::pairwise), [`transfer`](super::transfer) and [`lattice`](super::lattice). Of all this
+//! only the lattice is statistical: 2^-40 over the life of each mask of weights.
 //!
 //! # Openings of the online phase
 //!
@@ -74,21 +78,27 @@
 //!
 //! # At most once
 //!
-//! Two openings under one mask reveal the difference of what they hide. Five things keep a bundle from
-//! serving twice:
+//! Two openings under one mask reveal the difference of what they hide. Bundles lie on the disks of both
+//! parties and outlive restarts, so memory alone keeps none from serving twice. These things do:
 //!
-//! 1. A [`Tape`](crate::stock::Tape) and a [`Provision`](crate::stock::Provision) cannot be cloned, and taking
-//!    an entry moves it. A computation that ends early drops what it took.
-//! 2. Bundles belong to a pool whose name hashes fresh randomness of *both* parties and the plan. Both keep
-//!    it on their disks, and go on with it only if its models, their masks and the plan are still the same.
-//! 3. Zero's ledger holds the serial durably before it proposes it, One's before it consents, and no byte
-//!    that depends on the bundle precedes that. A ledger refuses serials of a pool that are not above those
-//!    it has seen. An abort never gives a serial back.
-//! 4. When the parties meet again, both raise their marks to the higher of the two before anything is used. A
-//!    party that was restored from an old disk is noticed by its ledger, and loses its pools on both sides.
-//!    Both restored to the same moment cannot be told from two that never went on.
-//! 5. The dealer derives bundles from a secret of its process, the pool and the serial. Both halves of a batch
-//!    must come from the same run.
+//! 1. A [`Tape`](crate::stock::Tape) and a [`Provision`](crate::stock::Provision) cannot be cloned, and
+//!    taking an entry moves it. A computation that ends early drops what it took.
+//! 2. A bundle belongs to a pool and has a serial there. A pool is named by a hash of fresh randomness of
+//!    *both* parties and the plan, and serves one list of models under one list of masks. Neither party alone
+//!    can bring an old name back.
+//! 3. The *mark* of a pool is the first serial not yet burnt. It stands in the ledger, not beside the
+//!    bundles. Zero's rises durably before Zero proposes a serial, One's before it consents, in the very
+//!    transaction that records the charge; no byte that depends on the bundle precedes that. A mark never
+//!    falls, a reservation below it is refused, and an abort gives no serial back.
+//! 4. When the parties meet again they take the higher of both marks and the batches that both hold under one
+//!    tag, which names one making. What one of them reserved and the other did not is burnt on both. A pool
+//!    that is retired has the highest mark, for ever.
+//! 5. Serials of a batch that failed on either side are never made again.
+//! 6. An old disk of *one* party is noticed, since the other one remembers the newest head of its ledger,
+//!    which every reservation moves. All pools are burnt then. Where *both* were restored to one moment,
+//!    nothing here can know it: [`threats`](super::threats) says what that means and what to do.
+//! 7. The dealer, where there is one, derives bundles from a secret of its process, the pair, the pool, the
+//!    masks and the serial. Batches of different runs have different tags.
 //!
 //! # Retries
 //!

@@ -2,17 +2,22 @@
 //!
 //! # Roles
 //!
-//! An *owner* has a model. A *client* has an input and gets a label. The *compute parties* Zero and One
-//! hold one share each of everything. The *dealer* makes correlated randomness. One member may hold
-//! several roles, but the two seats and the dealer of a pair are three members, and seats that name
-//! an organisation name different ones (the roster is refused otherwise).
+//! An *owner* has a model. A *client* has an input and gets a label. The *compute parties* Zero and One hold
+//! one share each of everything, and make the correlated randomness that they use up. Only where a pair names
+//! a *dealer* does that third member make it. One member may hold several roles, but the two seats and the
+//! dealer of a pair are different members, and seats that name an organisation name different ones (the
+//! roster is refused otherwise).
 //!
 //! # What is assumed
 //!
 //! - Both compute parties follow the protocol (*semi-honest*), remember all they see, and do not
 //!   collude with each other.
-//! - The dealer follows the protocol and does not collude with a compute party. It knows every mask;
-//!   with either party's view of the opened values it has inputs and weights.
+//! - Without a dealer nobody else is trusted, and what the parties send each other ahead of demand rests on
+//!   what [`review`](super::review) lists: Diffie-Hellman, a hash from AES, ring learning with errors, and,
+//!   for silent transfers, parity with noise.
+//! - A dealer, where a pair names one, follows the protocol and does not collude with a compute party. It
+//!   knows every mask; with either party's view of the opened values it has inputs and weights. In exchange
+//!   there is no public-key cryptography among the assumptions but that of the network.
 //! - Owners and clients may do anything, and may collude with one another and with one compute party.
 //! - AES-128 and HMAC-SHA-256 behave as pseudorandom functions, SHA-256 as collision resistant, and the
 //!   operating system's generator is good. The network layer authenticates members and encrypts.
@@ -24,7 +29,7 @@
 //! | corrupted | learns at most |
 //! |---|---|
 //! | one compute party, any owners and clients | public facts below, and the labels of those clients |
-//! | the dealer, any owners and clients | public facts below, how much is prepared and when, the labels of those clients |
+//! | the dealer if there is one, any owners and clients | public facts below, how much is prepared and when, the labels of those clients |
 //! | an observer of the network | sizes and times |
 //! | clients and owners | the labels of those clients; what a label says about a model is bounded by the release |
 //!
@@ -60,16 +65,24 @@
 //! # Not protected
 //!
 //! - *Malicious compute parties.* Openings carry no check value. A party that sends wrong values makes
-//!   results wrong without being noticed, and there is no claim about what it learns.
+//!   results wrong without being noticed, and there is no claim about what it learns. Preprocessing has no
+//!   consistency checks either: there a party that deviates may learn shares of the other one's masks, and
+//!   with them weights and inputs ([`review`](super::review), under *deviating*).
 //! - *Malicious dealer.* Wrong correlations make labels wrong; a bundle of the wrong length is noticed.
-//! - *Availability.* A compute party can stop the service, the dealer can let the pool run dry, a client
+//! - *Availability.* A compute party can stop the service, a dealer can let the pool run dry, a client
 //!   can spend its own budget and, where the roster sets no `client_epsilon`, everybody's. A client that
 //!   gives its share to one party only holds the questions beside its own up, for a bounded time each.
 //! - *Architecture, traffic and membership.* See the public facts.
 //! - *The machine.* Whoever reads the memory of a compute party has its shares. Files are sealed under a
 //!   key that lies on the same machine; this helps against lost disks without the key, nothing else.
-//! - *A second machine with an old disk.* The partner notices an older ledger by its head. If both
-//!   parties roll back together, nobody notices.
+//! - *An old disk.* The partner notices an older ledger by its head, and both give up their pools; service
+//!   waits for the newer ledger.
+//! - *Both disks from one moment.* If both parties are restored from backups of the same moment, their heads
+//!   agree and nobody notices. Charges since then are forgotten, so more labels are given than the budget
+//!   allows. Bundles used since then are used again: two questions under one mask, of which each party sees
+//!   the difference of all masked values, the two inputs among them. Whoever must restore both removes the
+//!   folder `pools` on one side before it starts, which burns all bundles of that time on both; the charges
+//!   have to be accounted for by hand. Better: do not restore, but withdraw and publish anew.
 //! - *What labels say about the client's input.* The client gets its own label; to whom it shows it is
 //!   its own affair.
 //!

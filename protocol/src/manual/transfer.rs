@@ -34,8 +34,8 @@
 //!
 //! *By columns.* 128 columns in 64 groups of two. A group of `k` columns costs `2^k` streams at the receiver,
 //! one less at the sender, and one correction of one bit per row: `16 / k` bytes per row. `k = 1` is the
-//! protocol of Ishai, Kilian, Nissim and Petrank (CRYPTO 2003), with 16 bytes; `k = 2` computes as many streams
-//! for half of the bytes, and beyond that time doubles for ever less.
+//! protocol of Ishai, Kilian, Nissim and Petrank (CRYPTO 2003), with 16 bytes; `k = 2` computes as many
+//! streams for half of the bytes, and beyond that time doubles for ever less.
 //!
 //! *Silent.* `n = 2,396,160` rows a batch, a secret of `k = 2^17`, `t = 1,170` noisy places, one in each run
 //! of 2^11, ten places of the secret per row. These are the parameters `ferret_b11` of emp-ot
@@ -46,8 +46,9 @@
 //! `16 * 11 * t` bytes each way. Trees are expanded when their rows are needed, so memory is that of two
 //! secrets, 9 MB, whatever the size of the batch.
 //!
-//! The assumption is younger than the others, hence [`Extension`](crate::offline::ot::Extension) is the
-//! task's choice. Columns are for links that carry 8 bytes a row faster than a core makes rows silently.
+//! The assumption is younger than the others, hence [`Extension`](crate::offline::ot::Extension) is a choice.
+//! Columns are for links that carry 8 bytes a row faster than a core makes rows silently, and for those who
+//! would rather not rest on it. Offsets are replaced after 2^32 rows: [`review`](super::review) says why.
 //!
 //! # Constant time
 //!
@@ -65,14 +66,14 @@
 //! the first two, but products of unauthenticated shares could still be shifted, so they alone would not give
 //! more than [`threats`](super::threats) claims.
 //!
-//! A correlator that met an error is dropped. Its streams may be elsewhere than the peer's, and going on could
-//! use a row under two messages.
+//! A correlator that met an error is dropped. Its streams may be elsewhere than the peer's, and going on
+//! could use a row under two messages.
 //!
 //! # Why own code
 //!
 //! The `cryprot` crates (MIT) implement the same protocols well. They pin a release candidate of `aes` that
 //! cannot stand beside `aes` 0.9, or a version that was withdrawn; their connection type is a QUIC endpoint,
-//! while this crate knows frames only; they block threads of a global pool while they wait for the peer, so two
-//! senders in one process can wait for each other for ever; a future that is dropped leaves the object without
-//! its seeds; and they panic on some of what a peer can send. Here the only wait is the exchange of a frame,
-//! lengths are known before a byte is read, and every failure has a name.
+//! while this crate knows frames only; they block threads of a global pool while they wait for the peer, so
+//! two senders in one process can wait for each other for ever; a future that is dropped leaves the object
+//! without its seeds; and they panic on some of what a peer can send. Here the only wait is the exchange of a
+//! frame, lengths are known before a byte is read, and every failure has a name.

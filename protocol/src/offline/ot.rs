@@ -99,6 +99,17 @@ impl Correlator {
         })
     }
 
+    /// Rows used so far in each direction, the same number on both sides.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Makes the correlator as old as one that has used so many rows.
+    #[cfg(test)]
+    pub(super) fn age(&mut self, rows: u64) {
+        self.used = rows;
+    }
+
     /// The most words of rows that one exchange provides.
     const WORDS_MAX: usize = columns::WORDS_MAX;
 

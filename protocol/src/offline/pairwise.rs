@@ -3,7 +3,7 @@
 //! - Computes: for every [`Demand`] of the plan shares of fresh correlated randomness, for many bundles
 //!   at once.
 //! - Learns: nothing, as long as both follow the protocol and do not collude; the assumptions are those
-//!   of [`crate::lattice`] and [`ot`].
+//!   of [`crate::lattice`] and [`super::ot`].
 //! - Consumes: nothing that was made before but the keys of [`Pairwise::set_up`].
 //! - Costs: for each cross product of a linear layer the ciphertexts of [`crate::lattice`]; for bits
 //!   [`ands`] bit triples and 2 bits each way per AND; rounds that do not depend on the number of
@@ -32,6 +32,9 @@ use zeroize::{Zeroize, Zeroizing};
 const TRIPLE_WORDS_MIN: usize = 1 << 12;
 /// Bundles whose bits are made together hold at most this many dependent words.
 const BITS_WORDS_MAX: usize = 1 << 22;
+/// Rows of transfers after which everything is set up anew: each tree behind a row gives an attacker on the
+/// sender's offset a few more targets, see [`crate::manual::review`].
+const ROWS_MAX: u64 = 1 << 32;
 
 /// Why no bundles were made.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +90,10 @@ impl Bundle {
     }
 }
 
-/// The keys of one party for making bundles with the other, fresh for each connection.
+/// The keys of one party for making bundles with the other. They serve batch after batch and are set up anew
+/// when the transfers are worn.
 pub struct Pairwise {
+    extension: Extension,
     correlator: Correlator,
     secret: SecretKey,
     public: PublicKey,
@@ -118,7 +123,8 @@ impl Pairwise {
         let secret = SecretKey::generate(&Seed::random()?);
         let public = linear::swap_keys(dialogue, &secret).await?;
         let prg = Prg::new(&Seed::random()?);
-        Ok(Self { correlator, secret, public, prg, spare: BitTriples::default(), anded: 0 })
+        let spare = BitTriples::default();
+        Ok(Self { extension, correlator, secret, public, prg, spare, anded: 0 })
     }
 
     /// Makes `count` bundles for the plan with these lanes. A failure leaves the keys useless: both
@@ -133,6 +139,10 @@ impl Pairwise {
         masks: &impl WeightMaskShares,
         count: usize,
     ) -> Result<Vec<Bundle>, PairwiseError> {
+        // Both sides have used equally many rows.
+        if self.correlator.used() >= ROWS_MAX {
+            *self = Self::set_up(dialogue, self.extension).await?;
+        }
         let seeds = (0..count).map(|_| Seed::random()).collect::<Result<Vec<_>, _>>()?;
         let work = Work::gather(lanes, &seeds)?;
         let words = work.words;
@@ -217,7 +227,7 @@ impl Pairwise {
         Ok(BitTriples { a: last(&mut spare.a), b: last(&mut spare.b), c: last(&mut spare.c) })
     }
 
-    /// ANDs done so far.
+    /// ANDs done since the keys were set up.
     pub fn anded(&self) -> u64 {
         self.anded
     }
@@ -369,6 +379,33 @@ mod tests {
     #[test]
     fn the_contract_of_sources_holds() {
         holds(Extension::Iknp);
+    }
+
+    #[test]
+    fn worn_transfers_are_set_up_anew_on_both_sides() {
+        let demand = Demand::Products { count: 65, set: crate::stock::ProductSet::conjunction(3) };
+        let lanes = [vec![demand]];
+        let [zero, one] = MemoryLink::pair();
+        let run = |party, link| {
+            let mut dialogue = Dialogue::new(link, party, 5);
+            run_now(async {
+                let mut pairwise = Pairwise::set_up(&mut dialogue, Extension::Iknp).await.unwrap();
+                let public = pairwise.secret.public_key().to_vec();
+                let mut changed = Vec::new();
+                for age in [ROWS_MAX - 1, ROWS_MAX] {
+                    pairwise.correlator.age(age);
+                    pairwise.make(&mut dialogue, &lanes, &Shares(Vec::new()), 1).await.unwrap();
+                    changed.push(pairwise.secret.public_key() != public);
+                }
+                (changed, pairwise.correlator.used() < ROWS_MAX)
+            })
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| run(Party::One, one));
+            let expected = (vec![false, true], true);
+            assert_eq!(run(Party::Zero, zero), expected);
+            assert_eq!(other.join().unwrap(), expected);
+        });
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Figures {
                 self.together.quantile(1.0)
             ),
             format!(
-                "{} models; correlated randomness from a {}, comparisons by {}, release: {}, noise: {}",
+                "{} models; correlated randomness made by: {}; comparisons by {}, release: {}, noise: {}",
                 terms.owners, terms.preprocessing, terms.gadget, self.sample.mechanism, terms.noise
             ),
             "bytes: what each compute party sends for one question; cpu: its thread's time for the rounds"

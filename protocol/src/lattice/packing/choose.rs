@@ -29,6 +29,14 @@ pub enum PackingError {
         /// Rows of the kernel times columns that the windows reach.
         words: usize,
     },
+    /// One product gives more coefficients back than the flood can hide.
+    #[error(
+        "one product returns {coefficients} coefficients, more than a flood hides; make fewer queries at once"
+    )]
+    Shown {
+        /// Coefficients returned.
+        coefficients: usize,
+    },
     /// Layers with different operands cannot share requests.
     #[error("layer {index} has another operand than the first; only outputs may differ")]
     Operand {
@@ -45,7 +53,7 @@ impl Packing {
     pub fn choose(shape: &LinearShape, encrypted: Encrypted) -> Result<Self, PackingError> {
         let shape = convolution(shape);
         let blocks = cheapest(&[shape], encrypted)?;
-        Ok(Self { shape, encrypted, blocks })
+        Self { shape, encrypted, blocks }.hidden()
     }
 
     /// Packings of layers that share one encrypted operand: the requests of any of them serve all. Layers
@@ -61,8 +69,16 @@ impl Packing {
             return Err(PackingError::Operand { index });
         }
         let blocks = cheapest(&shapes, Encrypted::Operand)?;
-        let packing = |shape| Self { shape, encrypted: Encrypted::Operand, blocks };
-        Ok(shapes.into_iter().map(packing).collect())
+        let packing = |shape| Self { shape, encrypted: Encrypted::Operand, blocks }.hidden();
+        shapes.into_iter().map(packing).collect()
+    }
+
+    /// Refuses a packing of which the flood does not even cover a single product.
+    fn hidden(self) -> Result<Self, PackingError> {
+        match self.products_max() {
+            0 => Err(PackingError::Shown { coefficients: self.output_len() }),
+            _ => Ok(self),
+        }
     }
 }
 
@@ -172,7 +188,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_packed_is_named() {
-        let wide = ConvShape {
+        let row = ConvShape {
             channels: 1,
             height: 4,
             width: 5000,
@@ -182,11 +198,16 @@ mod tests {
             padding: [0; 4],
             batch: 1,
         };
-        let wide = LinearShape::Conv(wide);
+        let wide = LinearShape::Conv(row);
         let error = Packing::choose(&wide, Encrypted::Operand);
         assert_eq!(error, Err(PackingError::TooWide { words: 10_000 }));
         let empty = DENSE.with_batch(0);
         assert_eq!(Packing::choose(&empty, Encrypted::Weights), Err(PackingError::Empty));
+        let large = ConvShape { channels: 128, height: 64, width: 64, outputs: 128, kernel: [3, 3], ..row };
+        let of =
+            |batch| Packing::choose(&LinearShape::Conv(ConvShape { batch, ..large }), Encrypted::Weights);
+        assert!(of(1).is_ok_and(|packing| packing.products_max() > 0));
+        assert_eq!(of(1024), Err(PackingError::Shown { coefficients: 128 * 62 * 62 * 1024 }));
         let other = LinearShape::Dense { outputs: 128, inputs: 783, batch: 128 };
         assert_eq!(Packing::choose_shared(&[DENSE, other]), Err(PackingError::Operand { index: 1 }));
     }
