@@ -11,6 +11,7 @@ use crate::registry::ModelId;
 use crate::task::TaskTerms;
 use consilium_protocol::graph::Network;
 use consilium_protocol::party::Party;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ impl Compute {
             PairRequest::Activate { task, nonce, models, plan, held } => {
                 let _changing = self.changing.lock().await;
                 let terms = self.task(&task)?;
+                self.check_models(&terms, &models)?;
                 let subject = self.compile(&terms, &models)?;
                 if subject.plan.digest() != plan {
                     let text =
@@ -162,6 +164,25 @@ impl Compute {
             return Err(refused(error));
         }
         Ok(())
+    }
+
+    /// Party One: a task is served with one model of each owner, of enough owners, whatever party Zero names.
+    fn check_models(&self, terms: &TaskTerms, named: &[ModelId]) -> Result<(), Refusal> {
+        let mut known = self.registry.list().map_err(model_failed)?;
+        known.retain(|record| record.announced.task == terms.name());
+        known.retain(|record| named.contains(&record.announced.model));
+        let owners: BTreeSet<&str> = known.iter().map(|record| record.announced.owner.as_str()).collect();
+        let all_differ = owners.len() == known.len() && known.len() == named.len();
+        if all_differ && owners.len() >= terms.roster.owners_min as usize {
+            return Ok(());
+        }
+        let text = format!(
+            "party Zero names {} models of {} owners known here; a task takes one of each, at least {}",
+            named.len(),
+            owners.len(),
+            terms.roster.owners_min
+        );
+        Err(Refusal::new(Obstacle::Task, text))
     }
 
     fn compile(&self, terms: &Arc<TaskTerms>, models: &[ModelId]) -> Result<Subject, Refusal> {
