@@ -13,6 +13,7 @@ mod deaths;
 mod models;
 mod neighbours;
 mod pools;
+mod refills;
 mod secrecy;
 mod setting;
 mod together;
