@@ -8,8 +8,9 @@ use consilium::admin::TaskStatus;
 use consilium::demo::{names, tasks};
 use consilium::message::Obstacle;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 const NOISY: &str = tasks::EVALUATION;
 /// What is said of points that are none, and of what is no ciphertext.
 const NO_POINT: &str = "the other compute party broke the protocol: message 0 encodes no usable point";
@@ -53,6 +54,19 @@ impl Setting {
             refill.and_then(|refill| refill.fault.as_ref()).is_some_and(|fault| fault.contains(part))
         };
         self.until(name, EXACT, part, faulty).await;
+    }
+
+    /// The same of the whole seat, which outlives the task's epoch.
+    async fn seat_faulty(&self, name: &str, part: &str) {
+        let started = Instant::now();
+        loop {
+            let fault = self.world.status(name).await.unwrap().seats[0].refill_fault.clone();
+            if fault.as_ref().is_some_and(|fault| fault.contains(part)) {
+                return;
+            }
+            assert!(started.elapsed() < SOON, "{name}: no {part}, but {fault:?}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Names of the spool files of a party.
@@ -164,7 +178,7 @@ fn a_party_that_stands_still_in_a_refill_blocks_nothing_for_long() {
             let paused = Instant::now();
             let interrupted = [Obstacle::Peer, Obstacle::Deadline, Obstacle::Correlations, Obstacle::Epoch];
             refused(setting.ask(EXACT, 0, None).await, &interrupted);
-            setting.faulty(other(victim), "the other compute party").await;
+            setting.seat_faulty(other(victim), "the other compute party").await;
             assert!(paused.elapsed() < SOON);
             setting.world.resume(victim).unwrap();
             setting.recovers(&pool).await;
