@@ -92,6 +92,9 @@ pub struct Compute {
     pub(crate) own_masks: Option<MaskStore>,
     /// Held while a batch is made together.
     pub(crate) workshop: tokio::sync::Mutex<Workshop>,
+    /// Held by party Zero from asking for a batch that both make until it is made. Both workshops then see the
+    /// batches of all tasks in the same order, and neither waits for the other.
+    pub(crate) making: tokio::sync::Mutex<()>,
     pub(crate) traffic: Traffic,
     pub(crate) progress: HashMap<String, Progress>,
     pub(crate) ledger: LedgerHandle,

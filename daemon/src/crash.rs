@@ -1,4 +1,5 @@
-//! Numbered moments at which a test may end the process, to show that nothing is used twice.
+//! Moments at which a test may end the process, to show that nothing is used twice, and frames that it may
+//! spoil, to show that the other party notices.
 //!
 //! Without the feature `crash-points` nothing of this is compiled in. With it, a test program may install a
 //! hook; the product's own program never does.
@@ -93,3 +94,23 @@ pub(crate) fn at(step: Step) {
 #[cfg(not(feature = "crash-points"))]
 #[inline(always)]
 pub(crate) fn at(_step: Step) {}
+
+#[cfg(feature = "crash-points")]
+static SPOILER: std::sync::OnceLock<fn(&mut Vec<u8>)> = std::sync::OnceLock::new();
+
+/// Has `spoiler` change the frames of a making before they are sent. Only the first one counts.
+#[cfg(feature = "crash-points")]
+pub fn install_spoiler(spoiler: fn(&mut Vec<u8>)) {
+    let _ = SPOILER.set(spoiler);
+}
+
+#[cfg(feature = "crash-points")]
+pub(crate) fn frame(bytes: &mut Vec<u8>) {
+    if let Some(spoiler) = SPOILER.get() {
+        spoiler(bytes);
+    }
+}
+
+#[cfg(not(feature = "crash-points"))]
+#[inline(always)]
+pub(crate) fn frame<T>(_bytes: &mut T) {}

@@ -340,6 +340,7 @@ fn seat_of(
             None => Some(open_masks(&folder.join("masks.redb"), key.clone())?),
         },
         workshop: tokio::sync::Mutex::default(),
+        making: tokio::sync::Mutex::default(),
         traffic: Traffic::default(),
         progress: served.keys().map(|name| (name.clone(), Progress::default())).collect(),
         ledger,

@@ -243,7 +243,6 @@ fn name(gadget: Gadget) -> &'static str {
     match gadget {
         Gadget::Digits => "digits",
         Gadget::Nibbles => "nibbles",
-        Gadget::Nibbles => "nibbles",
         Gadget::Keys => "keys",
     }
 }

@@ -14,6 +14,7 @@ mod far;
 mod models;
 mod neighbours;
 mod pools;
+mod refills;
 mod secrecy;
 mod setting;
 mod together;

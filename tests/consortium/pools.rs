@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-const BOTH: [&str; 2] = [names::ZERO, names::ONE];
+pub(crate) const BOTH: [&str; 2] = [names::ZERO, names::ONE];
 
 fn spools(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
@@ -26,15 +26,15 @@ fn spools(folder: &Path) -> Vec<PathBuf> {
 }
 
 impl Setting {
-    fn spools(&self, name: &str) -> Vec<PathBuf> {
+    pub(crate) fn spools(&self, name: &str) -> Vec<PathBuf> {
         spools(&self.world.folder_of(name).join("pairs/main/pools"))
     }
 
-    async fn refill(&self, name: &str) -> Refill {
+    pub(crate) async fn refill(&self, name: &str) -> Refill {
         self.until(name, EXACT, "pool", |status| status.refill.is_some()).await.refill.unwrap()
     }
 
-    async fn eventually(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
+    pub(crate) async fn eventually(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
         let started = Instant::now();
         while !wanted(self) {
             assert!(started.elapsed() < SOON, "no {what}");

@@ -7,15 +7,20 @@
 //! both: set up if needed, then make               (a thread of low priority each)
 //! ```
 //!
+//! A side that fails says why in place of its next frame, so that both know.
+//!
 //! Keys and what transfers grow from live in memory and serve batch after batch. They are dropped when a
 //! making fails, since the two sides may then be in different places.
 
 use super::background::in_background;
 use super::source::{Made, Order};
 use super::{Compute, local_failed, peer_failed};
+use crate::crash;
 use crate::dealer::{layer_seed, weight_lengths};
-use crate::message::{MESSAGE_BYTES_MAX, MakeKeys, MakeReply, MakeRequest, Obstacle, PROBE_BYTES, Refusal};
-use crate::net::{Channel, ChannelError};
+use crate::message::{
+    MESSAGE_BYTES_MAX, MakeKeys, MakeReply, MakeRequest, Obstacle, PROBE_BYTES, PairReply, Refusal,
+};
+use crate::net::{Channel, ChannelError, codec};
 use crate::pool::Bundle;
 use crate::registry::RegistryError;
 use consilium_config::Transfers;
@@ -26,16 +31,21 @@ use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::offline::pairwise::{self, Pairwise, PairwiseError, WeightMaskShares, bundles_max};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Demand;
+use consilium_protocol::wire::VERSION;
+use serde::de::DeserializeOwned;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use zeroize::Zeroizing;
 
-/// Longest computation of the other party between two frames.
+/// Longest computation of the other party between two frames. A party that falls silent altogether is noticed
+/// sooner: it misses a ping, and its connection with all channels is given up.
 const PIECE_WITHIN: Duration = Duration::from_secs(120);
 /// Frames swapped to measure the link; the first is not counted.
 const PROBES: u8 = 5;
 /// Above this the bytes of column-wise transfers take less time than the computing of silent ones.
 const FAST_BITS_PER_S: f64 = 5e9;
+/// Room for a refusal where a shorter frame is awaited.
+const REFUSAL_BYTES_MAX: usize = 16 << 10;
 
 /// Keys of earlier makings, under the name of the last.
 #[derive(Debug, Default)]
@@ -67,6 +77,20 @@ impl WeightMaskShares for OwnMasks {
     }
 }
 
+/// Why a batch was not made.
+enum Failure {
+    /// Something failed here, be it what the other party sent.
+    Own(Refusal),
+    /// The other party said that it gave up.
+    Theirs(Refusal),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Own(refusal)
+    }
+}
+
 impl Compute {
     /// Makes this party's half of a batch together with the other party, which does the same.
     pub(super) async fn make_together(
@@ -74,6 +98,24 @@ impl Compute {
         order: &Order<'_>,
         channel: &mut Channel,
     ) -> Result<Made, Refusal> {
+        let (refusal, theirs) = match self.try_to_make(order, channel).await {
+            Ok(made) => return Ok(made),
+            Err(Failure::Own(refusal)) => (refusal, false),
+            Err(Failure::Theirs(refusal)) => (refusal, true),
+        };
+        let saying = async {
+            channel.send_value(&PairReply::Refused(refusal.clone())).await?;
+            // The other party reads no word before it has sent its frame, and then says a last one itself.
+            while !theirs && gave_up(&channel.receive(MESSAGE_BYTES_MAX).await?).is_none() {}
+            Ok::<_, ChannelError>(())
+        };
+        if !matches!(tokio::time::timeout(self.limits.round_deadline, saying).await, Ok(Ok(()))) {
+            tracing::debug!("the other party did not hear why a batch is not made");
+        }
+        Err(refusal)
+    }
+
+    async fn try_to_make(&self, order: &Order<'_>, channel: &mut Channel) -> Result<Made, Failure> {
         let own = self.own_masks(order)?;
         let mut workshop = self.workshop.lock().await;
         let (tag, keys) = self.agree_on_keys(&mut workshop, order, channel).await?;
@@ -95,8 +137,9 @@ impl Compute {
                 Ok::<_, PairwiseError>((keys, made))
             })
         };
-        let (outcome, ()) = tokio::join!(in_background(work), self.carry(frames, channel));
-        let (keys, made) = outcome?.map_err(failed)?;
+        let (outcome, gave_up) = tokio::join!(in_background(work), self.carry(frames, channel));
+        let failure = |error| gave_up.map_or_else(|| Failure::Own(failed(error)), Failure::Theirs);
+        let (keys, made) = outcome?.map_err(failure)?;
         *workshop = Workshop(Some((tag, keys)));
         let bundles = made.into_iter().map(|pairwise::Bundle { seed, dependent }| {
             order.progress.one_more();
@@ -105,23 +148,29 @@ impl Compute {
         Ok(Made { tag, bundles: bundles.collect() })
     }
 
-    /// Carries the worker's frames, one after the other, whenever no query runs.
-    async fn carry(&self, mut frames: mpsc::Receiver<Frame>, channel: &mut Channel) {
-        while let Some(frame) = frames.recv().await {
+    /// Carries the worker's frames, one after the other, whenever no query runs. Returns what the other party
+    /// said if it gave up; the worker's link is then closed.
+    async fn carry(&self, mut frames: mpsc::Receiver<Frame>, channel: &mut Channel) -> Option<Refusal> {
+        while let Some(mut frame) = frames.recv().await {
             self.traffic.green().await;
-            let swap = channel.exchange(&frame.bytes, frame.reply_bytes_max);
+            crash::frame(&mut frame.bytes);
+            let swap = channel.exchange(&frame.bytes, frame.reply_bytes_max.max(REFUSAL_BYTES_MAX));
             let swapped = match tokio::time::timeout(PIECE_WITHIN, swap).await {
                 Err(_) => Err(LinkError::Deadline(PIECE_WITHIN.as_millis() as u64)),
                 Ok(Err(ChannelError::Closed)) => Err(LinkError::Closed),
                 Ok(Err(error)) => Err(LinkError::Transport(error.to_string())),
-                Ok(Ok(reply)) => Ok(reply),
+                Ok(Ok(reply)) => match gave_up(&reply) {
+                    Some(refusal) => return Some(refusal),
+                    None => Ok(reply),
+                },
             };
             let over = swapped.is_err();
             let _ = frame.reply.send(swapped);
             if over {
-                return;
+                break;
             }
         }
+        None
     }
 
     /// Both name the making, and whether keys of an earlier one are at hand on both sides.
@@ -130,7 +179,7 @@ impl Compute {
         workshop: &mut Workshop,
         order: &Order<'_>,
         channel: &mut Channel,
-    ) -> Result<([u8; 16], Option<Pairwise>), Refusal> {
+    ) -> Result<([u8; 16], Option<Pairwise>), Failure> {
         let held = workshop.0.take();
         let name = held.as_ref().map(|(name, _)| *name);
         let kept = |keep: bool| held.filter(|_| keep).map(|(_, keys)| keys);
@@ -139,19 +188,13 @@ impl Compute {
                 let tag = *Seed::random().map_err(local_failed)?.as_bytes();
                 let request = MakeRequest { tag, keys: name, first: order.first, count: order.count };
                 channel.send_value(&request).await.map_err(peer_failed)?;
-                let reply = channel.receive_value(MESSAGE_BYTES_MAX);
-                let reply = tokio::time::timeout(self.limits.query_deadline, reply).await;
-                let MakeReply { keep } =
-                    reply.map_err(|_| peer_failed("no answer in time"))?.map_err(peer_failed)?;
+                let MakeReply { keep } = self.hear(channel).await?;
                 Ok((tag, kept(keep && name.is_some())))
             }
             Party::One => {
-                let request = channel.receive_value(MESSAGE_BYTES_MAX);
-                let request = tokio::time::timeout(self.limits.query_deadline, request).await;
-                let request: MakeRequest =
-                    request.map_err(|_| peer_failed("no request in time"))?.map_err(peer_failed)?;
+                let request: MakeRequest = self.hear(channel).await?;
                 if (request.first, request.count) != (order.first, order.count) {
-                    return Err(peer_failed("it makes another batch than it said"));
+                    return Err(peer_failed("it makes another batch than it said").into());
                 }
                 let keep = name.is_some() && request.keys == name;
                 channel.send_value(&MakeReply { keep }).await.map_err(peer_failed)?;
@@ -161,38 +204,66 @@ impl Compute {
     }
 
     /// Party Zero chooses how new keys make transfers, by its configuration or by the speed of the link.
-    async fn agree_on_transfers(&self, channel: &mut Channel) -> Result<Extension, Refusal> {
-        let swapping = async {
-            let keys = match self.seat {
-                Party::One => {
-                    let first: MakeKeys = channel.receive_value(MESSAGE_BYTES_MAX).await?;
-                    if first.probes == 0 {
-                        first
-                    } else {
-                        probe(channel, first.probes.min(PROBES)).await?;
-                        channel.receive_value(MESSAGE_BYTES_MAX).await?
+    async fn agree_on_transfers(&self, channel: &mut Channel) -> Result<Extension, Failure> {
+        let keys = match self.seat {
+            Party::One => {
+                let first: MakeKeys = self.hear(channel).await?;
+                if first.probes == 0 {
+                    first
+                } else {
+                    self.probe(channel, first.probes.min(PROBES)).await?;
+                    self.hear(channel).await?
+                }
+            }
+            Party::Zero => {
+                let silent = match self.limits.transfers {
+                    Transfers::Iknp => false,
+                    Transfers::Silent => true,
+                    Transfers::Auto => {
+                        let keys = MakeKeys { probes: PROBES, silent: true };
+                        channel.send_value(&keys).await.map_err(peer_failed)?;
+                        let rate = self.probe(channel, PROBES).await?;
+                        tracing::debug!(gigabits_per_second = rate / 1e9, "measured the link");
+                        rate < FAST_BITS_PER_S
                     }
-                }
-                Party::Zero => {
-                    let silent = match self.limits.transfers {
-                        Transfers::Iknp => false,
-                        Transfers::Silent => true,
-                        Transfers::Auto => {
-                            channel.send_value(&MakeKeys { probes: PROBES, silent: true }).await?;
-                            let rate = probe(channel, PROBES).await?;
-                            tracing::debug!(gigabits_per_second = rate / 1e9, "measured the link");
-                            rate < FAST_BITS_PER_S
-                        }
-                    };
-                    let keys = MakeKeys { probes: 0, silent };
-                    channel.send_value(&keys).await?;
-                    keys
-                }
-            };
-            Ok::<_, ChannelError>(if keys.silent { Extension::Silent } else { Extension::Iknp })
+                };
+                let keys = MakeKeys { probes: 0, silent };
+                channel.send_value(&keys).await.map_err(peer_failed)?;
+                keys
+            }
         };
-        let swapped = tokio::time::timeout(self.limits.query_deadline, swapping).await;
-        swapped.map_err(|_| peer_failed("no keys in time"))?.map_err(peer_failed)
+        Ok(if keys.silent { Extension::Silent } else { Extension::Iknp })
+    }
+
+    /// Swaps frames with the other party; the bits per second of each direction.
+    async fn probe(&self, channel: &mut Channel, frames: u8) -> Result<f64, Failure> {
+        let frame = vec![0; PROBE_BYTES];
+        let mut started = Instant::now();
+        for number in 0..frames {
+            let swap = channel.exchange(&frame, PROBE_BYTES);
+            let reply = tokio::time::timeout(self.limits.query_deadline, swap).await;
+            let reply = reply.map_err(|_| peer_failed("no frame in time"))?.map_err(peer_failed)?;
+            if let Some(refusal) = gave_up(&reply) {
+                return Err(Failure::Theirs(refusal));
+            }
+            // The first frame only opens the window of the connection.
+            if number == 0 {
+                started = Instant::now();
+            }
+        }
+        let bits = 8.0 * PROBE_BYTES as f64 * f64::from(frames.saturating_sub(1));
+        Ok(bits / started.elapsed().as_secs_f64().max(1e-9))
+    }
+
+    /// The other party's next word before the making.
+    async fn hear<T: DeserializeOwned>(&self, channel: &mut Channel) -> Result<T, Failure> {
+        let word = channel.receive(MESSAGE_BYTES_MAX);
+        let word = tokio::time::timeout(self.limits.query_deadline, word).await;
+        let word = word.map_err(|_| peer_failed("no word in time"))?.map_err(peer_failed)?;
+        match gave_up(&word) {
+            Some(refusal) => Err(Failure::Theirs(refusal)),
+            None => Ok(codec::decode(&word).map_err(peer_failed)?),
+        }
     }
 
     /// Expands this party's shares of the masks, and records durably that the batch wears them.
@@ -205,7 +276,7 @@ impl Compute {
             let worn = |error: RegistryError| match error {
                 RegistryError::Worn { .. } => {
                     let text = format!("{error}: owner {} must publish the model anew", announced.owner);
-                    Refusal::new(Obstacle::Models, text)
+                    Refusal::new(Obstacle::Model, text)
                 }
                 other => local_failed(other),
             };
@@ -218,22 +289,26 @@ impl Compute {
     }
 }
 
-/// Swaps frames with the other party; the bits per second of each direction.
-async fn probe(channel: &mut Channel, frames: u8) -> Result<f64, ChannelError> {
-    let frame = vec![0; PROBE_BYTES];
-    channel.exchange(&frame, PROBE_BYTES).await?;
-    let started = Instant::now();
-    for _ in 1..frames {
-        channel.exchange(&frame, PROBE_BYTES).await?;
-    }
-    let bits = 8.0 * PROBE_BYTES as f64 * f64::from(frames.saturating_sub(1));
-    Ok(bits / started.elapsed().as_secs_f64().max(1e-9))
-}
-
 fn session(tag: [u8; 16]) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&tag[..8]);
     u64::from_le_bytes(bytes)
+}
+
+/// The refusal that stands where a frame was awaited, if one does. A frame begins with its version.
+fn gave_up(frame: &[u8]) -> Option<Refusal> {
+    if frame.starts_with(&VERSION.to_le_bytes()) {
+        return None;
+    }
+    match codec::decode(frame) {
+        Ok(PairReply::Refused(refusal)) => Some(gave_up_because(refusal)),
+        _ => None,
+    }
+}
+
+/// A refusal of the other party, in words of this one.
+pub(super) fn gave_up_because(refusal: Refusal) -> Refusal {
+    Refusal::new(refusal.obstacle, format!("the other compute party gave up: {}", refusal.explanation))
 }
 
 fn failed(error: PairwiseError) -> Refusal {

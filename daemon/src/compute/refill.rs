@@ -5,7 +5,8 @@
 
 use super::background::in_background;
 use super::epoch::Epoch;
-use super::source::Order;
+use super::pairwise::gave_up_because;
+use super::source::{Order, Source};
 use super::{Compute, local_failed, peer_failed};
 use crate::crash::{self, Step};
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusal};
@@ -91,19 +92,28 @@ impl Compute {
 
     /// Party Zero: has both halves of a batch made and written.
     async fn make_on_both(&self, epoch: &Arc<Epoch>, first: u64, count: u32) -> Result<(), Refusal> {
+        let _turn = match self.source {
+            Source::Pairwise => Some(self.making.lock().await),
+            Source::Dealer => None,
+        };
         let task = epoch.terms().name().to_owned();
         let mut channel = self.pair_channel().await?;
         let request = PairRequest::Refill { task, epoch: epoch.id(), first, count };
         channel.send_value(&request).await.map_err(peer_failed)?;
         let ours = self.stockpile(epoch, first, count, &mut channel).await;
-        let within = self.making_deadline() + self.limits.round_deadline;
+        let within = match (&ours, self.source) {
+            (Err(_), Source::Pairwise) => self.limits.round_deadline,
+            _ => self.making_deadline() + self.limits.round_deadline,
+        };
         let reply = tokio::time::timeout(within, channel.receive_value(MESSAGE_BYTES_MAX)).await;
+        // An own failure comes first: it says more than what the other party makes of it.
+        let tag = ours?;
         match reply.map_err(|_| peer_failed("no answer in time"))?.map_err(peer_failed)? {
-            PairReply::Filled { tag } if tag == ours? => Ok(()),
+            PairReply::Filled { tag: theirs } if theirs == tag => Ok(()),
             PairReply::Filled { .. } => {
                 Err(Refusal::new(Obstacle::Dealer, "the source restarted between both halves of a batch"))
             }
-            PairReply::Refused(refusal) => Err(refusal),
+            PairReply::Refused(refusal) => Err(gave_up_because(refusal)),
             _ => Err(peer_failed("answered something else")),
         }
     }
@@ -128,14 +138,35 @@ impl Compute {
         (first, count): (u64, u32),
         channel: &mut Channel,
     ) -> Result<[u8; 16], Refusal> {
-        if u64::from(count) > self.bundles_max(epoch) {
-            let text = "the batch is larger than this party's pool; raise pool.bytes_max here";
-            return Err(Refusal::new(Obstacle::Request, text));
-        }
-        let tag = self.stockpile(epoch, first, count, channel).await?;
-        epoch.offer(first, count)?;
-        crash::at(Step::RefillConfirm);
-        Ok(tag)
+        let fetching = async {
+            self.has_room(epoch, count)?;
+            let tag = self.stockpile(epoch, first, count, channel).await?;
+            epoch.offer(first, count)?;
+            crash::at(Step::RefillConfirm);
+            Ok::<_, Refusal>(tag)
+        };
+        let fetched = fetching.await;
+        let fault = fetched.as_ref().err().map(|refusal| refusal.explanation.clone());
+        self.note_task(epoch.terms().name(), fault);
+        fetched
+    }
+
+    /// Party One: memory and disk are bounded by its own limits, not by what party Zero asks for.
+    fn has_room(&self, epoch: &Epoch, count: u32) -> Result<(), Refusal> {
+        let room = self.bundles_max(epoch);
+        let text = if count == 0 {
+            "an empty batch"
+        } else if count > self.limits.refill_batch_queries {
+            "the batch is larger than this party makes at once; raise pool.refill_batch_queries here"
+        } else if u64::from(count) > room {
+            "the batch is larger than this party's pool; raise pool.bytes_max here"
+        } else if epoch.level().0 > room {
+            // Only now: questions under way may make this party's level a little higher than the other's.
+            "this party's pool is full; raise pool.bytes_max here"
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(Obstacle::Request, text))
     }
 
     /// Makes this party's half of a batch and writes it. Returns the name of the making.

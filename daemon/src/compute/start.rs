@@ -95,6 +95,14 @@ impl Compute {
                 if !terms.allows(gadget) || (gadget == Gadget::Keys && self.dealer.is_none()) {
                     return Err(Refusal::new(Obstacle::Task, "the roster does not allow this comparison"));
                 }
+                if models.len() < terms.roster.owners_min as usize {
+                    let text = format!(
+                        "party Zero names {} models; the task takes at least {}",
+                        models.len(),
+                        terms.roster.owners_min
+                    );
+                    return Err(Refusal::new(Obstacle::Task, text));
+                }
                 let subject = self.compile(&terms, &models, gadget)?;
                 if subject.plan.digest() != plan {
                     let text =

@@ -18,6 +18,9 @@ use zeroize::{Zeroize, Zeroizing};
 
 const AND_OPEN: u32 = 0x616e_6401;
 
+/// Rows of shared bits over all values of a gate.
+type Rows = Vec<Vec<u64>>;
+
 /// ANDs that share a round: operands side by side.
 #[derive(Default)]
 pub(super) struct Ands {
@@ -140,9 +143,9 @@ pub(super) async fn thermometers<L: Link>(
     dialogue: &mut Dialogue<L>,
     jobs: &[Job<MaskedWork>],
     sums: &[Sums],
-) -> Result<Vec<Vec<Vec<Vec<u64>>>>, PairwiseError> {
+) -> Result<Vec<Vec<Rows>>, PairwiseError> {
     // A digit's bits, lowest first, and its thermometer over the bits taken in so far.
-    let mut digits: Vec<(&[Vec<u64>], Vec<Vec<u64>>)> = Vec::new();
+    let mut digits: Vec<(&[Vec<u64>], Rows)> = Vec::new();
     let mut blocks = Vec::with_capacity(jobs.len());
     for (job, sum) in jobs.iter().zip(sums) {
         let shape = job.of.shape;
@@ -190,7 +193,7 @@ pub(super) async fn monomials<L: Link>(
     pairwise: &mut Pairwise,
     dialogue: &mut Dialogue<L>,
     jobs: &[Job<ProductWork>],
-) -> Result<Vec<Vec<Vec<u64>>>, PairwiseError> {
+) -> Result<Vec<Rows>, PairwiseError> {
     let mut known: Vec<BTreeMap<u32, Vec<u64>>> = jobs
         .iter()
         .map(|job| job.of.masks.iter().enumerate().map(|(input, row)| (1 << input, row.clone())).collect())

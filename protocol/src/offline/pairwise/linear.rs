@@ -58,10 +58,11 @@ impl Layer {
     }
 }
 
+/// Layers, each with its position among the demands.
+type Placed = Vec<(usize, Layer)>;
+
 /// The dense first layers of all models, which share requests, and every other layer.
-fn layers(
-    shapes: &[(LinearShape, bool)],
-) -> Result<(Vec<(usize, Layer)>, Vec<(usize, Layer)>), PackingError> {
+fn layers(shapes: &[(LinearShape, bool)]) -> Result<[Placed; 2], PackingError> {
     let shared = |shape: &LinearShape, first: bool| first && matches!(shape, LinearShape::Dense { .. });
     let (mut places, mut firsts, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for (at, (shape, first)) in shapes.iter().enumerate() {
@@ -74,7 +75,7 @@ fn layers(
     }
     let packings = Packing::choose_shared(&firsts)?.into_iter();
     let layer = |((at, shape), packing)| (at, Layer { shape, packing });
-    Ok((places.into_iter().zip(firsts).zip(packings).map(layer).collect(), others))
+    Ok([places.into_iter().zip(firsts).zip(packings).map(layer).collect(), others])
 }
 
 /// Bundles for which the weight masks of a plan may serve, made in batches of `count`. Afterwards the
@@ -89,7 +90,7 @@ pub fn bundles_max(lanes: &[Vec<Demand>], count: usize) -> Result<u64, PackingEr
             shapes.push((batched(shape, count), *first));
         }
     }
-    let (firsts, others) = layers(&shapes)?;
+    let [firsts, others] = layers(&shapes)?;
     let least = firsts.iter().chain(&others).map(|(_, layer)| layer.lifetime()).min();
     Ok(least.unwrap_or(u64::MAX).saturating_mul(count as u64))
 }
@@ -112,7 +113,7 @@ pub(super) async fn multiply<L: Link>(
         .iter()
         .map(|job| (batched(&job.of.shape, work.bundles), job.of.operand.is_empty()))
         .collect();
-    let (firsts, others) = layers(&shapes)?;
+    let [firsts, others] = layers(&shapes)?;
     let groups = std::iter::once(firsts).chain(others.into_iter().map(|layer| vec![layer]));
     for group in groups.filter(|group| !group.is_empty()) {
         let job = &work.linear[group[0].0].of;
