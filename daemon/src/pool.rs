@@ -93,6 +93,8 @@ pub struct Pools {
     store: Mutex<Option<Store>>,
     directory: PathBuf,
     key: Arc<StorageKey>,
+    /// Held while a batch is written and while a pool's folder is removed, which must not meet.
+    folders: Mutex<()>,
 }
 
 struct Rows<'t> {
@@ -124,7 +126,8 @@ impl Pools {
             }
             Err(error) => return Err(error.into()),
         };
-        let pools = Self { store: Mutex::new(Some(store)), directory: directory.to_owned(), key };
+        let (store, folders) = (Mutex::new(Some(store)), Mutex::default());
+        let pools = Self { store, directory: directory.to_owned(), key, folders };
         pools.sweep()?;
         Ok((pools, fault))
     }
@@ -164,6 +167,7 @@ impl Pools {
     /// [`PoolError::Store`], [`PoolError::Vault`]; the rows are gone then, and the next opening removes
     /// the files.
     pub fn retire(&self, pool: PoolId) -> Result<(), PoolError> {
+        let _folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let former = self.transact(|rows| {
             let Some(row) = rows.pools.remove(&pool)?.map(|row| row.value().to_vec()) else {
                 return Ok((None, false));
@@ -235,6 +239,7 @@ impl Pools {
         bundles: &[Bundle],
     ) -> Result<Batch, PoolError> {
         let record_bytes = record_bytes(bundles)?;
+        let _folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
         let count = u32::try_from(bundles.len()).map_err(|_| PoolError::Shape { count: bundles.len() })?;
         let batch = Batch { first, count, tag };
         let (row, _) = self.rows_of(pool)?;

@@ -226,3 +226,19 @@ fn a_batch_has_one_shape() {
         assert!(matches!(pools.write(POOL, 0, TAG, &bad), Err(PoolError::Shape { .. })));
     }
 }
+
+#[test]
+fn a_pool_is_retired_whole_while_a_batch_of_it_is_written() {
+    let (bench, pools) = Bench::new();
+    for round in 0..40 {
+        let pool = [round + 100; 16];
+        pools.create(pool, purpose("chest")).unwrap();
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| pools.write(pool, 0, TAG, &bundles(0, 4)));
+            pools.retire(pool).unwrap();
+            let written = writing.join().unwrap();
+            assert!(matches!(written, Ok(_) | Err(PoolError::Gone { .. })), "{written:?}");
+        });
+        assert!(!bench.path().join(format!("chest/{}", hex::encode(&pool))).exists());
+    }
+}
