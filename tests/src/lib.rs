@@ -3,3 +3,4 @@
 pub mod data;
 pub mod evaluation;
 pub mod link;
+pub mod goals;
