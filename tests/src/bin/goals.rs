@@ -15,7 +15,8 @@ client. Medians, in ms.
   query    whole way of a question at the client: its upload, reservation and commit in both ledgers (fsync), answer
   online   the rounds between the parties with their computing, vote and release included
   network  the same without a bare exchange of the frames of vote and release, which is less than these take
-  ping     bare TCP exchange of all frames over the same link: the floor of `online`
+  ping     bare TCP exchange of all frames over the same link: the floor of `online`, which over a delay may be one
+           round less, since party One's first frame comes with its consent
   rounds, kB (both directions): of the network alone / with vote and release;  cpu: a party's thread for the rounds
 Goals are for the network alone: `network` holds the definition to the letter, `online` and `query` are what the
 product takes. Beside a goal stands the strictest of the three that meets it, or MISSED.";
