@@ -2,34 +2,12 @@
 
 use crate::setting::{EXACT, Setting, alone, scenario};
 use consilium::demo::{Scenario, names};
-use consilium_config::{Network, Node};
-use consilium_tests::link::{Line, Link};
+use consilium_tests::link::{Line, place_before};
 use futures::future::join_all;
-use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 const DELAY: Duration = Duration::from_millis(20);
 const AT_ONCE: usize = 12;
-/// Below the ports that the system hands out.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-
-/// Has a node listen on another port and puts a link on the one that the roster names.
-fn put_far(setting: &Setting, name: &str) -> Link {
-    let file = setting.world.folder_of(name).join("consilium.toml");
-    let node = Node::load(&file).unwrap();
-    let text = node.network().listen[0].to_string();
-    let (before, port) = text.rsplit_once('/').unwrap();
-    let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-    let mut ports = std::iter::repeat_with(|| rand::random_range(PORTS));
-    let free = ports.find(|port| TcpListener::bind(local(*port)).is_ok()).unwrap();
-    let network =
-        Network { listen: vec![format!("{before}/{free}").parse().unwrap()], ..node.network().clone() };
-    let moved =
-        Node::new(node.place().clone(), network, *node.pools(), node.admin().clone(), node.log().clone());
-    std::fs::write(file, moved.unwrap().to_toml()).unwrap();
-    let line = Line { delay: DELAY, bits_per_second: Some(100_000_000) };
-    Link::start(local(port.parse().unwrap()), local(free), line).unwrap()
-}
 
 #[test]
 fn far_apart_the_rounds_decide_and_questions_at_once_share_them() {
@@ -37,7 +15,8 @@ fn far_apart_the_rounds_decide_and_questions_at_once_share_them() {
         // Bundles for all that are asked at once.
         let scenario = Scenario { pool: (2 * AT_ONCE as u32, 4 * AT_ONCE as u32), ..scenario() };
         let mut setting = Setting::prepared(scenario, "info");
-        let _links = [names::ZERO, names::ONE].map(|name| put_far(&setting, name));
+        let line = Line { delay: DELAY, bits_per_second: Some(100_000_000) };
+        let _links = [names::ZERO, names::ONE].map(|name| place_before(&setting.world, name, line).unwrap());
         setting.world.launch_all().await.unwrap();
         setting.publish_all(&[EXACT]).await;
         setting.ask(EXACT, 0, None).await.unwrap();

@@ -2,5 +2,6 @@
 
 pub mod data;
 pub mod evaluation;
+pub mod goals;
 pub mod link;
 pub mod soak;

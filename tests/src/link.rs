@@ -4,6 +4,10 @@
 //! Both directions carry at most the stated rate, shared by all connections, and deliver each byte the stated
 //! delay after it has passed. A connection costs four threads, since timers of a runtime are too coarse.
 
+mod placing;
+
+pub use placing::{PlacingError, place_before};
+
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -32,7 +32,10 @@ impl Net {
     }
 
     /// Its layers.
-    fn network(self) -> Result<Network> {
+    ///
+    /// # Errors
+    /// The layers do not fit, which a test rules out.
+    pub fn network(self) -> Result<Network> {
         let dense = |outputs| Layer::Dense { outputs };
         let window = Window::plain(5, 1);
         let conv = [

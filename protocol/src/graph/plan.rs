@@ -211,6 +211,12 @@ impl Plan {
         rounds
     }
 
+    /// How many of the last rounds are for the longest model's vote and the release. Models that are done
+    /// before the longest vote earlier.
+    pub fn closing_rounds(&self) -> usize {
+        self.release.vote_openings().len() + self.release.winner_openings().len()
+    }
+
     /// Rounds and bytes of one evaluation, known before the first message.
     pub fn cost(&self) -> Cost {
         let rounds = self.openings();
@@ -261,6 +267,7 @@ mod tests {
         let [digits, keys] = [Gadget::Digits, Gadget::Keys].map(plan);
         // Input, rectification, operand, rectification, operand; two for the vote, two for the release.
         assert_eq!((digits.cost().rounds, keys.cost().rounds), (15, 9));
+        assert_eq!(keys.closing_rounds(), 4);
         assert!(keys.cost().bytes < digits.cost().bytes);
         assert_eq!(digits.stock_bytes(Party::Zero), SEED_BYTES as u64);
         assert!(digits.stock_bytes(Party::One) < 200_000);
