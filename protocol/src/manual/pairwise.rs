@@ -45,6 +45,12 @@
 //! | truncation of a product | 46 | 46, 0, 0 | 3 |
 //! | ReLU of a product | 263 | 46, 134, 83 | 6 |
 //! | sign of the difference of two logits | 815 | 45, 403, 367 | 0 |
+//! | ReLU of a product, by nibbles | 126 | 46, 36, 44 | 6 |
+//! | sign of the difference of two logits, by nibbles | 187 | 45, 60, 82 | 0 |
+//!
+//! Digits suit a dealer, who multiplies in the clear: they combine in one round. Nibbles
+//! ([`Gadget::Nibbles`](crate::stock::Gadget)) are cut for the fewest ANDs and combine in two. The daemon takes
+//! them where there is no dealer and the parties are near each other.
 //!
 //! An AND costs 2 bits each way and its row; a cross term 8 bytes and one bit each way and its row; a row 8
 //! bytes each way by columns, 0.1 silently. So with silent rows most bytes are those of linear layers and of
