@@ -2,12 +2,17 @@
 
 use super::local_failed;
 use crate::message::Refusal;
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 use tokio::sync::oneshot;
 
-/// As far down as an ordinary process may go.
-const NICENESS: i32 = 19;
+const IDLE: ThreadSchedulePolicy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
 
-/// Runs `work` on a thread of its own with the lowest priority. Dropping the future does not stop it.
+/// Runs `work` on a thread of its own that runs where nothing else of this service wants to: any other thread
+/// that wakes takes its processor at once, which no niceness brings about. Dropping the future does not stop
+/// it. Nothing that is waited for may depend on it without a limit.
 ///
 /// # Errors
 /// The thread cannot be started, or it panicked.
@@ -15,9 +20,9 @@ pub(crate) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     let (reply, answer) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("refill".to_owned()).spawn(move || {
-        // On Linux a priority belongs to the thread. Where it is refused the work is done all the same.
-        let _ = rustix::process::setpriority_process(None, NICENESS);
+    let thread = std::thread::Builder::new().name("background".to_owned()).spawn(move || {
+        // Where it is refused the work is done all the same.
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, IDLE);
         let _ = reply.send(work());
     });
     thread.map_err(local_failed)?;

@@ -2,6 +2,7 @@
 //! is damaged.
 
 use super::Compute;
+use super::background::in_background;
 use super::epoch::Epoch;
 use crate::pool::Holding;
 use consilium_protocol::stock::Provision;
@@ -183,8 +184,7 @@ pub(super) async fn tend(epoch: Arc<Epoch>, compute: Weak<Compute>) {
             },
             Chore::LayOut(serial) => {
                 let worker = epoch.clone();
-                let laid = tokio::task::spawn_blocking(move || worker.lay_out(serial)).await;
-                let laid = laid.unwrap_or_else(|error| Err(super::local_failed(error)));
+                let laid = in_background(move || worker.lay_out(serial)).await.flatten();
                 if let Err(refusal) = &laid {
                     tracing::error!(task, serial, "a bundle cannot be used: {refusal}");
                     if let Some(compute) = compute.upgrade() {

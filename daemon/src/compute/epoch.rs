@@ -203,32 +203,29 @@ impl Epoch {
     }
 
     /// Takes the bundles of these serials, which go up, laid out. All others below are dropped.
-    pub(crate) async fn take(
-        self: &Arc<Self>,
-        serials: &[u64],
-        within: Duration,
-    ) -> Vec<Result<Vec<Provision>, Refusal>> {
+    pub(crate) async fn take(self: &Arc<Self>, serials: &[u64]) -> Vec<Result<Vec<Provision>, Refusal>> {
         let mut claims = Vec::with_capacity(serials.len());
         for serial in serials {
-            claims.push(self.claim(*serial, within).await);
+            claims.push(self.claim(*serial).await);
         }
         join_all(serials.iter().zip(claims).map(|(serial, claim)| self.laid_out(*serial, claim))).await
     }
 
-    /// Burns the bundle of a serial. `None` where it is to be read from the disk.
-    async fn claim(&self, serial: u64, within: Duration) -> Result<Option<Vec<Provision>>, Refusal> {
+    /// Burns the bundle of a serial. `None` where it is to be read from the disk. A bundle that is being laid
+    /// out is waited for, but not for long: that work comes after everything else.
+    async fn claim(&self, serial: u64) -> Result<Option<Vec<Provision>>, Refusal> {
         let wait = async {
             loop {
                 let changed = self.changed.notified();
-                if let Some(taken) = self.try_take(serial)? {
-                    return Ok(taken);
+                if !self.lays_out(serial) {
+                    return;
                 }
                 changed.await;
             }
         };
-        let late =
-            |_| Err(Refusal::new(Obstacle::Deadline, "laying out correlated randomness took too long"));
-        tokio::time::timeout(within, wait).await.unwrap_or_else(late)
+        // Whether it came in time or not, the bundle is taken now.
+        let _ = tokio::time::timeout(LAID_OUT_WITHIN, wait).await;
+        self.take_now(serial)
     }
 
     async fn laid_out(
@@ -250,14 +247,15 @@ impl Epoch {
         }
     }
 
-    /// `None` while the bundle is being laid out, `Some(None)` where it is to be read from the disk.
-    fn try_take(&self, serial: u64) -> Result<Option<Option<Vec<Provision>>>, Refusal> {
+    fn lays_out(&self, serial: u64) -> bool {
+        let stock = self.lock();
+        !stock.ended && stock.preparing == Some(serial)
+    }
+
+    fn take_now(&self, serial: u64) -> Result<Option<Vec<Provision>>, Refusal> {
         let mut stock = self.lock();
         if stock.ended {
             return Err(Refusal::new(Obstacle::Epoch, "the models of the task changed"));
-        }
-        if stock.preparing == Some(serial) {
-            return Ok(None);
         }
         if !stock.holds(serial) {
             let text = format!("serial {serial} is not at hand; it was used or never made");
@@ -266,7 +264,7 @@ impl Epoch {
         let taken = stock.take(serial);
         drop(stock);
         self.changed.notify_waiters();
-        Ok(Some(taken))
+        Ok(taken)
     }
 
     /// Whether this serial may be reserved here.
@@ -295,6 +293,8 @@ impl Epoch {
     }
 }
 
+/// How long a question waits for a bundle that is being laid out in the background before it does so itself.
+const LAID_OUT_WITHIN: Duration = Duration::from_millis(100);
 /// Memory of what is laid out ahead in one epoch.
 const AHEAD_BYTES_MAX: usize = 256 << 20;
 /// Laid out, a bundle has free words beside its dependent ones; rarely more than three times as many.

@@ -100,7 +100,7 @@ impl Compute {
         }
         // In the order of their serials: a bundle that is taken drops those below it.
         let serials: Vec<u64> = granted.iter().map(|(_, receipt)| receipt.correlations().first).collect();
-        let taken = epoch.take(&serials, self.limits.round_deadline).await;
+        let taken = epoch.take(&serials).await;
         for ((asked, receipt), taken) in granted.into_iter().zip(taken) {
             match taken {
                 Ok(provisions) => reserved.paid.push(Paid { asked, receipt, provisions }),
