@@ -31,6 +31,7 @@ mod traffic;
 mod waiting;
 mod watch;
 
+pub(crate) use background::Background;
 pub use epoch::{Epoch, EpochId};
 pub(crate) use pairwise::Workshop;
 pub(crate) use progress::{Progress, Seen};
@@ -96,6 +97,7 @@ pub struct Compute {
     /// batches of all tasks in the same order, and neither waits for the other.
     pub(crate) making: tokio::sync::Mutex<()>,
     pub(crate) traffic: Traffic,
+    pub(crate) background: Arc<Background>,
     pub(crate) progress: HashMap<String, Progress>,
     pub(crate) ledger: LedgerHandle,
     pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,

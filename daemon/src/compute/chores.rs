@@ -2,7 +2,7 @@
 //! is damaged.
 
 use super::Compute;
-use super::background::in_background;
+use super::background::Background;
 use super::epoch::Epoch;
 use crate::pool::Holding;
 use consilium_protocol::stock::Provision;
@@ -159,7 +159,7 @@ impl Stock {
 }
 
 /// Does the chores of an epoch, one after the other, until it ends.
-pub(super) async fn tend(epoch: Arc<Epoch>, compute: Weak<Compute>) {
+pub(super) async fn tend(epoch: Arc<Epoch>, compute: Weak<Compute>, background: Arc<Background>) {
     let task = epoch.terms().name().to_owned();
     loop {
         match epoch.next_chore().await {
@@ -184,7 +184,7 @@ pub(super) async fn tend(epoch: Arc<Epoch>, compute: Weak<Compute>) {
             },
             Chore::LayOut(serial) => {
                 let worker = epoch.clone();
-                let laid = in_background(move || worker.lay_out(serial)).await.flatten();
+                let laid = background.run(move || worker.lay_out(serial)).await.flatten();
                 if let Err(refusal) = &laid {
                     tracing::error!(task, serial, "a bundle cannot be used: {refusal}");
                     if let Some(compute) = compute.upgrade() {

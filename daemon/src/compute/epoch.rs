@@ -87,7 +87,7 @@ impl Epoch {
             stock: Mutex::new(Stock::new(agreed)),
             changed: Notify::new(),
         });
-        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute)));
+        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.background.clone()));
         epoch
     }
 

@@ -12,7 +12,6 @@
 //! Keys and what transfers grow from live in memory and serve batch after batch. They are dropped when a
 //! making fails, since the two sides may then be in different places.
 
-use super::background::in_background;
 use super::source::{Made, Order};
 use super::{Compute, local_failed, peer_failed};
 use crate::crash;
@@ -137,7 +136,7 @@ impl Compute {
                 Ok::<_, PairwiseError>((keys, made))
             })
         };
-        let (outcome, gave_up) = tokio::join!(in_background(work), self.carry(frames, channel));
+        let (outcome, gave_up) = tokio::join!(self.background.run(work), self.carry(frames, channel));
         let failure = |error| gave_up.map_or_else(|| Failure::Own(failed(error)), Failure::Theirs);
         let (keys, made) = outcome?.map_err(failure)?;
         *workshop = Workshop(Some((tag, keys)));

@@ -3,7 +3,6 @@
 //! A batch is offered only when it is on the disk of both parties. Making gives way to queries, and a full disk
 //! or a source that does not answer stops it for a while; nothing that is there is lost.
 
-use super::background::in_background;
 use super::epoch::Epoch;
 use super::pairwise::gave_up_because;
 use super::source::{Order, Source};
@@ -185,7 +184,8 @@ impl Compute {
         let making = async {
             let made = self.source.make(self, &order, channel).await?;
             let (pools, pool, tag) = (epoch.pools().clone(), epoch.id(), made.tag);
-            let written = in_background(move || pools.write(pool, first, tag, &made.bundles)).await?;
+            let write = move || pools.write(pool, first, tag, &made.bundles);
+            let written = self.background.run(write).await?;
             written.map_err(local_failed)
         };
         let made = making.await;
