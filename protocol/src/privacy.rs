@@ -15,7 +15,7 @@
 //! the noisy counts afterwards, the label above all, costs nothing more.
 //!
 //! A [`Mechanism`] names the noise, a [`Sampler`] draws it, a [`Cost`] is what one label takes from a
-//! [`Budget`]:
+//! [`Budget`]. [`winners`] says how often a label survives the noise.
 //!
 //! ```
 //! use consilium_protocol::privacy::{Budget, Mechanism};
@@ -29,19 +29,23 @@
 mod accountant;
 mod conversion;
 mod cost;
+#[cfg(test)]
+mod drawn;
 mod gaussian;
 mod geometric;
-#[cfg(test)]
 mod law;
 mod mechanism;
 mod number;
 #[cfg(test)]
 mod oracle;
 mod sampler;
+mod selection;
 
 pub use accountant::{Budget, BudgetError, epsilon_of};
 pub use conversion::cks_epsilon;
 pub use cost::{COST_ONE, Cost, CostError, Unit};
+pub use law::Law;
 pub use mechanism::Mechanism;
 pub use number::{Delta, NumberError, Ratio};
 pub use sampler::Sampler;
+pub use selection::{winners, winners_under};
