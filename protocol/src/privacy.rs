@@ -4,7 +4,7 @@
 //!   privacy loss of releasing the label with the largest noisy count.
 //! - Learns: nobody but the party that draws it knows the noise; the account depends only on public
 //!   parameters and on how many labels were released, never on votes.
-//! - Consumes: a generator of random bits handed in by the caller; no correlation.
+//! - Consumes: a seed from a generator handed in by the caller; no correlation.
 //! - Costs: no message. Drawing takes the same time and the same random words whatever is drawn.
 //! - Source: Canonne, Kamath and Steinke, "The Discrete Gaussian for Differential Privacy", 2020, for the
 //!   law, its cost and the conversion; digit-wise geometric draws as in Dwork et al., "Our Data, Ourselves",
