@@ -15,7 +15,7 @@
 //! the noisy counts afterwards, the label above all, costs nothing more.
 //!
 //! A [`Mechanism`] names the noise, a [`Sampler`] draws it, a [`Cost`] is what one label takes from a
-//! [`Budget`]. [`winners`] says how often a label survives the noise.
+//! [`Budget`], an [`Account`] is what was taken so far. [`winners`] says how often a label survives the noise.
 //!
 //! ```
 //! use consilium_protocol::privacy::{Budget, Mechanism};
@@ -27,6 +27,8 @@
 //! ```
 
 mod accountant;
+#[cfg(test)]
+mod agreement;
 mod conversion;
 mod cost;
 #[cfg(test)]
@@ -41,7 +43,7 @@ mod oracle;
 mod sampler;
 mod selection;
 
-pub use accountant::{Budget, BudgetError, epsilon_of};
+pub use accountant::{Account, AccountError, Budget, BudgetError, epsilon_of};
 pub use conversion::cks_epsilon;
 pub use cost::{COST_ONE, Cost, CostError, Unit};
 pub use law::Law;
