@@ -1,4 +1,7 @@
 //! Tests of the drawn noise against its exact law: per class, across classes, and in the label it selects.
+//!
+//! The long one, 10^7 draws at four scales of each mechanism, prints its figures with
+//! `cargo test --release -p consilium-protocol --lib ten_million -- --ignored --nocapture`.
 
 use super::{Law, Mechanism, Sampler, winners_under};
 use rand::SeedableRng;
@@ -210,7 +213,7 @@ fn half_a_million_draws_fit_at_every_scale() {
 }
 
 #[test]
-#[ignore = "a minute: run in release with --ignored --nocapture for the figures"]
+#[ignore = "half a minute: run in release with --ignored --nocapture for the figures"]
 #[expect(clippy::print_stdout, reason = "the figures are the result")]
 fn ten_million_draws_fit_at_every_scale() {
     for mechanism in scales() {

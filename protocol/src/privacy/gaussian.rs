@@ -165,6 +165,9 @@ mod tests {
                     let magnitude = thresholds.partition_point(|edge| word >= edge) as i64;
                     let sign = if (index + place) % 2 == 1 { -1 } else { 1 };
                     assert_eq!(*found, magnitude * sign, "{text}: {word:x}");
+                    // Compiled for any processor, too.
+                    let (high, low) = ((word >> 64) as u64, *word as u64);
+                    assert_eq!(reached(&table.floors, &table.lows, high, low), magnitude, "{text}: {word:x}");
                 }
             }
         }
