@@ -20,7 +20,7 @@ impl Law {
     fn of(mechanism: &Mechanism) -> Self {
         let (reach, weight): (i64, Box<dyn Fn(f64) -> f64>) = match mechanism {
             Mechanism::Exact => (0, Box::new(|_| 1.0)),
-            Mechanism::Gaussian { sigma_squared } => {
+            Mechanism::Gaussian { sigma_squared } | Mechanism::ConfidentGaussian { sigma_squared, .. } => {
                 let variance = sigma_squared.numerator() as f64 / sigma_squared.denominator() as f64;
                 (
                     (8.5 * variance.sqrt()).ceil() as i64 + 1,
