@@ -29,7 +29,8 @@ impl NoiseSource {
         }
     }
 
-    /// This party's share of noise for one release: full noise, or zeros for an exact release.
+    /// This party's share of noise for one release: full noise, or zeros for an exact release. With a threshold the
+    /// share has one value more than classes.
     ///
     /// # Errors
     /// [`NoiseError::Classes`] for no class or more than [`CLASSES_MAX`](crate::CLASSES_MAX).
@@ -39,7 +40,7 @@ impl NoiseSource {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<NoiseShare, NoiseError> {
         match self {
-            Self::Exact => bounded(classes).map(|()| NoiseShare::new(Zeroizing::new(vec![0; classes]))),
+            Self::Exact => bounded(classes).map(|()| NoiseShare::new(Zeroizing::new(vec![0; classes]), None)),
             Self::Software(software) => software.draw(classes, rng),
         }
     }

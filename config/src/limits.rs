@@ -56,6 +56,8 @@ pub const FEATURE_MAGNITUDE_MAX: f64 = 1e12;
 
 /// Deviation of Gaussian noise, in votes.
 pub const SIGMA_VOTES: RangeInclusive<Fraction> = fraction(1, 10)..=fraction(1000, 1);
+/// Votes that a top count must reach for an answer; one owner may have several models.
+pub const THRESHOLD_VOTES: RangeInclusive<u32> = 1..=65_536;
 /// Numerator and denominator of a deviation: their squares stay exact in the accounts.
 pub const SIGMA_TERM_MAX: u64 = 1 << 20;
 /// Privacy loss of one answer or of a whole budget.

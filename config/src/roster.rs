@@ -199,6 +199,11 @@ mod tests {
         let terms = Terms { client_epsilon: None, software_noise: false, ..terms };
         assert_eq!(digits.release, Release::Laplace { epsilon_per_answer: fraction("1/2"), terms });
         assert_eq!(roster.task("digits-exact").unwrap().release, Release::Exact);
+        let Release::ConfidentGaussian { threshold, .. } = roster.task("digits-agreed").unwrap().release
+        else {
+            panic!("another mechanism")
+        };
+        assert_eq!(threshold, 2);
     }
 
     #[test]
@@ -223,8 +228,8 @@ mod tests {
         assert_eq!((seats.zero.name.as_str(), seats.one.name.as_str()), ("north", "south"));
         assert_eq!(seats.dealer.unwrap().name.as_str(), "notary");
         let tasks = |member| roster.tasks_of(member).map(|task| task.name.as_str()).collect::<Vec<_>>();
-        assert_eq!(tasks("west"), ["breast-cancer", "digits"]);
-        assert_eq!(tasks("notary").len(), 3);
+        assert_eq!(tasks("west"), ["breast-cancer", "digits", "digits-agreed"]);
+        assert_eq!(tasks("notary").len(), 4);
         assert_eq!(tasks("nobody").len(), 0);
     }
 
@@ -264,7 +269,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "0109c317ed0bef1751575ae9cb2991a3fa915eb5343cbc955ea5a9bf6d15d66a"
+            "6a3072da53173944d79b09251708f3ea22544213958cc012ce70ab7ee336d3ea"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
@@ -381,6 +386,20 @@ mod tests {
     fn arbitrary() -> impl Strategy<Value = Task> {
         let release = prop_oneof![
             Just(Release::Exact),
+            (1_u64..=1000, 1_u64..=10, 1_u32..=2).prop_map(|(sigma, down, threshold)| {
+                Release::ConfidentGaussian {
+                    sigma: Fraction::new(sigma, 1).unwrap(),
+                    threshold,
+                    threshold_sigma: Fraction::new(sigma, down.min(sigma)).unwrap(),
+                    delta: Fraction::new(1, 1_000_000).unwrap(),
+                    terms: Terms {
+                        unit: Unit::Owner,
+                        epsilon: Fraction::new(sigma, 1).unwrap(),
+                        client_epsilon: Some(Fraction::new(1, down).unwrap()),
+                        software_noise: true,
+                    },
+                }
+            }),
             (10_u64..=1000, 1_u64..=10, 1_u64..1_000_000, any::<bool>()).prop_map(
                 |(sigma, down, delta, software_noise)| Release::Gaussian {
                     sigma: Fraction::new(sigma, down).unwrap(),

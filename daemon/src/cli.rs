@@ -35,6 +35,11 @@ enum Command {
     /// Publish, list and withdraw models of this node
     Model(model::ModelArgs),
     /// Ask the consortium for the class of one or more cases
+    ///
+    /// Where the task's release is `confident-gaussian`, the answer may be that there is no consensus: too few
+    /// models agree, under noise, to name a class. With --json the label and the class are then null. Such an
+    /// attempt costs the same privacy as a class, because the compute parties cannot tell it from one; to ask
+    /// again about the same case costs it again.
     Ask(ask::AskArgs),
     /// Measure questions to a running consortium, or what preprocessing costs on this machine
     Bench(bench::BenchArgs),

@@ -6,7 +6,7 @@ use crate::net::{Channel, ChannelError, Identity, Network, PeerId, Role};
 use crate::owner::PairPeers;
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::{Fixed, Seed};
-use consilium_protocol::evaluate::shared::labels;
+use consilium_protocol::online::release::answers;
 use consilium_protocol::share::Additive;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -24,15 +24,16 @@ const SHARE_BYTES_MAX: usize = 1 << 16;
 pub struct Answer {
     /// Name of the question; asking again with the same name and input costs nothing.
     pub release: ReleaseId,
-    /// One class index per row.
-    pub labels: Vec<u32>,
+    /// One class index per row; none where the models did not agree enough, which only a confident release says.
+    pub labels: Vec<Option<u32>>,
     /// The same in words.
-    pub classes: Vec<String>,
+    pub classes: Vec<Option<String>>,
     /// Where it came from and what it cost.
     pub terms: AnswerTerms,
     /// How the label was released, in words.
     pub mechanism: String,
-    /// Privacy loss charged to each owner by this answer; `None` for an exact release.
+    /// Privacy loss charged to each owner by this answer, whether it has a label or not; `None` for an exact
+    /// release.
     pub epsilon: Option<f64>,
     /// From question to answer.
     pub milliseconds: f64,
@@ -119,8 +120,11 @@ impl Client {
         let labels = combine(terms, &zero, &one, rows.len())?;
         Ok(Answer {
             release,
-            classes: labels.iter().map(|label| terms.roster.classes[*label].clone()).collect(),
-            labels: labels.into_iter().map(|label| label as u32).collect(),
+            classes: labels
+                .iter()
+                .map(|label| label.map(|label| terms.roster.classes[label].clone()))
+                .collect(),
+            labels: labels.into_iter().map(|label| label.map(|label| label as u32)).collect(),
             mechanism: terms.mechanism.to_string(),
             epsilon: terms.epsilon_spent(zero.terms.charged),
             cpu_us: [zero.terms.cpu_us, one.terms.cpu_us],
@@ -226,8 +230,8 @@ fn encode(terms: &TaskTerms, rows: &[Vec<f64>]) -> Result<Zeroizing<Vec<u64>>, R
     Ok(words)
 }
 
-fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Vec<usize>, Refusal> {
-    let expected = ((terms.classes() - 1) * rows).div_ceil(64);
+fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Vec<Option<usize>>, Refusal> {
+    let expected = (terms.answer_bits() * rows).div_ceil(64);
     let same = zero.terms.owners == one.terms.owners
         && zero.terms.noise == one.terms.noise
         && zero.terms.charged == one.terms.charged;
@@ -235,5 +239,43 @@ fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Ve
         let text = "the two compute parties answered differently; ask the consortium to look into it";
         return Err(Refusal::new(Obstacle::Peer, text));
     }
-    Ok(labels(&zero.words, &one.words, terms.classes(), rows))
+    Ok(answers([&zero.words, &one.words], terms.classes(), rows, terms.may_abstain()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consilium_attest::Provenance;
+
+    #[test]
+    fn no_consensus_is_null_for_machines() {
+        let terms = AnswerTerms {
+            share_words: 1,
+            owners: 3,
+            noise: Provenance::Software,
+            preprocessing: "pairwise".into(),
+            gadget: "digits".into(),
+            charged: 7,
+            rounds: 9,
+            bytes: 800,
+            rounds_us: 0,
+            together: 1,
+            cpu_us: 0,
+            bundles: 1,
+            repeated: false,
+        };
+        let answer = Answer {
+            release: ReleaseId([1; 16]),
+            labels: vec![Some(2), None],
+            classes: vec![Some("c".into()), None],
+            terms,
+            mechanism: String::new(),
+            epsilon: Some(0.5),
+            milliseconds: 1.0,
+            cpu_us: [0; 2],
+        };
+        let text = serde_json::to_string(&answer).unwrap();
+        assert!(text.contains("\"labels\":[2,null],\"classes\":[\"c\",null]"), "{text}");
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), answer);
+    }
 }

@@ -10,7 +10,9 @@ mod world;
 
 pub use measure::{Measured, Progress, evaluate};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
-pub use scenario::{Hospital, Preprocessing, Releases, Scenario, ScenarioError, breast_cancer, train_all};
+pub use scenario::{
+    Confident, Hospital, Preprocessing, Releases, Scenario, ScenarioError, breast_cancer, train_all,
+};
 pub use world::{Process, World, WorldError, names, tasks};
 
 use clap::Args;

@@ -2,8 +2,8 @@
 
 use crate::message::{Obstacle, Refusal};
 use consilium_attest::{NoisePolicy, NoiseSource};
-use consilium_config::{Comparison, Release, Task};
-use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape};
+use consilium_config::{Comparison, Fraction, Release, Task};
+use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape, Threshold};
 use consilium_protocol::privacy::{Budget, Cost, Delta, Mechanism, Ratio, Sampler, Unit, epsilon_of};
 use consilium_protocol::stock::Gadget;
 use std::sync::Mutex;
@@ -23,7 +23,7 @@ pub struct TaskTerms {
     pub budget: Option<TaskBudget>,
     /// Whether noise may be drawn in software.
     pub policy: NoisePolicy,
-    noise_magnitude_max: u64,
+    release: ReleaseShape,
     noise: Mutex<Option<NoiseSource>>,
 }
 
@@ -64,24 +64,8 @@ impl TaskTerms {
         let ratio = |what: &str, text: String| {
             text.parse::<Ratio>().map_err(|problem| error(format!("{what} = {text}: {problem}")))
         };
-        let (mechanism, terms, delta) = match &task.release {
-            Release::Exact => (Mechanism::Exact, None, None),
-            Release::Gaussian { sigma, delta, terms } => {
-                let sigma = ratio("sigma", sigma.to_string())?;
-                let square =
-                    |value: u64| value.checked_mul(value).ok_or_else(|| error("sigma is too large".into()));
-                let squared = Ratio::new(square(sigma.numerator())?, square(sigma.denominator())?);
-                let sigma_squared = squared.map_err(|problem| error(format!("sigma: {problem}")))?;
-                let text = delta.to_string();
-                let delta =
-                    text.parse::<Delta>().map_err(|problem| error(format!("delta = {text}: {problem}")))?;
-                (Mechanism::Gaussian { sigma_squared }, Some(terms), Some(delta))
-            }
-            Release::Laplace { epsilon_per_answer, terms } => {
-                let epsilon = ratio("epsilon_per_answer", epsilon_per_answer.to_string())?;
-                (Mechanism::Laplace { epsilon }, Some(terms), None)
-            }
-        };
+        let (mechanism, delta) = mechanism(&task.release).map_err(error)?;
+        let terms = task.release.terms();
         let budget = match (terms, mechanism.cost()) {
             (Some(terms), Some(cost)) => {
                 let epsilon = ratio("epsilon", terms.epsilon.to_string())?;
@@ -99,8 +83,6 @@ impl TaskTerms {
             _ => None,
         };
         let policy = NoisePolicy { allow_software: terms.is_some_and(|terms| terms.software_noise) };
-        let noise_magnitude_max =
-            if mechanism == Mechanism::Exact { 0 } else { Sampler::new(&mechanism).magnitude_max() };
         Ok(Self {
             roster: task.clone(),
             digest: task.digest().to_bytes(),
@@ -108,7 +90,7 @@ impl TaskTerms {
             mechanism,
             budget,
             policy,
-            noise_magnitude_max,
+            release: release_shape(&mechanism),
             noise: Mutex::new(None),
         })
     }
@@ -143,7 +125,6 @@ impl TaskTerms {
     /// # Errors
     /// A network does not fit the task.
     pub fn plan(&self, networks: &[Network], gadget: Gadget) -> Result<Plan, PlanError> {
-        let release = ReleaseShape { noise_magnitude_max: self.noise_magnitude_max };
         Plan::compile(
             networks,
             self.roster.input,
@@ -151,8 +132,24 @@ impl TaskTerms {
             self.numbers,
             self.batch(),
             gadget,
-            release,
+            self.release,
         )
+    }
+
+    /// How large this party's noise may be and what the top count must reach, as the plan needs it.
+    pub fn release(&self) -> ReleaseShape {
+        self.release
+    }
+
+    /// Whether an answer may be that there is no consensus, for which its shares have a bit.
+    pub fn may_abstain(&self) -> bool {
+        self.mechanism.threshold().is_some()
+    }
+
+    /// Bits of a party's share of one row's answer: one for each class but the last, and one for the consensus
+    /// where there may be none.
+    pub fn answer_bits(&self) -> usize {
+        self.classes() - 1 + usize::from(self.may_abstain())
     }
 
     /// Runs `draw` with the task's source of noise.
@@ -186,5 +183,91 @@ impl TaskTerms {
     /// Whether `member` may publish.
     pub fn has_owner(&self, member: &str) -> bool {
         self.roster.owners.iter().any(|name| name.as_str() == member)
+    }
+}
+
+/// The mechanism of a release, and the delta of its promise.
+fn mechanism(release: &Release) -> Result<(Mechanism, Option<Delta>), String> {
+    let delta = |delta: &Fraction| {
+        let text = delta.to_string();
+        text.parse::<Delta>().map(Some).map_err(|problem| format!("delta = {text}: {problem}"))
+    };
+    Ok(match release {
+        Release::Exact => (Mechanism::Exact, None),
+        Release::Gaussian { sigma, delta: failing, .. } => {
+            (Mechanism::Gaussian { sigma_squared: variance("sigma", *sigma)? }, delta(failing)?)
+        }
+        Release::ConfidentGaussian { sigma, threshold, threshold_sigma, delta: failing, .. } => {
+            let mechanism = Mechanism::ConfidentGaussian {
+                sigma_squared: variance("sigma", *sigma)?,
+                threshold: *threshold,
+                threshold_sigma_squared: variance("threshold_sigma", *threshold_sigma)?,
+            };
+            (mechanism, delta(failing)?)
+        }
+        Release::Laplace { epsilon_per_answer, .. } => {
+            let text = epsilon_per_answer.to_string();
+            let epsilon = text.parse::<Ratio>();
+            let epsilon = epsilon.map_err(|problem| format!("epsilon_per_answer = {text}: {problem}"))?;
+            (Mechanism::Laplace { epsilon }, None)
+        }
+    })
+}
+
+/// The square of a deviation, exactly.
+fn variance(key: &str, sigma: Fraction) -> Result<Ratio, String> {
+    let square = |value: u64| value.checked_mul(value).ok_or_else(|| format!("{key} is too large"));
+    let squared = Ratio::new(square(sigma.numerator())?, square(sigma.denominator())?);
+    squared.map_err(|problem| format!("{key}: {problem}"))
+}
+
+/// What the noise of a mechanism may reach, and its threshold, as a plan needs them.
+pub fn release_shape(mechanism: &Mechanism) -> ReleaseShape {
+    let noise_magnitude_max =
+        if *mechanism == Mechanism::Exact { 0 } else { Sampler::new(mechanism).magnitude_max() };
+    let threshold = mechanism.threshold().zip(mechanism.threshold_noise()).map(|(votes, noise)| Threshold {
+        votes: u64::from(votes),
+        noise_magnitude_max: Sampler::new(&noise).magnitude_max(),
+    });
+    ReleaseShape { noise_magnitude_max, threshold }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consilium_config::{EXAMPLE_ROSTER, Roster};
+    use consilium_protocol::privacy::COST_ONE;
+
+    fn terms(name: &str) -> TaskTerms {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        TaskTerms::new(roster.task(name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_attempt_at_a_consensus_has_one_price_and_one_bit_more() {
+        let (plain, agreed) = (terms("breast-cancer"), terms("digits-agreed"));
+        assert_eq!((plain.may_abstain(), plain.answer_bits(), plain.classes()), (false, 1, 2));
+        assert_eq!((agreed.may_abstain(), agreed.answer_bits(), agreed.classes()), (true, 10, 10));
+        // Both deviations are 2: a label costs 1/4, the test of the threshold another 1/8.
+        let price = |terms: &TaskTerms| terms.budget.unwrap().price;
+        assert_eq!((price(&plain), price(&agreed)), (COST_ONE / 4, COST_ONE / 4 + COST_ONE / 8));
+        let threshold = agreed.release().threshold.unwrap();
+        assert_eq!((threshold.votes, plain.release().threshold), (2, None));
+        assert_eq!(threshold.noise_magnitude_max, agreed.release().noise_magnitude_max);
+        assert!(agreed.mechanism.to_string().contains("top count reaches 2 under noise of variance 4"));
+    }
+
+    #[test]
+    fn noise_comes_in_the_shape_of_the_plan() {
+        let mut roster = terms("digits-agreed").roster;
+        let Release::ConfidentGaussian { terms, .. } = &mut roster.release else {
+            panic!("another mechanism")
+        };
+        terms.software_noise = true;
+        let terms = TaskTerms::new(&roster).unwrap();
+        let noise = terms.with_noise(|source| source.draw(terms.classes(), &mut rand::rng())).unwrap();
+        let gate = terms.release().gate(3, terms.classes(), 1, Gadget::Digits).unwrap();
+        assert_eq!(noise.into_values().len(), gate.noise_words());
+        assert_eq!(terms.answer_bits(), gate.bits_per_query());
     }
 }

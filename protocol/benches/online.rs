@@ -183,7 +183,7 @@ struct Trial {
 
 impl Trial {
     fn new(model: &Model, batch: usize, gadget: Gadget) -> Self {
-        let release = ReleaseShape { noise_magnitude_max: 0 };
+        let release = ReleaseShape::default();
         let task = TestTask::new(std::slice::from_ref(model), NUMBERS, batch, release, gadget, 1).unwrap();
         let bytes = |round: &Vec<Opening>| HEADER_BYTES + round.iter().map(Opening::bytes).sum::<usize>();
         let sizes = task.plan().openings().iter().map(bytes).collect();

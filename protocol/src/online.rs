@@ -1,10 +1,12 @@
 //! Gates of the online phase: straight lines over one [`crate::context::Context`], each with a card.
 
+pub mod consensus;
 pub mod indicator;
 pub mod keyed;
 pub mod linear;
 pub mod masked;
 pub mod open;
 pub mod pool;
+pub mod release;
 pub mod square;
 pub mod vote;

@@ -12,7 +12,8 @@
 //!
 //! The unit of privacy is one vote: replacing an owner's whole training set moves its vote from one class to
 //! another, which changes two counts by one each (L1 distance 2, L2 distance √2). Whatever is computed from
-//! the noisy counts afterwards, the label above all, costs nothing more.
+//! the noisy counts afterwards, the label above all, costs nothing more. The largest count changes by at most one;
+//! where a label is told only if it reaches a threshold, it has noise of its own and a price of its own.
 //!
 //! A [`Mechanism`] names the noise, a [`Sampler`] draws it, a [`Cost`] is what one label takes from a
 //! [`Budget`], an [`Account`] is what was taken so far. [`winners`] says how often a label survives the noise.

@@ -1,22 +1,25 @@
 //! Whole graphs under sharing against the oracle, and the measured cost against the plan.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-use consilium_protocol::evaluate::clear::{Oracle, verdict};
-use consilium_protocol::evaluate::shared::{Question, answer_together, cost_together, labels, together_max};
-use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Window};
+use consilium_protocol::evaluate::clear::{Oracle, decision, verdict};
+use consilium_protocol::evaluate::shared::{
+    EvaluationError, GateError, Question, answer, answer_together, cost_together, together_max,
+};
+use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Threshold, Window};
 use consilium_protocol::model::fixed::FixedWeights;
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::offline::ot::Extension;
+use consilium_protocol::online::release::answers;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
 use consilium_protocol::stock::{Gadget, Provision};
-use consilium_protocol::testing::{TestTask, pair, run_now};
+use consilium_protocol::testing::{Seat, TestTask, pair, run_now};
 use consilium_protocol::wire::HEADER_BYTES;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 const NUMBERS: Numbers = Numbers { fraction_bits: 16, value_bits: 12 };
-const EXACT: ReleaseShape = ReleaseShape { noise_magnitude_max: 0 };
+const EXACT: ReleaseShape = ReleaseShape { noise_magnitude_max: 0, threshold: None };
 
 fn random_model(input: Shape, layers: &[Layer], rng: &mut StdRng) -> Model {
     let network = Network::new(input, layers.to_vec()).unwrap();
@@ -223,27 +226,120 @@ fn ties_between_votes_and_logits_go_to_the_lowest_class() {
     }
 }
 
+/// Models that vote as they are told, whatever they are asked: `votes[c]` of them for class `c`.
+fn voters(votes: &[usize]) -> Vec<Model> {
+    let network = Network::new(Shape::vector(1), vec![dense(votes.len() as u32)]).unwrap();
+    let voter = |class: usize| {
+        let bias = (0..votes.len()).map(|other| if other == class { 1.0 } else { 0.0 }).collect();
+        Model::new(network.clone(), vec![Weights { weight: vec![0.0; votes.len()], bias }]).unwrap()
+    };
+    votes.iter().enumerate().flat_map(|(class, votes)| vec![voter(class); *votes]).collect()
+}
+
+/// Each attempt ends as the votes and the noise say, and costs what the plan says. Votes and noise are small,
+/// so that noisy counts often tie and the threshold is often just reached or just missed.
+#[test]
+fn attempts_end_as_votes_and_noise_say() {
+    const MAGNITUDE: i64 = 2;
+    let (batch, mut rng) = (20, StdRng::seed_from_u64(16));
+    let (mut told, mut withheld, mut ties) = (0, 0, 0);
+    let sparse = |classes: usize| -> Vec<usize> {
+        (0..classes).map(|class| usize::from(class % 9 == 4) * 2).collect()
+    };
+    let tasks: [(Vec<usize>, u64); 8] = [
+        (vec![3, 2], 3),
+        (vec![1, 3, 3], 4),
+        (vec![2, 2, 2, 2], 3),
+        (vec![2, 0, 3, 3, 1], 4),
+        (vec![1, 1, 1, 1, 1, 2], 2),
+        (sparse(10), 2),
+        (sparse(12), 3),
+        (sparse(40), 2),
+    ];
+    for ((votes, needed), gadget) in tasks.iter().flat_map(|task| GADGETS.map(|gadget| (task, gadget))) {
+        let classes = votes.len();
+        let counts: Vec<i64> = votes.iter().map(|votes| *votes as i64).collect();
+        let magnitude = MAGNITUDE as u64;
+        let threshold = Some(Threshold { votes: *needed, noise_magnitude_max: magnitude });
+        let release = ReleaseShape { noise_magnitude_max: magnitude, threshold };
+        let mut task = TestTask::new(&voters(votes), NUMBERS, batch, release, gadget, 16).unwrap();
+        if gadget != Gadget::Keys && classes <= 12 {
+            task.make_pairwise(Extension::Iknp, 1).unwrap();
+        }
+        for _ in 0..2 {
+            let words = task.plan().release().noise_words();
+            let mut draw =
+                || -> Vec<i64> { (0..words).map(|_| rng.random_range(-MAGNITUDE..=MAGNITUDE)).collect() };
+            let noise = [draw(), draw()];
+            let own = noise.each_ref().map(|noise| noise.iter().map(|x| *x as u64).collect::<Vec<_>>());
+            let (answers, meter, _) = task.attempt(&vec![vec![0]; batch], [&own[0], &own[1]]).unwrap();
+            let cost = task.plan().cost();
+            assert_eq!(
+                (meter.rounds, meter.bytes),
+                (cost.rounds, cost.bytes),
+                "the plan states the true cost"
+            );
+            for (query, answer) in answers.into_iter().enumerate() {
+                let sum = |class: usize| noise.iter().map(|noise| noise[class * batch + query]).sum::<i64>();
+                let on_counts: Vec<i64> = (0..classes).map(sum).collect();
+                let due = decision(&counts, &on_counts, Some((*needed as i64, sum(classes))));
+                assert_eq!(answer, due, "{counts:?} and {on_counts:?}, {gadget:?}");
+                let noisy = |class: usize| counts[class] + on_counts[class];
+                let best = (0..classes).map(noisy).max().unwrap();
+                ties += u32::from((0..classes).filter(|class| noisy(*class) == best).count() > 1);
+                *(if due.is_some() { &mut told } else { &mut withheld }) += 1;
+            }
+        }
+    }
+    assert!(told > 200 && withheld > 200 && ties > 200, "{told} {withheld} {ties}");
+}
+
+/// A release with a threshold does not run without its noise, or with that of a plain release.
+#[test]
+fn an_attempt_without_its_noise_is_refused() {
+    let threshold = Some(Threshold { votes: 2, noise_magnitude_max: 9 });
+    let release = ReleaseShape { noise_magnitude_max: 9, threshold };
+    let mut task = TestTask::new(&voters(&[1, 2, 0]), NUMBERS, 1, release, Gadget::Digits, 17).unwrap();
+    for found in [0, 3] {
+        let bundles = task.bundle().unwrap();
+        let outcomes = task.seat(&[vec![0]], bundles, |seat| {
+            let Seat { mut computation, plan, models, input, provisions } = seat;
+            run_now(answer(&mut computation, plan, &models, input, provisions, &vec![0; found]))
+        });
+        for outcome in outcomes {
+            let Err(EvaluationError::Gate(error)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(error, GateError::Length { what: "the noise", expected: 4, found });
+        }
+    }
+}
+
 /// Questions of one plan that share rounds and frames are answered as each alone is, noise included, and
 /// cost the rounds of one.
 #[test]
 fn questions_together_are_answered_as_alone() {
+    are_answered_as_alone(None);
+    are_answered_as_alone(Some(Threshold { votes: 3, noise_magnitude_max: 40 }));
+}
+
+fn are_answered_as_alone(threshold: Option<Threshold>) {
     let mut rng = StdRng::seed_from_u64(14);
     let input = Shape::vector(7);
     let architectures: [&[Layer]; 2] = [&[dense(9), Layer::Relu, dense(4)], &[dense(4)]];
     let models: Vec<Model> =
         architectures.iter().map(|layers| random_model(input, layers, &mut rng)).collect();
-    let (batch, release) = (3, ReleaseShape { noise_magnitude_max: 40 });
+    let (batch, release) = (3, ReleaseShape { noise_magnitude_max: 40, threshold });
     let mut task = TestTask::new(&models, NUMBERS, batch, release, Gadget::Digits, 14).unwrap();
+    let words = task.plan().release().noise_words();
     for count in [1, 2, 5] {
         let questions: Vec<Vec<Vec<u64>>> =
             (0..count).map(|_| (0..batch).map(|_| random_query(input, &mut rng)).collect()).collect();
         let noises: Vec<[Vec<u64>; 2]> = (0..count)
-            .map(|_| [(); 2].map(|()| (0..4 * batch).map(|_| rng.random_range(0..40)).collect()))
+            .map(|_| [(); 2].map(|()| (0..words).map(|_| rng.random_range(-40..40i64) as u64).collect()))
             .collect();
-        let alone: Vec<Vec<usize>> = questions
+        let alone: Vec<Vec<Option<usize>>> = questions
             .iter()
             .zip(&noises)
-            .map(|(queries, [zero, one])| task.ask(queries, [zero, one]).unwrap().0)
+            .map(|(queries, [zero, one])| task.attempt(queries, [zero, one]).unwrap().0)
             .collect();
         let bundles: Vec<[Vec<Provision>; 2]> = (0..count).map(|_| task.bundle().unwrap()).collect();
         let shares: Vec<[Additive; 2]> = questions.iter().map(|queries| task.input(queries)).collect();
@@ -262,8 +358,9 @@ fn questions_together_are_answered_as_alone() {
             let shares = run_now(answer_together(&mut computation, task.plan(), &models, own)).unwrap();
             (shares, computation.meter())
         });
-        let together: Vec<Vec<usize>> =
-            zero.iter().zip(&one).map(|(zero, one)| labels(zero, one, 4, batch)).collect();
+        let shares = zero.iter().zip(&one);
+        let together: Vec<Vec<Option<usize>>> =
+            shares.map(|(zero, one)| answers([zero, one], 4, batch, threshold.is_some())).collect();
         assert_eq!(together, alone, "{count} together");
         let (one, all) = (task.plan().cost(), cost_together(task.plan(), count));
         assert_eq!((meter.rounds, meter.bytes), (all.rounds, all.bytes));

@@ -5,7 +5,8 @@
 use consilium_protocol::algebra::prg::Seed;
 use consilium_protocol::algebra::stream;
 use consilium_protocol::graph::{
-    Layer, Network, Numbers, PARAMETERS_MAX, Plan, Program, ReleaseShape, Shape, WIRE_VALUES_MAX, Window,
+    Layer, Network, Numbers, PARAMETERS_MAX, Plan, Program, ReleaseShape, Shape, Threshold, WIRE_VALUES_MAX,
+    Window,
 };
 use consilium_protocol::misbehaviour::Misbehaviour;
 use consilium_protocol::offline::dealer::{self, WeightMasks};
@@ -71,7 +72,10 @@ fn use_network(network: &Network, numbers: Numbers, batch: usize) {
         assert_eq!(program.vote().classes, network.output().len());
         assert!(!program.demands(0).is_empty() && !program.openings().is_empty());
     }
-    let release = ReleaseShape { noise_magnitude_max: u64::from(numbers.value_bits) };
+    let noise_magnitude_max = u64::from(numbers.value_bits);
+    let votes = u64::from(numbers.fraction_bits);
+    let threshold = (batch % 3 == 0).then_some(Threshold { votes, noise_magnitude_max });
+    let release = ReleaseShape { noise_magnitude_max, threshold };
     let classes = network.output().len();
     let networks = std::slice::from_ref(network);
     if let Ok(plan) = Plan::compile(networks, network.input(), classes, numbers, batch, gadget, release) {
@@ -98,7 +102,7 @@ fn lanes(value_bits: u32, gadget: Gadget) -> (Vec<Vec<Demand>>, Zeros) {
     let layers = vec![Layer::Dense { outputs: 3 }, Layer::Relu];
     let network = Network::new(Shape::vector(5), layers).unwrap();
     let numbers = Numbers { fraction_bits: 8, value_bits };
-    let release = ReleaseShape { noise_magnitude_max: 3 };
+    let release = ReleaseShape { noise_magnitude_max: 3, threshold: None };
     let plan = Plan::compile(&[network], Shape::vector(5), 3, numbers, 2, gadget, release).unwrap();
     (plan.lanes(), Zeros(vec![0; 15]))
 }

@@ -8,7 +8,7 @@
 use consilium_protocol::algebra::LinearShape;
 use consilium_protocol::algebra::prg::{Prg, Seed};
 use consilium_protocol::context::{Dialogue, DialogueError, Link, LinkError, PIECE_BYTES};
-use consilium_protocol::graph::{Layer, Network, Numbers, Plan, ReleaseShape, Shape, Window};
+use consilium_protocol::graph::{Layer, Network, Numbers, Plan, ReleaseShape, Shape, Threshold, Window};
 use consilium_protocol::lattice::{Encrypted, Evaluation, Packing, PublicKey, Requests, SecretKey};
 use consilium_protocol::misbehaviour::Misbehaviour;
 use consilium_protocol::offline::dealer::sent_words;
@@ -293,7 +293,8 @@ static LANES: LazyLock<Vec<Vec<Demand>>> = LazyLock::new(|| {
     ];
     let networks = networks.map(|layers| Network::new(input, layers).unwrap());
     let numbers = Numbers { fraction_bits: 8, value_bits: 9 };
-    let release = ReleaseShape { noise_magnitude_max: 3 };
+    let threshold = Some(Threshold { votes: 2, noise_magnitude_max: 3 });
+    let release = ReleaseShape { noise_magnitude_max: 3, threshold };
     Plan::compile(&networks, input, 3, numbers, 1, Gadget::Nibbles, release).unwrap().lanes()
 });
 

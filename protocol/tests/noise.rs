@@ -2,7 +2,7 @@
 //! and noise that is one number for all classes, which protects nothing, is told from it.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
-use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape};
+use consilium_protocol::graph::{Layer, Network, Numbers, ReleaseShape, Shape, Threshold};
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::privacy::{Mechanism, Sampler};
 use consilium_protocol::stock::Gadget;
@@ -16,8 +16,10 @@ const VOTES: [usize; CLASSES] = [4, 3, 0, 2];
 const VARIANCE: u64 = 4;
 const BATCH: usize = 250;
 const BATCHES: usize = 40;
-/// 99.9999 % quantile of chi-square with three degrees of freedom.
-const LIMIT: f64 = 30.7;
+/// 99.9999 % quantiles of chi-square with three degrees of freedom, and with four.
+const LIMITS: [f64; 2] = [30.7, 33.4];
+const THRESHOLD: u64 = 5;
+const THRESHOLD_VARIANCE: u64 = 9;
 
 /// What is wrong with how often each label came.
 #[derive(Debug, PartialEq)]
@@ -26,9 +28,9 @@ enum Fault {
     Frequency { label: usize },
 }
 
-/// Whether labels came as often as they should.
-fn accept(labels: &[usize], expected: [f64; CLASSES]) -> Result<(), Fault> {
-    let mut counts = [0.0; CLASSES];
+/// Whether labels came as often as they should. One more than classes stands for no consensus.
+fn accept<const OUTCOMES: usize>(labels: &[usize], expected: [f64; OUTCOMES]) -> Result<(), Fault> {
+    let mut counts = [0.0; OUTCOMES];
     for label in labels {
         counts[*label] += 1.0;
     }
@@ -36,18 +38,18 @@ fn accept(labels: &[usize], expected: [f64; CLASSES]) -> Result<(), Fault> {
         let mean = expected[label] * labels.len() as f64;
         (counts[label] - mean) * (counts[label] - mean) / mean
     };
-    let total: f64 = (0..CLASSES).map(term).sum();
-    if total < LIMIT {
+    let total: f64 = (0..OUTCOMES).map(term).sum();
+    if total < LIMITS[OUTCOMES - CLASSES] {
         return Ok(());
     }
-    let label = (0..CLASSES).max_by(|a, b| term(*a).total_cmp(&term(*b))).unwrap();
+    let label = (0..OUTCOMES).max_by(|a, b| term(*a).total_cmp(&term(*b))).unwrap();
     Err(Fault::Frequency { label })
 }
 
 /// Probabilities of the sum of two independent discrete Gaussians, from `-reach` to `reach`.
-fn law(reach: i64) -> Vec<f64> {
+fn law(reach: i64, variance: u64) -> Vec<f64> {
     let single: Vec<f64> =
-        (-reach..=reach).map(|x| (-(x * x) as f64 / (2 * VARIANCE) as f64).exp()).collect();
+        (-reach..=reach).map(|x| (-(x * x) as f64 / (2 * variance) as f64).exp()).collect();
     let total: f64 = single.iter().sum();
     let at =
         |x: i64| usize::try_from(x + reach).ok().and_then(|x| single.get(x)).copied().unwrap_or(0.0) / total;
@@ -57,7 +59,7 @@ fn law(reach: i64) -> Vec<f64> {
 /// Probability of each label: its noisy count is the largest, the lowest class on a tie.
 fn selection() -> [f64; CLASSES] {
     let reach = 60;
-    let law = law(reach);
+    let law = law(reach, VARIANCE);
     let mass = |class: usize, count: i64| {
         let noise = count - VOTES[class] as i64 + reach;
         usize::try_from(noise).ok().and_then(|noise| law.get(noise)).copied().unwrap_or(0.0)
@@ -73,8 +75,23 @@ fn selection() -> [f64; CLASSES] {
     })
 }
 
+/// Probability of each label where the top count reaches the threshold, then of no consensus. The noise of the
+/// test is independent of that of the labels.
+fn attempt() -> [f64; CLASSES + 1] {
+    let reach = 90;
+    let least = THRESHOLD as i64 - *VOTES.iter().max().unwrap() as i64;
+    let told: f64 = law(reach, THRESHOLD_VARIANCE)[(least + reach) as usize..].iter().sum();
+    let labels = selection();
+    std::array::from_fn(|at| labels.get(at).map_or(1.0 - told, |label| label * told))
+}
+
 /// Labels of the task's noisy votes; `draw` makes one party's noise, `[class][query]`.
-fn labels(mut draw: impl FnMut() -> Vec<u64>) -> Vec<usize> {
+fn labels(draw: impl FnMut() -> Vec<u64>) -> Vec<usize> {
+    answers(None, Gadget::Digits, draw)
+}
+
+/// Labels, or the number of classes where there was no consensus.
+fn answers(threshold: Option<u64>, gadget: Gadget, mut draw: impl FnMut() -> Vec<u64>) -> Vec<usize> {
     let network = Network::new(Shape::vector(1), vec![Layer::Dense { outputs: CLASSES as u32 }]).unwrap();
     let mut models = Vec::new();
     for (class, votes) in VOTES.into_iter().enumerate() {
@@ -84,18 +101,24 @@ fn labels(mut draw: impl FnMut() -> Vec<u64>) -> Vec<usize> {
         models.extend(vec![Model::new(network.clone(), vec![weights]).unwrap(); votes]);
     }
     let numbers = Numbers { fraction_bits: 8, value_bits: 4 };
-    let release = ReleaseShape { noise_magnitude_max: 200 };
-    let mut task = TestTask::new(&models, numbers, BATCH, release, Gadget::Digits, 1).unwrap();
+    let threshold = threshold.map(|votes| Threshold { votes, noise_magnitude_max: 200 });
+    let release = ReleaseShape { noise_magnitude_max: 200, threshold };
+    let mut task = TestTask::new(&models, numbers, BATCH, release, gadget, 1).unwrap();
     let mut labels = Vec::new();
     for _ in 0..BATCHES {
         let noise = [draw(), draw()];
-        labels.extend(task.ask(&vec![vec![0]; BATCH], [&noise[0], &noise[1]]).unwrap().0);
+        let (answers, ..) = task.attempt(&vec![vec![0]; BATCH], [&noise[0], &noise[1]]).unwrap();
+        labels.extend(answers.into_iter().map(|label| label.unwrap_or(CLASSES)));
     }
     labels
 }
 
 fn sampler() -> Sampler {
-    let sampler = Sampler::new(&Mechanism::Gaussian { sigma_squared: VARIANCE.to_string().parse().unwrap() });
+    sampler_of(VARIANCE)
+}
+
+fn sampler_of(variance: u64) -> Sampler {
+    let sampler = Sampler::new(&Mechanism::Gaussian { sigma_squared: variance.to_string().parse().unwrap() });
     assert!(sampler.magnitude_max() <= 200);
     sampler
 }
@@ -130,4 +153,50 @@ fn one_partys_noise_alone_is_told_from_both() {
         (0..CLASSES * BATCH).map(|_| sampler.draw(&mut rng) as u64 * (party % 2)).collect()
     });
     assert!(accept(&drawn, selection()).is_err());
+}
+
+/// One party's noise for all counts, and for the top count of each query as `top` makes it of the former.
+fn noise(
+    counts: &Sampler,
+    rng: &mut StdRng,
+    mut top: impl FnMut(&[u64], usize, &mut StdRng) -> u64,
+) -> Vec<u64> {
+    let mut noise: Vec<u64> = (0..CLASSES * BATCH).map(|_| counts.draw(rng) as u64).collect();
+    let on_top: Vec<u64> = (0..BATCH).map(|query| top(&noise, query, rng)).collect();
+    noise.extend(on_top);
+    noise
+}
+
+#[test]
+fn attempts_end_with_the_exact_probabilities() {
+    let expected = attempt();
+    assert!((expected.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    assert!(expected.iter().all(|p| *p > 0.01) && expected[CLASSES] > 0.3, "{expected:?}");
+    let (counts, top) = (sampler(), sampler_of(THRESHOLD_VARIANCE));
+    for (gadget, seed) in [(Gadget::Digits, 5), (Gadget::Nibbles, 6), (Gadget::Keys, 7)] {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let drawn =
+            answers(Some(THRESHOLD), gadget, || noise(&counts, &mut rng, |_, _, rng| top.draw(rng) as u64));
+        assert_eq!(accept(&drawn, expected), Ok(()), "{gadget:?}");
+    }
+}
+
+#[test]
+fn a_test_without_noise_of_its_own_is_found() {
+    let (counts, mut rng) = (sampler(), StdRng::seed_from_u64(8));
+    // None at all: the true top count of 4 never reaches 5.
+    let drawn = answers(Some(THRESHOLD), Gadget::Keys, || noise(&counts, &mut rng, |_, _, _| 0));
+    assert!(drawn.iter().all(|label| *label == CLASSES));
+    assert!(accept(&drawn, attempt()).is_err());
+    // One party's alone is too little.
+    let (top, mut party) = (sampler_of(THRESHOLD_VARIANCE), 0);
+    let drawn = answers(Some(THRESHOLD), Gadget::Keys, || {
+        party += 1;
+        noise(&counts, &mut rng, |_, _, rng| top.draw(rng) as u64 * (party % 2))
+    });
+    assert!(accept(&drawn, attempt()).is_err());
+    // That of a class, used again, is no more independent of the label.
+    let drawn =
+        answers(Some(THRESHOLD), Gadget::Keys, || noise(&top, &mut rng, |noise, query, _| noise[query]));
+    assert!(accept(&drawn, attempt()).is_err());
 }

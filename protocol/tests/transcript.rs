@@ -1,14 +1,19 @@
 //! Nothing but the label is opened: what both parties send is of one shape, uniform and independent of
-//! the input, and the same inspection finds an opened logit, an opened vote and masks used twice.
+//! the input and of whether there is a label, and the same inspection finds an opened logit, an opened vote
+//! and masks used twice.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 use consilium_protocol::context::{Computation, Context, Lane, Step};
-use consilium_protocol::evaluate::shared::{GateError, answer, labels, logits};
-use consilium_protocol::graph::{Layer, Network, Numbers, Plan, Program, ReleaseShape, Shape, Window};
+use consilium_protocol::evaluate::shared::{GateError, answer, logits};
+use consilium_protocol::graph::{
+    Layer, Network, Numbers, Plan, Program, ReleaseShape, Shape, Threshold, Window,
+};
 use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::offline::ot::Extension;
 use consilium_protocol::online::open::{masked_row, operand, rows};
+use consilium_protocol::online::release::answers;
 use consilium_protocol::online::vote::{vote, winner};
+use consilium_protocol::party::Party;
 use consilium_protocol::share::reconstruct;
 use consilium_protocol::stock::Gadget;
 use consilium_protocol::testing::{Finding, MemoryLink, Observed, Place, Seat, TestTask, inspect, run_now};
@@ -37,7 +42,23 @@ fn dense_task(gadget: Gadget, seed: u64) -> TestTask {
     task_of(Shape::vector(5), vec![Layer::Dense { outputs: 4 }, Layer::Relu, LAST], gadget, seed)
 }
 
+/// The same task, with a threshold that neither both votes together nor small noise decides.
+fn confident_task(gadget: Gadget, seed: u64) -> TestTask {
+    let layers = vec![Layer::Dense { outputs: 4 }, Layer::Relu, LAST];
+    let threshold = Some(Threshold { votes: 2, noise_magnitude_max: 20 });
+    task_with(Shape::vector(5), layers, threshold, (gadget, seed))
+}
+
 fn task_of(input: Shape, layers: Vec<Layer>, gadget: Gadget, seed: u64) -> TestTask {
+    task_with(input, layers, None, (gadget, seed))
+}
+
+fn task_with(
+    input: Shape,
+    layers: Vec<Layer>,
+    threshold: Option<Threshold>,
+    (gadget, seed): (Gadget, u64),
+) -> TestTask {
     let network = Network::new(input, layers).unwrap();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut draw = |count| (0..count).map(|_| rng.random_range(-1.0..1.0)).collect::<Vec<f32>>();
@@ -51,7 +72,7 @@ fn task_of(input: Shape, layers: Vec<Layer>, gadget: Gadget, seed: u64) -> TestT
         Model::new(network.clone(), weights.collect()).unwrap()
     };
     let models: Vec<Model> = (0..MODELS).map(|_| model()).collect();
-    let release = ReleaseShape { noise_magnitude_max: 20 };
+    let release = ReleaseShape { noise_magnitude_max: 20, threshold };
     TestTask::new(&models, NUMBERS, 1, release, gadget, seed).unwrap()
 }
 
@@ -210,6 +231,34 @@ fn nothing_but_the_label_is_opened() {
     }
 }
 
+/// Noise that lets any top count reach the threshold, and noise that lets none; both alike on the counts.
+const CONSENSUS: [[u64; CLASSES + 1]; 2] = [[3, u64::MAX, 0, 12], [1, 2, u64::MAX, 0]];
+const NO_CONSENSUS: [[u64; CLASSES + 1]; 2] = [[3, u64::MAX, 0, 0], [1, 2, u64::MAX, u64::MAX - 11]];
+
+#[test]
+fn a_consensus_and_none_look_alike() {
+    for gadget in GADGETS {
+        let mut task = confident_task(gadget, 12);
+        let openings = task.plan().openings();
+        let queries = [encode(INPUTS[0])];
+        for pairwise in [false, true] {
+            if pairwise && task.make_pairwise(Extension::Iknp, 2 * SESSIONS).is_err() {
+                continue;
+            }
+            let mut record = |noise: [[u64; CLASSES + 1]; 2]| -> Vec<Observed> {
+                let session = |_| {
+                    let (answers, _, sent) = task.attempt(&queries, [&noise[0], &noise[1]]).unwrap();
+                    assert_eq!(answers[0].is_some(), noise == CONSENSUS);
+                    Observed::of(&sent)
+                };
+                (0..SESSIONS).map(session).collect()
+            };
+            let sessions = [CONSENSUS, NO_CONSENSUS].map(&mut record);
+            assert_eq!(found(&openings, &sessions), Ok(()), "{gadget:?}, pairwise: {pairwise}");
+        }
+    }
+}
+
 #[test]
 fn no_message_holds_a_logit() {
     let mut tasks = GADGETS.map(|gadget| dense_task(gadget, 2));
@@ -248,23 +297,31 @@ fn the_clients_shares_hold_the_label_and_nothing_else() {
             // One half of the bundles from either source.
             task.make_pairwise(Extension::Iknp, SESSIONS / 2).unwrap();
         }
-        the_clients_shares_of(task);
+        the_clients_shares_of(task, [&[], &[]]);
+        for noise in [CONSENSUS, NO_CONSENSUS] {
+            the_clients_shares_of(confident_task(gadget, 3), [&noise[0], &noise[1]]);
+        }
     }
 }
 
-fn the_clients_shares_of(mut task: TestTask) {
-    let mut ones = [[0u32; CLASSES - 1]; 2];
+fn the_clients_shares_of(mut task: TestTask, noise: [&[u64]; 2]) {
+    let gate = task.plan().release();
+    let bits = gate.bits_per_query();
+    let mut ones = [vec![0u32; bits], vec![0u32; bits]];
     let queries = [encode(INPUTS[0])];
     for _ in 0..SESSIONS {
         let bundles = task.bundle().unwrap();
         let shares = task.seat(&queries, bundles, |seat| {
             let Seat { mut computation, plan, models, input, provisions } = seat;
-            run_now(answer(&mut computation, plan, &models, input, provisions, &[])).unwrap()
+            let noise = noise[usize::from(computation.party() == Party::One)];
+            run_now(answer(&mut computation, plan, &models, input, provisions, noise)).unwrap()
         });
         assert_eq!(shares.each_ref().map(Vec::len), [1, 1]);
-        let label = labels(&shares[0], &shares[1], CLASSES, 1)[0];
+        let answer = answers([&shares[0], &shares[1]], CLASSES, 1, gate.threshold.is_some())[0];
+        let class = answer.map_or(0, |label| if label < CLASSES - 1 { 1 << label } else { 0 });
+        let told = u64::from(gate.threshold.is_some() && answer.is_some()) << (CLASSES - 1);
         // All that both shares together hold, bits beyond the count included.
-        assert_eq!(shares[0][0] ^ shares[1][0], if label < CLASSES - 1 { 1 << label } else { 0 });
+        assert_eq!(shares[0][0] ^ shares[1][0], class | told);
         for (ones, share) in ones.iter_mut().zip(&shares) {
             for (class, ones) in ones.iter_mut().enumerate() {
                 *ones += (share[0] >> class & 1) as u32;

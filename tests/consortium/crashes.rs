@@ -85,9 +85,9 @@ impl Setting {
         }
     }
 
-    fn check(&self, row: usize, label: u32) {
+    fn check(&self, row: usize, label: Option<u32>) {
         let verdict = self.verdict(row % self.scenario.test.rows());
-        assert!(!verdict.certain || label as usize == verdict.label, "row {row}");
+        assert!(!verdict.certain || label == Some(verdict.label as u32), "row {row}");
     }
 
     /// The order goes first, then the process, by itself.

@@ -99,7 +99,10 @@ impl Crowd {
                 match told {
                     Ok(Ok(answer)) if answer.epsilon.is_none() => {
                         let verdict = setting.verdict(row);
-                        assert!(!verdict.certain || answer.labels[0] as usize == verdict.label, "row {row}");
+                        assert!(
+                            !verdict.certain || answer.labels == [Some(verdict.label as u32)],
+                            "row {row}"
+                        );
                     }
                     Ok(Ok(_)) => {}
                     Ok(told) => {

@@ -8,6 +8,7 @@
 mod audit;
 mod bench;
 mod charges;
+mod consensus;
 mod crashes;
 mod deaths;
 mod far;

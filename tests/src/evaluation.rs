@@ -1,9 +1,13 @@
 //! The larger evaluations: the demo's processes on the data beside the repository.
 
 mod noise;
+mod pair;
+mod released;
 mod scenario;
 mod shipped;
 
 pub use noise::{NoisyAccuracy, noisy_accuracies};
+pub use pair::{ReleaseError, Released, release_votes};
+pub use released::{Figures, ReleasedError, ReleasedRow, judge, released_rows};
 pub use scenario::{Choice, EvaluationError, scenario};
 pub use shipped::{ShippedVotes, shipped_votes};

@@ -108,7 +108,7 @@ impl Case {
     pub async fn measure(&self) -> Result<Row, GoalError> {
         let network = self.net.network().map_err(|error| GoalError::Network(error.to_string()))?;
         let (input, classes) = (network.input(), network.output().len());
-        let release = ReleaseShape { noise_magnitude_max: 0 };
+        let release = ReleaseShape::default();
         let networks = std::slice::from_ref(&network);
         let plan =
             Plan::compile(networks, input, classes, NUMBERS, self.batch as usize, self.gadget, release)?;

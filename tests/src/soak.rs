@@ -302,7 +302,7 @@ fn summarise(told: &[Told], verdicts: &[Verdict], seen: &[Seen]) -> Summary {
         let verdict = &verdicts[told.row];
         told.outcome
             .as_ref()
-            .is_ok_and(|answer| verdict.certain && answer.labels[0] as usize != verdict.label)
+            .is_ok_and(|answer| verdict.certain && answer.labels != [Some(verdict.label as u32)])
     };
     let latency = |refilling: bool| {
         let of = told.iter().filter(|told| told.refilling == refilling && told.outcome.is_ok());

@@ -18,6 +18,20 @@ pub enum Release {
         /// The budgets.
         terms: Terms,
     },
+    /// Discrete Gaussian noise on each class count, and an answer only where many agree. Who computes does not
+    /// learn whether there was one, and every attempt costs the same.
+    ConfidentGaussian {
+        /// Deviation on each class count, in votes.
+        sigma: Fraction,
+        /// Votes that the top count must reach, under noise of its own.
+        threshold: u32,
+        /// Deviation of that noise, in votes.
+        threshold_sigma: Fraction,
+        /// Probability with which the promise may fail, over the life of the ledger.
+        delta: Fraction,
+        /// The budgets.
+        terms: Terms,
+    },
     /// Discrete Laplace noise on each class count, for a promise without failure probability.
     Laplace {
         /// Privacy loss of one answer.
@@ -54,6 +68,7 @@ impl Release {
         match self {
             Self::Exact => "exact",
             Self::Gaussian { .. } => "gaussian",
+            Self::ConfidentGaussian { .. } => "confident-gaussian",
             Self::Laplace { .. } => "laplace",
         }
     }
@@ -62,7 +77,9 @@ impl Release {
     pub fn terms(&self) -> Option<&Terms> {
         match self {
             Self::Exact => None,
-            Self::Gaussian { terms, .. } | Self::Laplace { terms, .. } => Some(terms),
+            Self::Gaussian { terms, .. }
+            | Self::ConfidentGaussian { terms, .. }
+            | Self::Laplace { terms, .. } => Some(terms),
         }
     }
 
@@ -72,6 +89,12 @@ impl Release {
             Self::Exact => {}
             Self::Gaussian { sigma, delta, .. } => {
                 fraction(hasher, *sigma);
+                fraction(hasher, *delta);
+            }
+            Self::ConfidentGaussian { sigma, threshold, threshold_sigma, delta, .. } => {
+                fraction(hasher, *sigma);
+                hasher.number(*threshold);
+                fraction(hasher, *threshold_sigma);
                 fraction(hasher, *delta);
             }
             Self::Laplace { epsilon_per_answer, .. } => fraction(hasher, *epsilon_per_answer),
@@ -99,6 +122,10 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     sigma: Option<Fraction>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold_sigma: Option<Fraction>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     epsilon_per_answer: Option<Fraction>,
     #[serde(skip_serializing_if = "Option::is_none")]
     unit: Option<Unit>,
@@ -125,6 +152,12 @@ impl From<Release> for Written {
             Release::Exact => {}
             Release::Gaussian { sigma, delta, .. } => {
                 written.sigma = Some(sigma);
+                written.delta = Some(delta);
+            }
+            Release::ConfidentGaussian { sigma, threshold, threshold_sigma, delta, .. } => {
+                written.sigma = Some(sigma);
+                written.threshold = Some(threshold);
+                written.threshold_sigma = Some(threshold_sigma);
                 written.delta = Some(delta);
             }
             Release::Laplace { epsilon_per_answer, .. } => {

@@ -68,7 +68,7 @@ impl Net {
         let network = self.network()?;
         let numbers = Numbers { fraction_bits: 16, value_bits: 12 };
         let (input, classes) = (network.input(), network.output().len());
-        let release = ReleaseShape { noise_magnitude_max: 0 };
+        let release = ReleaseShape::default();
         Plan::compile(&[network], input, classes, numbers, 1, gadget, release).into_diagnostic()
     }
 }

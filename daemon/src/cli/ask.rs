@@ -44,13 +44,20 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
     }
     let mut rows = table(&["case", "class"]);
     for (index, class) in answer.classes.iter().enumerate() {
-        rows.add_row([(index + 1).to_string(), class.clone()]);
+        rows.add_row([(index + 1).to_string(), class.clone().unwrap_or_else(|| "no consensus".into())]);
     }
     println!("{rows}");
+    if answer.classes.contains(&None) {
+        println!(
+            "no consensus: too few models agree. Only you know; to the compute parties all answers look alike"
+        );
+    }
     let terms = &answer.terms;
     println!("{} models voted; release: {}; noise: {}", terms.owners, answer.mechanism, terms.noise);
     if let Some(epsilon) = answer.epsilon {
-        println!("privacy loss charged to every owner by this answer alone: epsilon {epsilon:.3}");
+        println!(
+            "privacy loss charged to every owner by this answer alone, whatever it is: epsilon {epsilon:.3}"
+        );
     }
     println!(
         "{:.1} ms, {} rounds, {} bytes from each compute party{}, correlated randomness made by: {}{}",

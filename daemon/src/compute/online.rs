@@ -172,7 +172,7 @@ impl Compute {
     ) -> Result<(Answered, Zeroizing<Vec<u8>>), Refusal> {
         let terms = epoch.terms();
         let rows = paid.asked.question.request.rows as usize;
-        let share = first_rows(words, terms.classes() - 1, terms.batch(), rows);
+        let share = first_rows(words, terms.answer_bits(), terms.batch(), rows);
         let terms = AnswerTerms {
             share_words: share.len() as u32,
             owners: epoch.models().0.len() as u32,
@@ -309,18 +309,23 @@ fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// This party's noise for all classes and columns; empty for an exact release.
+/// This party's noise for all classes and columns, and for the top count of each column where there is a
+/// threshold; empty for an exact release.
 fn draw_noise(epoch: &Epoch, _paid: &Receipt) -> Result<Zeroizing<Vec<u64>>, Refusal> {
     let terms = epoch.terms();
     if terms.budget.is_none() {
         return Ok(Zeroizing::default());
     }
     let (classes, batch) = (terms.classes(), terms.batch());
-    let mut noise = Zeroizing::new(vec![0; classes * batch]);
+    let mut noise = Zeroizing::new(vec![0; epoch.plan().release().noise_words()]);
     for column in 0..batch {
         let values = terms.with_noise(|source| source.draw(classes, &mut rand::rng()))?.into_values();
-        for (class, value) in values.iter().enumerate() {
-            noise[class * batch + column] = *value as u64;
+        // A word without noise would be a release without protection.
+        if values.len() * batch != noise.len() {
+            return Err(local_failed("the plan wants noise of another shape than the task's source draws"));
+        }
+        for (word, value) in noise.iter_mut().skip(column).step_by(batch).zip(values.iter()) {
+            *word = *value as u64;
         }
     }
     Ok(noise)

@@ -68,8 +68,10 @@ pub struct Accuracy {
     pub ensemble_float: f64,
     /// Exact private release.
     pub private_exact: f64,
-    /// Noisy private release, evaluation ledger.
+    /// Noisy private release, evaluation ledger; of the questions that were answered.
     pub private_dp: f64,
+    /// Share of questions that the noisy release answered; the others found no consensus.
+    pub answered_dp: f64,
 }
 
 /// Milliseconds.
@@ -121,9 +123,12 @@ pub struct Privacy {
 impl Report {
     /// Counts.
     pub fn new(scenario: &Scenario, measured: &Measured) -> Self {
-        let label = |answer: &Answer| answer.labels.first().map_or(usize::MAX, |label| *label as usize);
-        let exact: Vec<usize> = measured.exact.iter().map(label).collect();
-        let noisy: Vec<usize> = measured.noisy.iter().map(label).collect();
+        let label = |answer: &Answer| answer.labels.first().copied().flatten().map(|label| label as usize);
+        let exact: Vec<usize> =
+            measured.exact.iter().map(|answer| label(answer).unwrap_or(usize::MAX)).collect();
+        let told = measured.noisy.iter().zip(&measured.truth);
+        let (noisy, truth): (Vec<usize>, Vec<usize>) =
+            told.filter_map(|(answer, truth)| Some((label(answer)?, *truth))).unzip();
         let first = measured.exact.first();
         let status = |name: &str| measured.tasks.iter().find(|task| task.task == name);
         let spent = |name: &str| status(name).and_then(|task| task.epsilon_spent).unwrap_or(0.0);
@@ -140,7 +145,8 @@ impl Report {
                 owner_mean: measured.owner_mean,
                 ensemble_float: share_right(&measured.float, &measured.truth),
                 private_exact: share_right(&exact, &measured.truth),
-                private_dp: share_right(&noisy, &measured.truth),
+                private_dp: share_right(&noisy, &truth),
+                answered_dp: noisy.len() as f64 / measured.noisy.len().max(1) as f64,
             },
             latency_ms: latency(measured.exact.iter().map(|answer| answer.milliseconds).collect()),
             online: Online {
@@ -222,6 +228,10 @@ impl Report {
             "the same, with a privacy promise to every hospital",
         ]);
         println!("{rows}");
+        if self.accuracy.answered_dp < 1.0 {
+            let answered = percent(self.accuracy.answered_dp);
+            println!("the noisy release answered {answered} of the questions; else it found no consensus");
+        }
         let agreement = &self.agreement;
         println!(
             "\nlabels as the plaintext oracle: {} of {} certain; {} near ties ({} equal)",

@@ -38,6 +38,17 @@ pub struct Releases {
     pub delta: String,
     /// Budget of the evaluation, large enough for all queries.
     pub evaluation_epsilon: String,
+    /// What the top count must reach for a label, if anything.
+    pub confident: Option<Confident>,
+}
+
+/// The threshold of a release that may find no consensus.
+#[derive(Clone, Debug)]
+pub struct Confident {
+    /// Votes.
+    pub threshold: u32,
+    /// Deviation of each compute party's noise on the top count, in votes, as an exact number.
+    pub sigma: String,
 }
 
 /// Who makes the correlated randomness of a run.
@@ -113,6 +124,7 @@ impl Releases {
             epsilon: "8".into(),
             delta: "0.000001".into(),
             evaluation_epsilon: "1000".into(),
+            confident: None,
         }
     }
 }

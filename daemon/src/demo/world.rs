@@ -433,7 +433,17 @@ fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     let gaussian = |epsilon: &str| -> Result<Release, WorldError> {
         let terms =
             Terms { unit: Unit::Owner, epsilon: parse(epsilon)?, client_epsilon: None, software_noise: true };
-        Ok(Release::Gaussian { sigma: parse(&releases.sigma)?, delta: parse(&releases.delta)?, terms })
+        let (sigma, delta) = (parse(&releases.sigma)?, parse(&releases.delta)?);
+        Ok(match &releases.confident {
+            None => Release::Gaussian { sigma, delta, terms },
+            Some(confident) => Release::ConfidentGaussian {
+                sigma,
+                threshold: confident.threshold,
+                threshold_sigma: parse(&confident.sigma)?,
+                delta,
+                terms,
+            },
+        })
     };
     let owners =
         scenario.hospitals.iter().map(|hospital| parse(&hospital.name)).collect::<Result<Vec<_>, _>>()?;

@@ -119,6 +119,19 @@ pub fn verdict(votes: &[Vote], classes: usize) -> Verdict {
     Verdict { label, certain }
 }
 
+/// What a release must answer, given the votes of each class and all noise that both parties added: the class
+/// with the largest noisy count, the lowest index on a tie. `threshold`, if any, holds the votes needed and the
+/// noise on the true top count; no label where they are not reached.
+pub fn decision(counts: &[i64], noise: &[i64], threshold: Option<(i64, i64)>) -> Option<usize> {
+    if let Some((votes, noise)) = threshold
+        && counts.iter().max()? + noise < votes
+    {
+        return None;
+    }
+    let noisy: Vec<i64> = counts.iter().zip(noise).map(|(count, noise)| count + noise).collect();
+    (0..noisy.len()).rev().max_by_key(|class| noisy[*class])
+}
+
 fn truncate(value: Value, shift: u32) -> Value {
     if shift == 0 {
         return value;
@@ -180,7 +193,7 @@ mod tests {
     use rand::rngs::StdRng;
     use rand::{RngExt, SeedableRng};
 
-    const EXACT: ReleaseShape = ReleaseShape { noise_magnitude_max: 0 };
+    const EXACT: ReleaseShape = ReleaseShape { noise_magnitude_max: 0, threshold: None };
 
     fn vote(class: usize, possible: &[usize]) -> Vote {
         Vote { class, possible: possible.to_vec() }
@@ -207,6 +220,16 @@ mod tests {
         ] {
             assert_eq!(verdict(&votes, 3), Verdict { label, certain }, "{votes:?}");
         }
+    }
+
+    #[test]
+    fn a_decision_takes_the_noise_where_it_was_added() {
+        assert_eq!(decision(&[3, 5, 5], &[0, 0, 0], None), Some(1));
+        assert_eq!(decision(&[3, 5, 5], &[2, 0, 0], None), Some(0));
+        assert_eq!(decision(&[3, 5, 5], &[0, 0, 1], Some((5, 0))), Some(2));
+        assert_eq!(decision(&[3, 5, 5], &[9, 0, 0], Some((6, 0))), None);
+        assert_eq!(decision(&[3, 5, 5], &[-9, -9, -9], Some((6, 1))), Some(1));
+        assert_eq!(decision(&[], &[], None), None);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The plan under sharing: all models of a task in lock step, the votes summed, the noisy winner.
 //!
-//! - Computes: `argmax_c (sum_i [argmax_k logit_i,k(x) = c] + noise_c)` for each query, equal values
-//!   counting for the lowest index; XOR shares of the one-hot winner without its last entry.
-//! - Learns: nothing; the client learns the label from both shares.
+//! - Computes: the answer that [`crate::online::release`] makes of `sum_i [argmax_k logit_i,k(x) = c]` and
+//!   noise for each query: XOR shares of the one-hot winner without its last entry, and with a threshold of
+//!   whether there is a consensus.
+//! - Learns: nothing; the client learns the answer from both shares.
 //! - Consumes: one bundle of the plan ([`Plan::lanes`]) for each question.
 //! - Costs: [`Plan::cost`]; [`cost_together`] for several questions side by side.
 //! - Source: PRICURE (Jarin and Eshete, IWSPA 2021), with votes formed and noise added under sharing.
@@ -10,7 +11,8 @@
 use crate::context::{Computation, ComputationError, Context, Lane, Link};
 use crate::graph::{Cost, Op, Plan, Program};
 use crate::online::linear::{WeightShare, with_opened, with_shared};
-use crate::online::vote::{vote, winner};
+use crate::online::release::{answers, release};
+use crate::online::vote::vote;
 use crate::online::{masked, open, pool, square};
 use crate::party::Party;
 use crate::share::Additive;
@@ -78,7 +80,9 @@ pub struct Question {
     pub input: Additive,
     /// One bundle of the plan, laid out.
     pub provisions: Vec<Provision>,
-    /// This party's own noise, one word per class and query, or empty for an exact release.
+    /// This party's own noise, as many words as the plan's release wants
+    /// ([`ReleaseGate::noise_words`](crate::online::release::ReleaseGate::noise_words)), or empty for an exact
+    /// release; a release with a threshold is never exact.
     pub noise: Zeroizing<Vec<u64>>,
 }
 
@@ -91,9 +95,10 @@ impl std::fmt::Debug for Question {
 type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, GateError>> + Send + 'a>>;
 
 /// Evaluates the plan on this party's share of the input (`[value][query]`) and returns its share of
-/// the winner (`[class][query]`, packed, the last class left out).
+/// the answer (`[class][query]`, packed, the last class left out; with a threshold whether there is a consensus
+/// stands in its place).
 ///
-/// `noise` is this party's own noise, one word per class and query, or empty for an exact release.
+/// `noise` is this party's own noise, as in [`Question`].
 /// Dropping the future abandons the evaluation; the bundle is burnt.
 ///
 /// # Errors
@@ -158,14 +163,13 @@ pub async fn answer_together<L: Link>(
     }
     let votes = computation.run(lanes).await?;
 
-    let release = plan.release();
-    let counts = votes.chunks(models.len()).zip(&noises);
-    let counts: Vec<Additive> = counts.map(|(votes, noise)| summed(votes, noise)).collect();
-    let lanes = counts.iter().zip(releases).map(|(counts, stock)| {
+    let gate = plan.release();
+    let counts: Vec<Additive> = votes.chunks(models.len()).map(summed).collect();
+    let lanes = counts.iter().zip(&noises).zip(releases).map(|((counts, noise), stock)| {
         move |lane: Lane| -> Running<'_, Vec<u64>> {
             Box::pin(async move {
                 let mut context = Context::new(party, lane, stock);
-                Ok(winner(&mut context, counts, release).await?)
+                Ok(release(&mut context, counts, noise, gate).await?)
             })
         }
     });
@@ -187,23 +191,19 @@ pub fn together_max(plan: &Plan, frame_bytes_max: usize) -> usize {
     (room / largest.max(1)).max(1)
 }
 
-/// All votes and this party's noise.
-fn summed(votes: &[Additive], noise: &[u64]) -> Additive {
+/// All votes.
+fn summed(votes: &[Additive]) -> Additive {
     let mut counts = Additive::zeros(votes.first().map_or(0, |vote| vote.len()));
     for vote in votes {
         counts.add(vote);
     }
-    if !noise.is_empty() {
-        counts.add(noise);
-    }
     counts
 }
 
-/// Labels of all queries from both parties' shares of the winner.
+/// Labels of all queries from both parties' shares of the winner, where no threshold can withhold them; see
+/// [`answers`] for both kinds.
 pub fn labels(zero: &[u64], one: &[u64], classes: usize, batch: usize) -> Vec<usize> {
-    let bit = |at: usize| zero[at / 64] >> (at % 64) & 1 ^ (one[at / 64] >> (at % 64) & 1);
-    let label = |query: usize| (0..classes - 1).find(|class| bit(class * batch + query) == 1);
-    (0..batch).map(|query| label(query).unwrap_or(classes - 1)).collect()
+    answers([zero, one], classes, batch, false).into_iter().flatten().collect()
 }
 
 async fn one_vote(
@@ -261,8 +261,9 @@ fn length(what: &'static str, expected: usize, found: usize) -> Result<(), GateE
 fn check(plan: &Plan, input: &[u64], provisions: &[Provision], noise: &[u64]) -> Result<(), GateError> {
     length("the input share", plan.input_len(), input.len())?;
     length("the bundle", plan.programs().len() + 2, provisions.len())?;
-    if !noise.is_empty() {
-        length("the noise", plan.release().classes * plan.release().batch, noise.len())?;
+    let gate = plan.release();
+    if !noise.is_empty() || gate.threshold.is_some() {
+        length("the noise", gate.noise_words(), noise.len())?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use super::network::{Network, Shape};
 use super::program::{Numbers, Program, ProgramError};
 use crate::algebra::prg::SEED_BYTES;
 use crate::offline::dealer::sent_words;
+use crate::online::release::ReleaseGate;
 use crate::online::vote::VoteShape;
 use crate::party::Party;
 use crate::stock::{Demand, Gadget};
@@ -13,12 +14,52 @@ use serde::Serialize;
 
 /// Most models of a task.
 pub const MODELS_MAX: usize = 1024;
+/// Bits that a noisy count may have.
+const COUNT_BITS_MAX: u32 = 48;
 
-/// How the summed votes are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How the summed votes are compared. The default is an exact release.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ReleaseShape {
     /// Largest magnitude of one party's noise on one count.
     pub noise_magnitude_max: u64,
+    /// What the top count must reach for a label, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+}
+
+/// What the top count must reach, under noise of its own, for a label to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Threshold {
+    /// Votes.
+    pub votes: u64,
+    /// Largest magnitude of one party's noise on the top count.
+    pub noise_magnitude_max: u64,
+}
+
+impl ReleaseShape {
+    /// The gate for the votes of `models` models.
+    ///
+    /// # Errors
+    /// [`PlanError::Noise`]: counts and noise together are too large.
+    pub fn gate(
+        &self,
+        models: usize,
+        classes: usize,
+        batch: usize,
+        gadget: Gadget,
+    ) -> Result<ReleaseGate, PlanError> {
+        let with_noise = |most: u64, noise: u64| {
+            let sum = noise.checked_mul(2).and_then(|both| both.checked_add(most));
+            sum.filter(|count| *count < 1 << COUNT_BITS_MAX).ok_or(PlanError::Noise(noise.max(most)))
+        };
+        let mut most = with_noise(models as u64, self.noise_magnitude_max)?;
+        if let Some(Threshold { votes, noise_magnitude_max }) = self.threshold {
+            // A margin lies between minus the threshold and the number of models, noise aside.
+            most = most.max(with_noise(votes.max(models as u64), noise_magnitude_max)?);
+        }
+        let vote = VoteShape { classes, batch, value_bits: u64::BITS - most.leading_zeros(), gadget };
+        Ok(ReleaseGate { vote, threshold: self.threshold.map(|threshold| threshold.votes) })
+    }
 }
 
 /// Rounds and bytes of one evaluation.
@@ -72,8 +113,8 @@ pub enum PlanError {
         /// Payload bytes in each direction.
         bytes: usize,
     },
-    /// The noise is too large for the ring.
-    #[error("noise of magnitude {0} is too large")]
+    /// The noise, or the threshold, is too large for the ring.
+    #[error("noise or a threshold of magnitude {0} is too large")]
     Noise(u64),
 }
 
@@ -83,7 +124,7 @@ pub struct Plan {
     input: Shape,
     batch: usize,
     programs: Vec<Program>,
-    release: VoteShape,
+    release: ReleaseGate,
     digest: [u8; 32],
 }
 
@@ -128,20 +169,13 @@ impl Plan {
             let program = Program::compile(network, numbers, batch, gadget);
             programs.push(program.map_err(|error| PlanError::Program { model, error })?);
         }
-        let count_max = release
-            .noise_magnitude_max
-            .checked_mul(2)
-            .and_then(|noise| noise.checked_add(networks.len() as u64))
-            .filter(|count| *count < 1 << 48)
-            .ok_or(PlanError::Noise(release.noise_magnitude_max))?;
-        let value_bits = u64::BITS - count_max.leading_zeros();
+        let gate = release.gate(networks.len(), classes, batch, gadget)?;
         let content = Content { version: 2, input, classes, batch, numbers, gadget, release, networks };
         let mut bytes = Vec::new();
         ciborium::into_writer(&content, &mut bytes).map_err(|_| PlanError::Models(networks.len()))?;
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-        let release = VoteShape { classes, batch, value_bits, gadget };
-        let plan = Self { input, batch, programs, release, digest: hash };
+        let plan = Self { input, batch, programs, release: gate, digest: hash };
         for (round, openings) in plan.openings().iter().enumerate() {
             let bytes = openings.iter().map(Opening::bytes).sum();
             if bytes > PAYLOAD_BYTES_MAX {
@@ -166,8 +200,8 @@ impl Plan {
         &self.programs
     }
 
-    /// The comparison of the noisy counts.
-    pub fn release(&self) -> VoteShape {
+    /// How the votes become an answer.
+    pub fn release(&self) -> ReleaseGate {
         self.release
     }
 
@@ -185,13 +219,13 @@ impl Plan {
     pub fn lanes(&self) -> Vec<Vec<Demand>> {
         let mut lanes = vec![vec![Demand::InputMask { count: self.input_len() }]];
         lanes.extend(self.programs.iter().enumerate().map(|(model, program)| program.demands(model)));
-        lanes.push(self.release.winner_demands());
+        lanes.push(self.release.demands());
         lanes
     }
 
     /// How it compares.
     pub fn gadget(&self) -> Gadget {
-        self.release.gadget
+        self.release.vote.gadget
     }
 
     /// Bytes that a party holds for one bundle as it comes from a dealer, its seed included.
@@ -207,14 +241,14 @@ impl Plan {
         for round in 0..longest {
             rounds.push(lanes.iter().filter_map(|lane| lane.get(round)).copied().collect());
         }
-        rounds.extend(self.release.winner_openings().into_iter().map(|opening| vec![opening]));
+        rounds.extend(self.release.openings().into_iter().map(|opening| vec![opening]));
         rounds
     }
 
     /// How many of the last rounds are for the longest model's vote and the release. Models that are done
     /// before the longest vote earlier.
     pub fn closing_rounds(&self) -> usize {
-        self.release.vote_openings().len() + self.release.winner_openings().len()
+        self.release.vote.vote_openings().len() + self.release.openings().len()
     }
 
     /// Rounds and bytes of one evaluation, known before the first message.
@@ -233,10 +267,13 @@ mod tests {
     const NUMBERS: Numbers = Numbers { fraction_bits: 16, value_bits: 12 };
 
     fn compile(outputs: &[u32], batch: usize, noise_magnitude_max: u64) -> Result<Plan, PlanError> {
+        compile_for(ReleaseShape { noise_magnitude_max, threshold: None }, outputs, batch)
+    }
+
+    fn compile_for(release: ReleaseShape, outputs: &[u32], batch: usize) -> Result<Plan, PlanError> {
         let input = Shape::vector(3);
         let network = |outputs: &u32| Network::new(input, vec![Layer::Dense { outputs: *outputs }]).unwrap();
         let networks: Vec<Network> = outputs.iter().map(network).collect();
-        let release = ReleaseShape { noise_magnitude_max };
         Plan::compile(&networks, input, 4, NUMBERS, batch, Gadget::Digits, release)
     }
 
@@ -261,7 +298,7 @@ mod tests {
         let layers = vec![dense(128), Layer::Relu, dense(128), Layer::Relu, dense(10)];
         let network = Network::new(input, layers).unwrap();
         let plan = |gadget| {
-            let release = ReleaseShape { noise_magnitude_max: 0 };
+            let release = ReleaseShape::default();
             Plan::compile(std::slice::from_ref(&network), input, 10, NUMBERS, 1, gadget, release).unwrap()
         };
         let [digits, keys] = [Gadget::Digits, Gadget::Keys].map(plan);
@@ -286,6 +323,26 @@ mod tests {
         assert!(compile(&vec![4; most], batch, 0).is_ok());
         let refused = compile(&vec![4; most + 1], batch, 0).err();
         assert_eq!(refused, Some(PlanError::Frame { round: 1, bytes: bytes(most + 1) }));
+    }
+
+    #[test]
+    fn a_threshold_is_part_of_the_plan() {
+        let threshold = |votes, noise_magnitude_max| {
+            let threshold = Some(Threshold { votes, noise_magnitude_max });
+            compile_for(ReleaseShape { noise_magnitude_max: 1, threshold }, &[4; 3], 2)
+        };
+        let plain = compile(&[4; 3], 2, 1).unwrap();
+        let confident = threshold(2, 1).unwrap();
+        assert_eq!((plain.release().bits_per_query(), confident.release().bits_per_query()), (3, 4));
+        assert_eq!((plain.release().noise_words(), confident.release().noise_words()), (8, 10));
+        // Four classes: the thresholds take no further round.
+        assert_eq!(plain.cost().rounds, confident.cost().rounds);
+        assert_eq!(confident.cost().rounds as usize, confident.openings().len());
+        assert_eq!(threshold(2, 1 << 47).err(), Some(PlanError::Noise(1 << 47)));
+        assert_eq!(threshold(1 << 48, 1).err(), Some(PlanError::Noise(1 << 48)));
+        let digests = [plain, confident, threshold(3, 1).unwrap(), threshold(2, 2).unwrap()];
+        let digests: std::collections::BTreeSet<_> = digests.map(|plan| plan.digest()).into();
+        assert_eq!(digests.len(), 4);
     }
 
     #[test]

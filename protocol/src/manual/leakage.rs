@@ -73,6 +73,14 @@
 //! - by keys: the share has as a term one of a top bit of `r`, or is an entry of a shared table; either is dealt
 //!   for this alone.
 //!
+//! *With a threshold* the shares are of `w` where the noisy top count reaches it, of zeros where not, and of one
+//! bit more that says which ([`consensus`](crate::online::consensus)). Every bit of them ends as above: the last
+//! product has the share of a product of all its masks, by keys two entries of tables made for it. So the client
+//! learns the label or that there is none, and never which class would have won. A compute party learns neither:
+//! rounds, lengths and charges are the same, and all it receives is uniform in both cases. The top count itself
+//! has no message of its own: each count is compared with the threshold under one common noise, and the signs
+//! are combined before anything leaves.
+//!
 //! Bits beyond the last class and columns of a batch that nobody asked for are cut away before sending. A
 //! client that colludes with one party gets what it would compute itself: the label XOR that party's share.
 //!

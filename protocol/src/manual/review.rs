@@ -160,6 +160,15 @@
 //! none leaves the other's full noise, for which the ledger charged; it can also set counts, see above. The
 //! client sees the label of both noises.
 //!
+//! # Release with a threshold
+//!
+//! *Function.* The same, with one draw more of each party for the top count, of a law of its own; the client gets
+//! the label only if the noisy top count reaches a public number, and a bit that says so. *Source.* Papernot et
+//! al. 2018; each attempt is charged as threshold test and label together ([`Mechanism`](crate::privacy::Mechanism)).
+//! *Parameters.* Every class is compared with the threshold under one common noise, in the comparison of the
+//! duels; signs are combined before anything leaves. *Error.* None but that of the draws. *Deviating.* As above; a
+//! party that skips its draw for the top count leaves the other's.
+//!
 //! # Reservation and commit
 //!
 //! *Function.* A question is charged and its serial burnt on both disks before any byte depends on either;

@@ -36,7 +36,7 @@ pub struct VoteShape {
 }
 
 impl VoteShape {
-    fn pairs(&self) -> usize {
+    pub(super) fn pairs(&self) -> usize {
         self.classes * (self.classes - 1) / 2
     }
 
@@ -122,7 +122,7 @@ impl VoteShape {
     }
 
     /// Which comparison decides class `class` against `other`, and whether it must be negated.
-    fn duel(&self, class: usize, other: usize) -> (usize, bool) {
+    pub(super) fn duel(&self, class: usize, other: usize) -> (usize, bool) {
         let (low, high) = (class.min(other), class.max(other));
         (low * (2 * self.classes - low - 1) / 2 + high - low - 1, class > other)
     }
@@ -187,7 +187,7 @@ pub async fn vote(context: &mut Context, values: &[u64], shape: VoteShape) -> Re
 }
 
 /// Each class less each that follows it, `[pair][query]`.
-fn differences(values: &[u64], shape: &VoteShape) -> Vec<u64> {
+pub(super) fn differences(values: &[u64], shape: &VoteShape) -> Vec<u64> {
     let of = |class: usize| &values[class * shape.batch..(class + 1) * shape.batch];
     let mut differences = Vec::with_capacity(shape.pairs() * shape.batch);
     for class in 0..shape.classes {
@@ -199,7 +199,7 @@ fn differences(values: &[u64], shape: &VoteShape) -> Vec<u64> {
 }
 
 /// Additive shares of how many others each class but the last beats.
-fn tallies(duels: &[u64], shape: &VoteShape, unit: u64) -> Additive {
+pub(super) fn tallies(duels: &[u64], shape: &VoteShape, unit: u64) -> Additive {
     let mut tallies = Additive::zeros(shape.bits());
     for class in 0..shape.classes - 1 {
         for other in (0..shape.classes).filter(|other| *other != class) {
@@ -246,7 +246,7 @@ fn gather(duels: &[u64], shape: &VoteShape, unit: u64) -> Vec<Vec<u64>> {
 }
 
 /// ANDs the rows group by group; the result has one row per group.
-async fn conjoin(
+pub(super) async fn conjoin(
     context: &mut Context,
     inputs: Vec<Vec<u64>>,
     size: usize,

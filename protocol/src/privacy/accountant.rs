@@ -39,7 +39,7 @@ impl Budget {
         Ok(Cost::new(unit, amount))
     }
 
-    /// How many labels the budget pays for; `None` for an exact release, which nothing limits.
+    /// How many releases the budget pays for, with a label or without one; `None` for an exact release, which nothing limits.
     ///
     /// A loss off the grid is rounded up, so 2 pays for 16 labels of 1/8 but for only 19 of 1/10.
     ///

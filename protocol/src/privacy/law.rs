@@ -38,7 +38,7 @@ impl Law {
         let two = draws == 2;
         match mechanism {
             Mechanism::Exact => Self::new(0, |_| 1.0),
-            Mechanism::Gaussian { sigma_squared } => {
+            Mechanism::Gaussian { sigma_squared } | Mechanism::ConfidentGaussian { sigma_squared, .. } => {
                 let variance = sigma_squared.numerator() as f64 / sigma_squared.denominator() as f64;
                 let total = variance * f64::from(draws);
                 let reach = (8.5 * total.sqrt()).ceil() as i64 + 1;

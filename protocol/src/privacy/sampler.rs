@@ -26,12 +26,16 @@ enum Law {
 }
 
 impl Sampler {
-    /// Works out the tables of a mechanism. Every mechanism that can be written down is supported: a
-    /// Gaussian's σ is at most 1024, since a [`super::Ratio`] is at most 2^20.
+    /// Works out the tables of a mechanism's noise on the counts; that on the largest count, where there is
+    /// any, is the noise of [`Mechanism::threshold_noise`] and has a sampler of its own. Every mechanism that
+    /// can be written down is supported: a Gaussian's σ is at most 1024, since a [`super::Ratio`] is at most
+    /// 2^20.
     pub fn new(mechanism: &Mechanism) -> Self {
         let law = match mechanism {
             Mechanism::Exact => Law::Nothing,
-            Mechanism::Gaussian { sigma_squared } => Law::Gaussian(Table::new(*sigma_squared)),
+            Mechanism::Gaussian { sigma_squared } | Mechanism::ConfidentGaussian { sigma_squared, .. } => {
+                Law::Gaussian(Table::new(*sigma_squared))
+            }
             Mechanism::Laplace { epsilon } => Law::Laplace(Digits::new(*epsilon)),
         };
         Self { mechanism: *mechanism, law }

@@ -104,7 +104,7 @@ impl MaskedShape {
 pub struct IndicatorShape {
     /// Numbers.
     pub count: usize,
-    /// They are opened modulo `2^bits`, at most 6.
+    /// They are opened modulo `2^bits`, at most 7.
     pub bits: u32,
     /// The number looked for, below `2^bits`.
     pub target: u64,

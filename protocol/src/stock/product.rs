@@ -45,7 +45,14 @@ pub struct Tables<'a> {
 impl ProductSet {
     /// The AND of all `inputs` (2 to 9) bits.
     pub fn conjunction(inputs: u32) -> Arc<Self> {
-        Self::cached((0, inputs, false), || Self::new(inputs, &[vec![(1 << inputs) - 1]]))
+        Self::cached((0, inputs, 0), || Self::new(inputs, &[vec![(1 << inputs) - 1]]))
+    }
+
+    /// The AND of the first `inputs` bits, unless the `exceptions` bits after them are all set; 2 to 9 bits
+    /// together, at least one of each.
+    pub fn unless(inputs: u32, exceptions: u32) -> Arc<Self> {
+        let all = inputs + exceptions;
+        Self::cached((2, inputs, exceptions), || Self::new(all, &[vec![(1 << inputs) - 1, (1 << all) - 1]]))
     }
 
     /// Combines `blocks` digits of a comparison, most significant last: given per digit whether it
@@ -54,7 +61,7 @@ impl ProductSet {
     /// the product of all `e_i`. Inputs in order: `e_1..e_top` (`e_0..` with equality), then
     /// `l_0..l_(top-1)`.
     pub fn chain(blocks: u32, equality: bool) -> Arc<Self> {
-        Self::cached((1, blocks, equality), || {
+        Self::cached((1, blocks, u32::from(equality)), || {
             let first = u32::from(!equality);
             let equals = blocks - first;
             let less = |block: u32| 1u32 << (equals + block);
@@ -68,8 +75,8 @@ impl ProductSet {
         })
     }
 
-    fn cached(key: (u8, u32, bool), make: impl FnOnce() -> Self) -> Arc<Self> {
-        static MADE: Mutex<BTreeMap<(u8, u32, bool), Arc<ProductSet>>> = Mutex::new(BTreeMap::new());
+    fn cached(key: (u8, u32, u32), make: impl FnOnce() -> Self) -> Arc<Self> {
+        static MADE: Mutex<BTreeMap<(u8, u32, u32), Arc<ProductSet>>> = Mutex::new(BTreeMap::new());
         let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         made.entry(key).or_insert_with(|| Arc::new(make())).clone()
     }
@@ -195,6 +202,18 @@ mod tests {
     fn conjunction_is_and() {
         for inputs in 2..=9 {
             check(&ProductSet::conjunction(inputs), |bits| vec![bits.iter().all(|bit| *bit)]);
+        }
+    }
+
+    #[test]
+    fn exceptions_count_only_together() {
+        for inputs in 1..=4usize {
+            for exceptions in 1..=5usize {
+                check(&ProductSet::unless(inputs as u32, exceptions as u32), |bits| {
+                    let (own, others) = bits.split_at(inputs);
+                    vec![own.iter().all(|bit| *bit) && !others.iter().all(|bit| *bit)]
+                });
+            }
         }
     }
 

@@ -154,7 +154,7 @@ fn lanes(gadget: Gadget) -> Vec<Vec<Demand>> {
     keyed.push(Demand::Masked(MaskedShape::rectify(130, 6, 2, Gadget::Keys)));
     keyed.push(Demand::Masked(MaskedShape::rectify(128, 10, 2, Gadget::Keys)));
     for (count, bits, target, sums) in
-        [(67, 2, 2, true), (5, 6, 63, true), (67, 4, 9, false), (3, 1, 0, false)]
+        [(67, 2, 2, true), (5, 6, 63, true), (67, 4, 9, false), (3, 1, 0, false), (5, 7, 0, false)]
     {
         keyed.push(Demand::Indicator(IndicatorShape { count, bits, target, sums }));
     }
@@ -164,6 +164,9 @@ fn lanes(gadget: Gadget) -> Vec<Vec<Demand>> {
     for inputs in 2..=9 {
         gates.push(Demand::Products { count: 66, set: ProductSet::conjunction(inputs) });
         gates.push(Demand::Products { count: 3, set: ProductSet::chain(inputs, inputs % 2 == 0) });
+        let exceptions = inputs.div_ceil(2);
+        let set = ProductSet::unless(inputs - exceptions, exceptions);
+        gates.push(Demand::Products { count: 5, set });
     }
     let first = vec![linear(0, true), linear(2, true), Demand::BitMask { count: 1 }];
     vec![vec![Demand::InputMask { count: 120 }], first, gates]

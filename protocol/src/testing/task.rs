@@ -3,7 +3,7 @@
 use super::pair::{MemoryLink, Transcript, pair, run_now};
 use crate::algebra::prg::Seed;
 use crate::context::{Computation, Context, Dialogue, Lane, Meter};
-use crate::evaluate::shared::{EvaluationError, GateError, SharedModel, answer, labels, logits};
+use crate::evaluate::shared::{EvaluationError, GateError, SharedModel, answer, logits};
 use crate::graph::{Numbers, Plan, ReleaseShape};
 use crate::model::Model;
 use crate::model::fixed::{FixedError, FixedWeights, encode};
@@ -12,6 +12,7 @@ use crate::offline::insecure;
 use crate::offline::ot::Extension;
 use crate::offline::pairwise::{Bundle, Pairwise, PairwiseError, WeightMaskShares};
 use crate::online::open::operand;
+use crate::online::release::answers;
 use crate::online::vote::vote;
 use crate::party::Party;
 use crate::share::{Additive, reconstruct};
@@ -206,7 +207,8 @@ impl TestTask {
         [Additive::expand(&seed, interleaved.len()), Additive::complement(&interleaved, &seed)]
     }
 
-    /// Evaluates a batch and returns its labels, the meter and both transcripts.
+    /// Evaluates a batch and returns its labels, the meter and both transcripts. For a plan without a
+    /// threshold.
     ///
     /// # Errors
     /// Either party's failure.
@@ -215,6 +217,19 @@ impl TestTask {
         queries: &[Vec<u64>],
         noise: [&[u64]; 2],
     ) -> Result<(Vec<usize>, Meter, [Transcript; 2]), EvaluationError> {
+        let (answers, meter, sent) = self.attempt(queries, noise)?;
+        Ok((answers.into_iter().flatten().collect(), meter, sent))
+    }
+
+    /// As [`TestTask::ask`] for any plan: no label where there was no consensus.
+    ///
+    /// # Errors
+    /// Either party's failure.
+    pub fn attempt(
+        &mut self,
+        queries: &[Vec<u64>],
+        noise: [&[u64]; 2],
+    ) -> Result<(Vec<Option<usize>>, Meter, [Transcript; 2]), EvaluationError> {
         let bundles = self.bundle().map_err(|error| EvaluationError::Gate(error.into()))?;
         let results = self.seat(queries, bundles, |mut seat| {
             let noise = noise[usize::from(seat.computation.party() == Party::One)];
@@ -224,8 +239,10 @@ impl TestTask {
             (share, seat.computation.meter(), seat.computation.into_link().transcript())
         });
         let [(zero, meter, sent_zero), (one, _, sent_one)] = results;
-        let labels = labels(&zero?, &one?, self.plan.release().classes, self.plan.batch());
-        Ok((labels, meter, [sent_zero, sent_one]))
+        let gate = self.plan.release();
+        let batch = self.plan.batch();
+        let answers = answers([&zero?, &one?], gate.vote.classes, batch, gate.threshold.is_some());
+        Ok((answers, meter, [sent_zero, sent_one]))
     }
 
     /// Shares a batch and lets both parties run `body` with these bundles.

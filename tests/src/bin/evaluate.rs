@@ -2,17 +2,21 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people and scripts")]
 
-use clap::Parser;
-use consilium::demo::{Preprocessing, Progress, Report, evaluate};
+use clap::{Parser, ValueEnum};
+use consilium::demo::{Confident, Preprocessing, Progress, Report, evaluate};
 use consilium::training::classify;
-use consilium_tests::data::{Ensemble, shared_or_skip};
+use consilium_protocol::stock::Gadget;
+use consilium_tests::data::{Ensemble, ensemble, shared_or_skip};
 use consilium_tests::evaluation::{
-    Choice, NoisyAccuracy, ShippedVotes, noisy_accuracies, scenario, shipped_votes,
+    self, Choice, NoisyAccuracy, ReleasedRow, ShippedVotes, noisy_accuracies, released_rows, scenario,
+    shipped_votes,
 };
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Rows asked about unless said otherwise.
+const QUERIES: usize = 200;
 /// Private accuracy may differ from the float ensemble's by this much.
 const ACCURACY_GAP_MAX: f64 = 0.003;
 /// Noisy accuracy may differ from the baseline's by this much (continuous against discrete noise).
@@ -21,6 +25,11 @@ const BASELINE_GAP_MAX: f64 = 0.01;
 const FIXED_VOTES_MIN: f64 = 0.995;
 
 /// Runs a consortium of real processes on larger real data and compares every label with the oracle.
+///
+/// With --votes only the release runs: two parties over a socket, with the noise of the product, answer from
+/// shares of the votes that the recorded owner networks cast, once for each noisy setting of the baselines. That
+/// takes seconds for 100 owners and 10,000 queries, where whole models would take hours, and measures the same:
+/// a vote is a vote, whoever made it.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Data set and network
@@ -29,15 +38,30 @@ struct Arguments {
     /// Hospitals (heart disease has 4 real ones)
     #[arg(long, default_value_t = 10)]
     owners: usize,
-    /// Held-out rows to ask about
-    #[arg(long, default_value_t = 200)]
-    queries: usize,
+    /// Held-out rows to ask about [default: 200, or all of them with --votes]
+    #[arg(long)]
+    queries: Option<usize>,
     /// Take the trained owner networks beside the repository instead of training, and check all their votes
     #[arg(long)]
     shipped: bool,
     /// Who makes the correlated randomness
     #[arg(long, value_enum, default_value_t = Preprocessing::Pairwise)]
     source: Preprocessing,
+    /// Run the release alone over the recorded votes, at every noisy setting of the baselines
+    #[arg(long, conflicts_with_all = ["shipped", "keep", "sigma", "threshold"])]
+    votes: bool,
+    /// How --votes compares shared values
+    #[arg(long, value_enum, default_value_t = Comparing::Digits, requires = "votes")]
+    gadget: Comparing,
+    /// Deviation of each party's noise on a count, in votes, as an exact number [default: a fifth of the owners]
+    #[arg(long, value_name = "VOTES")]
+    sigma: Option<String>,
+    /// Votes that the top count must reach for a noisy answer [default: every question is answered]
+    #[arg(long, value_name = "VOTES", requires = "threshold_sigma")]
+    threshold: Option<u32>,
+    /// Deviation of each party's noise on the top count
+    #[arg(long, value_name = "VOTES", requires = "threshold")]
+    threshold_sigma: Option<String>,
     /// Seed of split and training
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -47,6 +71,23 @@ struct Arguments {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// How shared values are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Comparing {
+    /// By shared tables of digits
+    Digits,
+    /// By small digits
+    Nibbles,
+    /// By comparison keys
+    Keys,
+}
+
+#[derive(Serialize)]
+struct Votes {
+    ensemble: String,
+    release: Vec<ReleasedRow>,
 }
 
 #[derive(Serialize)]
@@ -73,13 +114,22 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Some(shared) = shared_or_skip("the evaluation") else { return Ok(()) };
+    if arguments.votes {
+        return votes(arguments, &shared);
+    }
     let progress = Progress::new(!arguments.json);
     let choice = arguments.dataset;
     let mut scenario =
         scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
     scenario.preprocessing = arguments.source;
+    if let Some(sigma) = &arguments.sigma {
+        scenario.releases.sigma.clone_from(sigma);
+    }
+    let confident = arguments.threshold.zip(arguments.threshold_sigma.clone());
+    scenario.releases.confident = confident.map(|(threshold, sigma)| Confident { threshold, sigma });
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let run = evaluate(&scenario, arguments.queries, arguments.keep.as_deref(), &progress);
+    let queries = arguments.queries.unwrap_or(QUERIES);
+    let run = evaluate(&scenario, queries, arguments.keep.as_deref(), &progress);
     let measured = runtime.block_on(run).map_err(|report| format!("{report:?}"))?;
     let report = Report::new(&scenario, &measured);
 
@@ -93,8 +143,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         votes,
         labels: scenario.test.labels().to_vec(),
     };
-    let split = if choice == Choice::Heart && arguments.owners == 4 { "hospital" } else { "iid" };
-    let dp = noisy_accuracies(&ensemble, &shared, (choice.set().name(), split), arguments.seed)?;
+    let record = (choice.set().name(), choice.split(arguments.owners));
+    let dp = noisy_accuracies(&ensemble, &shared, record, arguments.seed)?;
     let shipped = if arguments.shipped {
         let (numbers, bound) = (scenario.numbers, scenario.input_abs_max);
         Some(shipped_votes(choice.set(), &ensemble.name, numbers, bound, usize::MAX, &shared)?)
@@ -109,6 +159,65 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         print_noise(&evaluation.dp);
     }
     judge(&evaluation)
+}
+
+/// The release alone, over recorded votes.
+fn votes(arguments: &Arguments, shared: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let choice = arguments.dataset;
+    let ensemble = ensemble(shared, &choice.ensemble(arguments.owners))?;
+    let gadget = match arguments.gadget {
+        Comparing::Digits => Gadget::Digits,
+        Comparing::Nibbles => Gadget::Nibbles,
+        Comparing::Keys => Gadget::Keys,
+    };
+    let record = (choice.set().name(), choice.split(arguments.owners));
+    let queries = arguments.queries.unwrap_or(usize::MAX);
+    let release = released_rows(&ensemble, shared, record, queries, gadget)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&Votes { ensemble: ensemble.name, release: release.clone() })?);
+    } else {
+        print_release(&ensemble.name, &release);
+    }
+    Ok(evaluation::judge(&release)?)
+}
+
+fn print_release(name: &str, rows: &[ReleasedRow]) {
+    let queries = rows.first().map_or(0, |row| row.queries);
+    println!("{name}: the release of two parties over the recorded votes, {queries} queries a row");
+    println!(
+        "\"together\": both parties' noise is that of the setting, as in the baselines; \"each\": one party's is"
+    );
+    println!(
+        "{:<20} {:>8} {:>17} {:>17} {:>17} {:>6} {:>8} {:>8} {:>8} {:>6} {:>7}",
+        "setting",
+        "noise",
+        "answered, right",
+        "in the clear",
+        "baseline",
+        "errors",
+        "rho",
+        "epsilon",
+        "eps. 8",
+        "rounds",
+        "bytes"
+    );
+    let pair = |rate: f64, accuracy: f64| format!("{:.2} % {:.2} %", rate * 100.0, accuracy * 100.0);
+    for row in rows {
+        println!(
+            "{:<20} {:>8} {:>17} {:>17} {:>17} {:>6} {:>8.5} {:>8.2} {:>8} {:>6} {:>7.0}",
+            row.setting,
+            if row.noise_together { "together" } else { "each" },
+            pair(row.answer_rate, row.accuracy),
+            pair(row.clear.answer_rate, row.clear.accuracy),
+            row.baseline.map_or_else(String::new, |figures| pair(figures.answer_rate, figures.accuracy)),
+            row.errors_from_baseline.map_or_else(String::new, |errors| format!("{errors:.1}")),
+            row.rho,
+            row.epsilon,
+            row.attempts,
+            row.rounds,
+            row.bytes,
+        );
+    }
 }
 
 fn print_noise(dp: &[NoisyAccuracy]) {

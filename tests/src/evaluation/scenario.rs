@@ -70,8 +70,12 @@ impl Choice {
 
     /// Name of the recorded ensemble of this many owners.
     pub fn ensemble(self, owners: usize) -> String {
-        let split = if self == Self::Heart && owners == 4 { "hospital" } else { "iid" };
-        format!("{}_{split}_N{owners}", self.set().name())
+        format!("{}_{}_N{owners}", self.set().name(), self.split(owners))
+    }
+
+    /// How the records are split among this many owners.
+    pub fn split(self, owners: usize) -> &'static str {
+        if self == Self::Heart && owners == 4 { "hospital" } else { "iid" }
     }
 
     fn is_image(self) -> bool {

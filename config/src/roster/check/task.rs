@@ -12,6 +12,7 @@ use toml::Spanned;
 
 pub(super) fn task(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
     people(document, directory, task);
+    threshold(document, task);
     numbers(document, task);
     stock(document, task);
     features(document, task);
@@ -38,6 +39,20 @@ fn people(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
                     "add owners, or set a lower `owners_min` (1 lets an answer show one owner's vote)"
                         .to_owned(),
                 )
+        });
+    }
+}
+
+/// Beyond the votes that can be cast only noise reaches a threshold.
+fn threshold(document: &Document, task: &TaskDraft) {
+    let threshold = task.release.as_ref().and_then(|release| release.threshold.as_ref());
+    let (Some(threshold), Some(owners)) = (threshold, &task.owners) else { return };
+    if *threshold.get_ref() as usize > owners.get_ref().len() {
+        document.report(|| {
+            Problem::new("the threshold asks for more votes than there are")
+                .at(threshold.span(), format!("{} votes", threshold.get_ref()))
+                .at(owners.span(), format!("{} owners, a vote each", owners.get_ref().len()))
+                .help("lower `threshold`; six votes in ten is usual".to_owned())
         });
     }
 }

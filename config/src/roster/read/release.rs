@@ -14,20 +14,39 @@ use toml::{Spanned, de::DeValue};
 enum Mechanism {
     Exact,
     Gaussian,
+    ConfidentGaussian,
     Laplace,
 }
 
-const MECHANISMS: [(&str, Mechanism); 3] =
-    [("exact", Mechanism::Exact), ("gaussian", Mechanism::Gaussian), ("laplace", Mechanism::Laplace)];
+const MECHANISMS: [(&str, Mechanism); 4] = [
+    ("exact", Mechanism::Exact),
+    ("gaussian", Mechanism::Gaussian),
+    ("confident-gaussian", Mechanism::ConfidentGaussian),
+    ("laplace", Mechanism::Laplace),
+];
 
 const UNITS: [(&str, Unit); 1] = [("owner", Unit::Owner)];
 
 /// A key that may be left out: outer `None` when it is there and wrong.
 type Given<T> = Option<Option<Spanned<T>>>;
 
+/// A release, and where it says how many must agree, if it does.
+pub(in crate::roster) struct ReleaseDraft {
+    pub(in crate::roster) release: Release,
+    pub(in crate::roster) threshold: Option<Spanned<u32>>,
+}
+
+impl From<Release> for ReleaseDraft {
+    fn from(release: Release) -> Self {
+        Self { release, threshold: None }
+    }
+}
+
 /// All keys that any mechanism has.
 struct Draft {
     sigma: Given<Fraction>,
+    threshold: Given<u32>,
+    threshold_sigma: Given<Fraction>,
     epsilon_per_answer: Given<Fraction>,
     unit: Given<Unit>,
     epsilon: Given<Fraction>,
@@ -41,11 +60,12 @@ pub(super) fn release(
     document: &Document,
     mut section: Section<'_>,
     place: &Range<usize>,
-) -> Option<Release> {
+) -> Option<ReleaseDraft> {
     if section.is_absent() {
         document.report(|| {
-            let help = "add `[task.release]` with `mechanism = \"gaussian\"`, `\"laplace\"` or `\"exact\"`; \
-                        there is no default, because it decides what the owners are promised";
+            let help = "add `[task.release]` with `mechanism = \"gaussian\"`, `\"confident-gaussian\"`, \
+                        `\"laplace\"` or `\"exact\"`; there is no default, because it decides what the owners \
+                        are promised";
             Problem::new("the task does not say how its label is released")
                 .at(place.clone(), "this task")
                 .help(help.to_owned())
@@ -58,7 +78,9 @@ pub(super) fn release(
         section.optional("mechanism", |found| value::choice(found, &MECHANISMS)).flatten()
     };
     let draft = Draft {
-        sigma: section.optional("sigma", |found| bounded(found, &SIGMA_VOTES, SIGMA_TERM_MAX)),
+        sigma: section.optional("sigma", sigma),
+        threshold: section.optional("threshold", |found| value::whole(found, &THRESHOLD_VOTES)),
+        threshold_sigma: section.optional("threshold_sigma", sigma),
         epsilon_per_answer: section.optional("epsilon_per_answer", epsilon),
         unit: section.optional("unit", |found| value::choice(found, &UNITS)),
         epsilon: section.optional("epsilon", epsilon),
@@ -68,9 +90,10 @@ pub(super) fn release(
     };
     section.finish();
     match *mechanism?.get_ref() {
-        Mechanism::Exact => exact(document, &draft),
-        Mechanism::Gaussian => gaussian(document, draft, &place),
-        Mechanism::Laplace => laplace(document, draft, &place),
+        Mechanism::Exact => exact(document, &draft).map(Into::into),
+        Mechanism::Gaussian => gaussian(document, draft, &place).map(Into::into),
+        Mechanism::ConfidentGaussian => confident_gaussian(document, draft, &place),
+        Mechanism::Laplace => laplace(document, draft, &place).map(Into::into),
     }
 }
 
@@ -78,6 +101,8 @@ fn exact(document: &Document, draft: &Draft) -> Option<Release> {
     let reason = "an exact release adds no noise and promises nothing, so there is nothing to set";
     let keys = [
         ("sigma", span(&draft.sigma)),
+        ("threshold", span(&draft.threshold)),
+        ("threshold_sigma", span(&draft.threshold_sigma)),
         ("epsilon_per_answer", span(&draft.epsilon_per_answer)),
         ("unit", span(&draft.unit)),
         ("epsilon", span(&draft.epsilon)),
@@ -92,10 +117,21 @@ fn exact(document: &Document, draft: &Draft) -> Option<Release> {
     clean.then_some(Release::Exact)
 }
 
+const LOSS_FROM_SIGMA: &str = "the loss of one answer follows from `sigma`";
+
+/// Whether a release without a threshold was given one; if so, it is reported.
+fn threshold_given(document: &Document, mechanism: &str, draft: &Draft) -> bool {
+    let reason =
+        "it always gives an answer; `mechanism = \"confident-gaussian\"` is the one with a threshold";
+    let keys = [("threshold", span(&draft.threshold)), ("threshold_sigma", span(&draft.threshold_sigma))];
+    let given = keys.map(|(key, span)| inapplicable(document, mechanism, key, span, reason));
+    given.contains(&true)
+}
+
 fn gaussian(document: &Document, draft: Draft, place: &Range<usize>) -> Option<Release> {
-    let reason = "the loss of one answer follows from `sigma`";
-    let clean =
-        !inapplicable(document, "gaussian", "epsilon_per_answer", span(&draft.epsilon_per_answer), reason);
+    let each = span(&draft.epsilon_per_answer);
+    let mut clean = !inapplicable(document, "gaussian", "epsilon_per_answer", each, LOSS_FROM_SIGMA);
+    clean &= !threshold_given(document, "gaussian", &draft);
     let need = |given, key, line| needed(document, "gaussian", given, key, line, place);
     let sigma = need(draft.sigma.clone(), "sigma", "sigma = \"2\"");
     let epsilon = need(draft.epsilon.clone(), "epsilon", "epsilon = \"8\"");
@@ -104,11 +140,35 @@ fn gaussian(document: &Document, draft: Draft, place: &Range<usize>) -> Option<R
     clean.then_some(Release::Gaussian { sigma: sigma?.into_inner(), delta: delta?.into_inner(), terms })
 }
 
+fn confident_gaussian(document: &Document, draft: Draft, place: &Range<usize>) -> Option<ReleaseDraft> {
+    const NAME: &str = "confident-gaussian";
+    let each = span(&draft.epsilon_per_answer);
+    let reason = "the loss of one attempt follows from `sigma` and `threshold_sigma`";
+    let clean = !inapplicable(document, NAME, "epsilon_per_answer", each, reason);
+    let need = |given, key, line| needed(document, NAME, given, key, line, place);
+    let sigma = need(draft.sigma.clone(), "sigma", "sigma = \"2\"");
+    let threshold = needed(document, NAME, draft.threshold.clone(), "threshold", "threshold = 30", place);
+    let threshold_sigma = need(draft.threshold_sigma.clone(), "threshold_sigma", "threshold_sigma = \"2\"");
+    let epsilon = need(draft.epsilon.clone(), "epsilon", "epsilon = \"8\"");
+    let delta = need(draft.delta.clone(), "delta", "delta = \"1e-6\"");
+    let terms = terms(document, draft, epsilon)?;
+    let threshold = threshold?;
+    let release = Release::ConfidentGaussian {
+        sigma: sigma?.into_inner(),
+        threshold: *threshold.get_ref(),
+        threshold_sigma: threshold_sigma?.into_inner(),
+        delta: delta?.into_inner(),
+        terms,
+    };
+    clean.then_some(ReleaseDraft { release, threshold: Some(threshold) })
+}
+
 fn laplace(document: &Document, draft: Draft, place: &Range<usize>) -> Option<Release> {
     let no_sigma = "its scale follows from `epsilon_per_answer`";
     let no_delta = "its promise has no failure probability";
     let mut clean = !inapplicable(document, "laplace", "sigma", span(&draft.sigma), no_sigma);
     clean &= !inapplicable(document, "laplace", "delta", span(&draft.delta), no_delta);
+    clean &= !threshold_given(document, "laplace", &draft);
     let need = |given, key, line| needed(document, "laplace", given, key, line, place);
     let each = need(draft.epsilon_per_answer.clone(), "epsilon_per_answer", "epsilon_per_answer = \"0.5\"");
     let epsilon = need(draft.epsilon.clone(), "epsilon", "epsilon = \"8\"");
@@ -186,6 +246,10 @@ fn span<T>(given: &Given<T>) -> Option<Range<usize>> {
     given.as_ref()?.as_ref().map(Spanned::span)
 }
 
+fn sigma(found: &DeValue<'_>) -> Result<Fraction, ValueError> {
+    bounded(found, &SIGMA_VOTES, SIGMA_TERM_MAX)
+}
+
 fn epsilon(found: &DeValue<'_>) -> Result<Fraction, ValueError> {
     bounded(found, &EPSILON, EPSILON_TERM_MAX)
 }
@@ -226,7 +290,8 @@ fn bounded(
 
 #[cfg(test)]
 mod tests {
-    use crate::document::testing::roster_refusal;
+    use crate::document::testing::{edited, only, roster, roster_refusal};
+    use crate::{EXAMPLE_ROSTER, Release};
 
     #[test]
     fn each_mechanism_takes_its_own_keys_only() {
@@ -247,6 +312,9 @@ mod tests {
             ),
             ("\"exact\" }", "\"exact\", software_noise = true }", "an exact release adds no noise"),
             ("sigma = \"2\"", "", "a gaussian release needs `sigma`"),
+            ("delta =", "threshold = 3\ndelta =", "`threshold` does not apply to the gaussian mechanism"),
+            ("delta =", "threshold_sigma = \"3\"\ndelta =", "it always gives an answer; `mechanism ="),
+            ("epsilon_per_answer =", "threshold = 3\nepsilon_per_answer =", "does not apply to the laplace"),
             ("delta = \"1e-6\"", "", "a gaussian release needs `delta`"),
             ("epsilon = \"8\"", "", "a gaussian release needs `epsilon`"),
             ("delta =", "epsilon_per_answer = \"1\"\ndelta =", "the loss of one answer follows from `sigma`"),
@@ -267,6 +335,62 @@ mod tests {
             let found = roster_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+    }
+
+    const THREE_KEYS: &str = "threshold = 3\nthreshold_sigma = \"3/2\"\nsigma = \"2\"";
+
+    /// The example's first task, which has three owners, as one that may find no consensus.
+    fn confident() -> String {
+        let text = edited(EXAMPLE_ROSTER, "mechanism = \"gaussian\"", "mechanism = \"confident-gaussian\"");
+        edited(&text, "sigma = \"2\"", THREE_KEYS)
+    }
+
+    #[test]
+    fn a_confident_release_says_how_many_must_agree() {
+        let read = roster(&confident()).unwrap();
+        let Release::ConfidentGaussian { sigma, threshold, threshold_sigma, .. } = &read.tasks()[0].release
+        else {
+            panic!("{:?}", read.tasks()[0].release)
+        };
+        assert_eq!(
+            (sigma.to_string(), *threshold, threshold_sigma.to_string()),
+            ("2".into(), 3, "1.5".into())
+        );
+        assert_eq!(roster(&read.to_toml()).unwrap(), read);
+        for (from, to, expected) in [
+            ("threshold = 3\n", "", "a confident-gaussian release needs `threshold` | add a line such as"),
+            ("threshold_sigma = \"3/2\"\n", "", "a confident-gaussian release needs `threshold_sigma`"),
+            ("sigma = \"2\"", "", "a confident-gaussian release needs `sigma`"),
+            ("delta = \"1e-6\"", "", "a confident-gaussian release needs `delta`"),
+            ("delta =", "epsilon_per_answer = \"1\"\ndelta =", "the loss of one attempt follows from"),
+            ("threshold = 3\n", "threshold = 0\n", "a whole number from 1 to 65536"),
+            ("threshold = 3\n", "threshold = \"3\"\n", "write it without quotes"),
+            (
+                "threshold = 3\n",
+                "threshold = 4\n",
+                "the threshold asks for more votes than there are | lower",
+            ),
+            ("\"3/2\"", "1.5", "an exact number in quotes | put it in quotes"),
+            ("\"confident-gaussian\"", "\"confident\"", "`task.release.mechanism` must be one of"),
+        ] {
+            let found = only(&roster(&edited(&confident(), from, to)).unwrap_err());
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+    }
+
+    #[test]
+    fn all_of_a_confident_release_is_in_the_digest() {
+        let digest = |text: &str| roster(text).unwrap().tasks()[0].digest();
+        let whole = digest(&confident());
+        for (from, to) in [
+            ("threshold = 3\n", "threshold = 2\n"),
+            ("threshold_sigma = \"3/2\"", "threshold_sigma = \"2\""),
+            ("\nsigma = \"2\"", "\nsigma = \"3/2\""),
+            ("delta = \"1e-6\"", "delta = \"1e-7\""),
+        ] {
+            assert_ne!(digest(&edited(&confident(), from, to)), whole, "{to:?}");
+        }
+        assert_ne!(digest(EXAMPLE_ROSTER), whole);
     }
 
     #[test]

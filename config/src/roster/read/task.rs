@@ -1,12 +1,13 @@
 //! One task, as far as it can be judged alone.
 
-use super::{Found, FoundList, plain, release};
+use super::release::{self, ReleaseDraft};
+use super::{Found, FoundList, plain};
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError},
     limits::*,
     name::Name,
-    roster::{Comparison, Features, Release, Stock, Task},
+    roster::{Comparison, Features, Stock, Task},
 };
 use consilium_protocol::graph::Shape;
 use toml::{Spanned, de::DeValue};
@@ -28,7 +29,7 @@ pub(in crate::roster) struct TaskDraft {
     pub(in crate::roster) comparison: Found<Comparison>,
     pub(in crate::roster) stock: StockDraft,
     pub(in crate::roster) features: Option<FeaturesDraft>,
-    release: Option<Release>,
+    pub(in crate::roster) release: Option<ReleaseDraft>,
 }
 
 /// The watermarks of a task's stock.
@@ -93,7 +94,7 @@ impl TaskDraft {
             comparison: self.comparison?.into_inner(),
             stock: Stock { low: self.stock.low?.into_inner(), high: self.stock.high?.into_inner() },
             features,
-            release: self.release?,
+            release: self.release?.release,
         })
     }
 }

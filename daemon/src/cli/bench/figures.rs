@@ -200,8 +200,8 @@ mod tests {
         };
         let answer = Answer {
             release: ReleaseId([1; 16]),
-            labels: vec![0, 1],
-            classes: vec!["a".into(), "b".into()],
+            labels: vec![Some(0), Some(1)],
+            classes: vec![Some("a".into()), Some("b".into())],
             terms,
             mechanism: "exact".into(),
             epsilon: None,
