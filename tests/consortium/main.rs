@@ -17,4 +17,5 @@ mod pools;
 mod refills;
 mod secrecy;
 mod setting;
+mod shards;
 mod together;

@@ -29,11 +29,14 @@ struct Arguments {
     /// Hospitals (heart disease has 4 real ones)
     #[arg(long, default_value_t = 10)]
     owners: usize,
+    /// Models of each hospital, trained on disjoint patients: the privacy promise is then to a patient
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
     /// Held-out rows to ask about
     #[arg(long, default_value_t = 200)]
     queries: usize,
     /// Take the trained owner networks beside the repository instead of training, and check all their votes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shards")]
     shipped: bool,
     /// Who makes the correlated randomness
     #[arg(long, value_enum, default_value_t = Preprocessing::Pairwise)]
@@ -75,8 +78,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let Some(shared) = shared_or_skip("the evaluation") else { return Ok(()) };
     let progress = Progress::new(!arguments.json);
     let choice = arguments.dataset;
+    let (owners, shards) = (arguments.owners, usize::from(arguments.shards));
     let mut scenario =
-        scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
+        scenario(choice, (owners, shards), arguments.shipped, arguments.seed, &shared, &progress)?;
     scenario.preprocessing = arguments.source;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = evaluate(&scenario, arguments.queries, arguments.keep.as_deref(), &progress);
@@ -84,16 +88,16 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let report = Report::new(&scenario, &measured);
 
     let mut votes = Vec::new();
-    for hospital in &scenario.hospitals {
-        votes.push(classify(&hospital.model, &scenario.test)?);
+    for model in scenario.voters() {
+        votes.push(classify(model, &scenario.test)?);
     }
     let ensemble = Ensemble {
-        name: choice.ensemble(arguments.owners),
+        name: choice.ensemble(owners * shards),
         classes: scenario.classes.len(),
         votes,
         labels: scenario.test.labels().to_vec(),
     };
-    let split = if choice == Choice::Heart && arguments.owners == 4 { "hospital" } else { "iid" };
+    let split = if choice == Choice::Heart && owners == 4 { "hospital" } else { "iid" };
     let dp = noisy_accuracies(&ensemble, &shared, (choice.set().name(), split), arguments.seed)?;
     let shipped = if arguments.shipped {
         let (numbers, bound) = (scenario.numbers, scenario.input_abs_max);
