@@ -287,7 +287,7 @@ mod tests {
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
-            "65aad5ed88e76000a5f6d442ce2522a2d243cbcb9b9b7a9819bab6a384b84d19"
+            "9262f92550c6fead11ab59c730f2e73b75b4d493b724ecf8f52c89598a9df7ea"
         );
     }
 

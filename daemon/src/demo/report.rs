@@ -14,6 +14,8 @@ use serde::Serialize;
 
 /// Share of queries that rounding may decide.
 const NEAR_TIES_MAX: f64 = 0.005;
+/// A promise of more than so many times the epsilon of the service is not worth the name.
+const WORTH: f64 = 2.0;
 
 /// One run as one JSON object. Later versions add fields and rename none.
 #[derive(Clone, Debug, Serialize)]
@@ -297,8 +299,13 @@ impl Report {
             println!("{rows}");
         }
         println!(
-            "the accuracy of noisy answers comes from an evaluation ledger of epsilon {:.1}: no promise worth the name",
-            privacy.evaluation_epsilon
+            "the accuracy of noisy answers comes from an evaluation ledger of epsilon {:.1}{}",
+            privacy.evaluation_epsilon,
+            if privacy.evaluation_epsilon > WORTH * privacy.epsilon {
+                ": no promise worth the name"
+            } else {
+                ""
+            }
         );
     }
 }
