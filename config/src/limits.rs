@@ -1,6 +1,7 @@
 //! Every limit that a settings file is held to, units last.
 
 use crate::fraction::Fraction;
+use consilium_protocol::graph::MODELS_MAX;
 use std::ops::RangeInclusive;
 
 /// Bytes of one settings file.
@@ -37,6 +38,10 @@ pub const CLASSES: RangeInclusive<usize> = 2..=64;
 pub const OWNERS: RangeInclusive<usize> = 1..=1024;
 /// Owners that must vote for an answer; never more than the task has.
 pub const OWNERS_MIN: RangeInclusive<u32> = 1..=1024;
+/// Models of each owner in a task.
+pub const SHARDS: RangeInclusive<u32> = 1..=64;
+/// Votes of a task, those of all owners together: what a plan takes.
+pub const VOTES_MAX: usize = MODELS_MAX;
 /// Clients of a task.
 pub const CLIENTS: RangeInclusive<usize> = 1..=2048;
 /// Values of one query's input.

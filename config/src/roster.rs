@@ -204,6 +204,10 @@ mod tests {
             panic!("another mechanism")
         };
         assert_eq!(threshold, 2);
+        let patients = roster.task("readmission").unwrap();
+        assert_eq!((task.shards, task.votes(), patients.shards, patients.votes()), (1, 3, 5, 15));
+        assert_eq!(patients.release.terms().unwrap().unit, Unit::Patient);
+        assert_eq!([Unit::Owner, Unit::Patient].map(Unit::as_str), ["owner", "patient"]);
     }
 
     #[test]
@@ -228,8 +232,8 @@ mod tests {
         assert_eq!((seats.zero.name.as_str(), seats.one.name.as_str()), ("north", "south"));
         assert_eq!(seats.dealer.unwrap().name.as_str(), "notary");
         let tasks = |member| roster.tasks_of(member).map(|task| task.name.as_str()).collect::<Vec<_>>();
-        assert_eq!(tasks("west"), ["breast-cancer", "digits", "digits-agreed"]);
-        assert_eq!(tasks("notary").len(), 4);
+        assert_eq!(tasks("west"), ["breast-cancer", "digits", "digits-agreed", "readmission"]);
+        assert_eq!(tasks("notary").len(), 5);
         assert_eq!(tasks("nobody").len(), 0);
     }
 
@@ -265,6 +269,21 @@ mod tests {
     }
 
     #[test]
+    fn digests_cover_what_a_patient_is_promised() {
+        let digests = |shards: u32| {
+            let text = edited(EXAMPLE_ROSTER, "shards = 5", &format!("shards = {shards}"));
+            let roster = roster(&text).unwrap();
+            (roster.digest(), roster.task("readmission").unwrap().digest())
+        };
+        assert_ne!(digests(5).0, digests(4).0);
+        assert_ne!(digests(5).1, digests(4).1);
+        let mut task = roster(EXAMPLE_ROSTER).unwrap().task("readmission").unwrap().clone();
+        let Release::Gaussian { terms, .. } = &mut task.release else { panic!("{task:?}") };
+        terms.unit = Unit::Owner;
+        assert_ne!(task.digest(), digests(5).1);
+    }
+
+    #[test]
     fn the_encoding_of_digests_is_pinned() {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
@@ -273,7 +292,7 @@ mod tests {
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
-            "65aad5ed88e76000a5f6d442ce2522a2d243cbcb9b9b7a9819bab6a384b84d19"
+            "9262f92550c6fead11ab59c730f2e73b75b4d493b724ecf8f52c89598a9df7ea"
         );
     }
 
@@ -400,12 +419,12 @@ mod tests {
                     },
                 }
             }),
-            (10_u64..=1000, 1_u64..=10, 1_u64..1_000_000, any::<bool>()).prop_map(
-                |(sigma, down, delta, software_noise)| Release::Gaussian {
+            (10_u64..=1000, 1_u64..=10, 1_u64..1_000_000, any::<bool>(), any::<bool>()).prop_map(
+                |(sigma, down, delta, software_noise, patient)| Release::Gaussian {
                     sigma: Fraction::new(sigma, down).unwrap(),
                     delta: Fraction::new(delta, 100_000_000).unwrap(),
                     terms: Terms {
-                        unit: Unit::Owner,
+                        unit: if patient { Unit::Patient } else { Unit::Owner },
                         epsilon: Fraction::new(delta, 1000).unwrap(),
                         client_epsilon: None,
                         software_noise,
@@ -416,28 +435,34 @@ mod tests {
         let label = "[^\\p{C}\\p{Z}]{1,12}";
         let classes = proptest::collection::btree_set(label, 2..8);
         let features = proptest::option::of((-1e12..1e12_f64, 1e-9..1e9_f64));
-        (release, label, classes, features, 1e-6..4000.0_f64, 8_u32..=20, 1_u32..=30).prop_map(
-            |(release, title, classes, features, input_abs_max, fraction_bits, features_count)| Task {
-                name: "task".parse().unwrap(),
-                title,
-                pair: "pair".parse().unwrap(),
-                input: Shape { channels: features_count, height: features_count % 3 + 1, width: 2 },
-                classes: classes.into_iter().collect(),
-                input_abs_max,
-                fraction_bits,
-                value_bits: 12,
-                owners: vec!["a".parse().unwrap(), "b".parse().unwrap()],
-                clients: vec!["a".parse().unwrap()],
-                owners_min: 1,
-                comparison: Comparison::Digits,
-                batch_queries: 4,
-                stock: Stock { low: 3, high: 9 },
-                features: features.map(|(offset, scale)| Features {
-                    names: Vec::new(),
-                    offset: vec![offset],
-                    scale: vec![scale],
-                }),
-                release,
+        let numbers = (1e-6..4000.0_f64, 8_u32..=20, 1_u32..=30, 2_u32..=64);
+        (release, label, classes, features, numbers).prop_map(
+            |(release, title, classes, features, numbers)| {
+                let (input_abs_max, fraction_bits, features_count, several) = numbers;
+                let unit = release.terms().map(|terms: &Terms| terms.unit);
+                Task {
+                    shards: if unit == Some(Unit::Owner) { 1 } else { several },
+                    name: "task".parse().unwrap(),
+                    title,
+                    pair: "pair".parse().unwrap(),
+                    input: Shape { channels: features_count, height: features_count % 3 + 1, width: 2 },
+                    classes: classes.into_iter().collect(),
+                    input_abs_max,
+                    fraction_bits,
+                    value_bits: 12,
+                    owners: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+                    clients: vec!["a".parse().unwrap()],
+                    owners_min: 1,
+                    comparison: Comparison::Digits,
+                    batch_queries: 4,
+                    stock: Stock { low: 3, high: 9 },
+                    features: features.map(|(offset, scale)| Features {
+                        names: Vec::new(),
+                        offset: vec![offset],
+                        scale: vec![scale],
+                    }),
+                    release,
+                }
             },
         )
     }

@@ -1,12 +1,12 @@
 //! The administrator's side door: a unix socket that only the node's own user (and root) may open.
 //!
-//! One request is one message; a model file follows `Publish` in one raw frame. The command line is
+//! One request is one message; model files follow `Publish` in one raw frame each. The command line is
 //! its only intended client.
 
 mod serve;
 mod status;
 
-pub use serve::{AdminError, Caller, Door, call, publish};
+pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all};
 pub use status::{Level, MemberStatus, Refill, Report, SeatStatus, TaskStatus};
 
 use crate::client::Answer;
@@ -25,16 +25,18 @@ pub const ADMIN_BYTES_MAX: usize = 64 << 20;
 pub enum AdminRequest {
     /// What the node does.
     Status,
-    /// Publish the ONNX model that follows in one raw frame.
+    /// Publish the ONNX models that follow in one raw frame each: all or none.
     Publish {
         /// The task.
         task: String,
+        /// What messages call each file.
+        files: Vec<String>,
     },
     /// The book of published models.
     Models,
-    /// Withdraw a model.
+    /// Withdraw what was published at once.
     Withdraw {
-        /// The model.
+        /// The registration.
         model: ModelId,
     },
     /// Ask a question.
@@ -54,7 +56,7 @@ pub enum AdminRequest {
 pub enum AdminReply {
     /// What the node does.
     Status(Box<Report>),
-    /// The model is ready to vote.
+    /// The models are ready to vote.
     Published {
         /// The entry in the book.
         entry: Published,
@@ -63,7 +65,7 @@ pub enum AdminReply {
     },
     /// The book of published models.
     Models(Vec<Published>),
-    /// The model is gone.
+    /// The models are gone.
     Withdrawn,
     /// The answer.
     Answer(Box<Answer>),

@@ -1,6 +1,7 @@
 //! A client: shares its input, gets both shares of the label.
 
 use crate::ledger::ReleaseId;
+use crate::losses::Losses;
 use crate::message::{AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
 use crate::net::{Channel, ChannelError, Identity, Network, PeerId, Role};
 use crate::owner::PairPeers;
@@ -35,6 +36,9 @@ pub struct Answer {
     /// Privacy loss charged to each owner by this answer, whether it has a label or not; `None` for an exact
     /// release.
     pub epsilon: Option<f64>,
+    /// What that loss means for each who has a stake; `None` for an exact release.
+    #[serde(default)]
+    pub losses: Option<Losses>,
     /// From question to answer.
     pub milliseconds: f64,
     /// Processor time of each compute party's thread for the rounds, in microseconds.
@@ -127,6 +131,7 @@ impl Client {
             labels: labels.into_iter().map(|label| label.map(|label| label as u32)).collect(),
             mechanism: terms.mechanism.to_string(),
             epsilon: terms.epsilon_spent(zero.terms.charged),
+            losses: Losses::of(terms, zero.terms.charged),
             cpu_us: [zero.terms.cpu_us, one.terms.cpu_us],
             terms: zero.terms,
             milliseconds,
@@ -233,6 +238,7 @@ fn encode(terms: &TaskTerms, rows: &[Vec<f64>]) -> Result<Zeroizing<Vec<u64>>, R
 fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Vec<Option<usize>>, Refusal> {
     let expected = (terms.answer_bits() * rows).div_ceil(64);
     let same = zero.terms.owners == one.terms.owners
+        && zero.terms.shards == one.terms.shards
         && zero.terms.noise == one.terms.noise
         && zero.terms.charged == one.terms.charged;
     if !same || zero.words.len() != expected || one.words.len() != expected {

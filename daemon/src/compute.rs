@@ -162,8 +162,8 @@ impl Compute {
         self.tasks.values()
     }
 
-    /// Models of a task that are ready to vote.
-    pub fn ready_models(&self, task: &str) -> usize {
+    /// Owners of a task whose models are ready to vote.
+    pub fn ready_owners(&self, task: &str) -> usize {
         let models = self.tasks.get(task).map(|terms| models::ready(&self.registry, terms));
         models.and_then(Result::ok).map_or(0, |models| models.len())
     }

@@ -7,7 +7,7 @@ mod normalisation;
 mod split;
 
 pub use normalisation::{Normalisation, NormalisationError};
-pub use split::{PART_ROWS_MIN, SplitError, partition, split};
+pub use split::{PART_ROWS_MIN, SplitError, deal, partition, split};
 
 /// A labelled table of public data.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,14 +5,17 @@
 mod measure;
 mod report;
 mod scenario;
+mod shards;
 mod tour;
 mod world;
 
 pub use measure::{Measured, Progress, evaluate};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
 pub use scenario::{
-    Confident, Hospital, Preprocessing, Releases, Scenario, ScenarioError, breast_cancer, train_all,
+    Confident, Hospital, Preprocessing, Releases, Scenario, ScenarioError, Shard, breast_cancer,
+    breast_cancer_shards, train_all, train_shards,
 };
+pub use shards::{ShardOf, Split};
 pub use world::{Process, World, WorldError, names, tasks};
 
 use clap::Args;
@@ -28,6 +31,11 @@ pub struct DemoArgs {
     /// Hospitals, each with its own disjoint part of the training data
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=40))]
     owners: u16,
+    /// Models of each hospital. With more than one, each hospital splits its patients into as many disjoint
+    /// shards and trains a model on each; every model has a vote, and the privacy promise is to one patient
+    /// instead of one hospital
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
     /// Held-out patients to ask about
     #[arg(long, default_value_t = 114, value_parser = clap::value_parser!(u16).range(1..=114))]
     queries: u16,
@@ -52,7 +60,8 @@ pub struct DemoArgs {
 pub fn run(args: &DemoArgs) -> Result<()> {
     let progress = measure::Progress::new(!args.json);
     let owners = usize::from(args.owners);
-    let mut scenario = scenario::breast_cancer(owners, args.seed, &progress).into_diagnostic()?;
+    let scenario = breast_cancer_shards(owners, usize::from(args.shards), args.seed, &progress);
+    let mut scenario = scenario.into_diagnostic()?;
     scenario.preprocessing = args.source;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

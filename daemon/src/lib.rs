@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod registry;
 pub mod pool;
 pub mod task;
+pub mod losses;
 pub mod bulk;
 pub mod message;
 pub mod dealer;

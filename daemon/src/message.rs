@@ -75,27 +75,28 @@ impl Refusal {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum PublishRequest {
-    /// To party Zero: draw a weight mask for a new model. Answered by [`PublishReply::Mask`].
+    /// To party Zero: draw a weight mask for each of an owner's new models. Answered by
+    /// [`PublishReply::Masks`].
     Announce {
         /// Task to vote in.
         task: String,
         /// Public terms of the task as the owner knows them.
         task_digest: [u8; 32],
-        /// The public part of the model.
-        network: Network,
+        /// The public part of each model: as many as the task asks of an owner.
+        networks: Vec<Network>,
     },
-    /// The share of a model follows in bulk: 16 bytes (a seed) to party Zero, 8 bytes per
-    /// parameter to party One. Answered by [`PublishReply::Stored`].
+    /// The share of all models of a registration follows in bulk: 16 bytes (a seed) to party Zero, 8 bytes
+    /// per parameter to party One. Answered by [`PublishReply::Stored`].
     Share(Announcement),
-    /// To party Zero, when both hold their shares: open the masked weights and let the model vote.
+    /// To party Zero, when both hold their shares: open the masked weights and let the models vote.
     /// Answered by [`PublishReply::Ready`].
     Activate {
-        /// The model.
+        /// The registration.
         model: ModelId,
     },
-    /// Remove a model. Answered by [`PublishReply::Withdrawn`].
+    /// Remove a registration. Answered by [`PublishReply::Withdrawn`].
     Withdraw {
-        /// The model.
+        /// The registration.
         model: ModelId,
     },
 }
@@ -104,13 +105,13 @@ pub enum PublishRequest {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum PublishReply {
-    /// The mask under which the weights will be opened.
-    Mask(MaskId),
+    /// The masks under which the weights will be opened, one for each model.
+    Masks(Vec<MaskId>),
     /// The share is durable.
     Stored,
-    /// The model votes from now on.
+    /// The models vote from now on.
     Ready,
-    /// The model is gone.
+    /// The models are gone.
     Withdrawn,
     /// Not granted.
     Refused(Refusal),
@@ -131,7 +132,7 @@ pub enum PairRequest {
         /// Models that were withdrawn here while the other side could not be told.
         withdrawn: Vec<ModelId>,
     },
-    /// Opens the masked weights of a model; this side's opening follows in bulk, the other
+    /// Opens the masked weights of a registration; this side's opening follows in bulk, the other
     /// side's comes after [`PairReply::Opening`].
     Open {
         /// The model.
@@ -143,7 +144,7 @@ pub enum PairRequest {
         task: String,
         /// Fresh randomness of this side.
         nonce: [u8; 16],
-        /// The models in the order of the plan.
+        /// The registrations in the order of the plan.
         models: Vec<ModelId>,
         /// How the plan compares.
         gadget: Gadget,
@@ -332,8 +333,11 @@ pub enum QueryReply {
 pub struct AnswerTerms {
     /// Words of this party's share.
     pub share_words: u32,
-    /// Models that voted.
+    /// Owners whose models voted.
     pub owners: u32,
+    /// Models of each of them, one vote each.
+    #[serde(default = "alone")]
+    pub shards: u32,
     /// Where the noise came from.
     pub noise: Provenance,
     /// Where the correlated randomness came from.
@@ -440,6 +444,7 @@ mod tests {
     use super::*;
     use crate::net::codec::{decode, encode};
     use crate::pool::Batch;
+    use crate::registry::Shard;
     use consilium_protocol::graph::{Layer, Shape, Window};
     use proptest::prelude::*;
 
@@ -463,8 +468,9 @@ mod tests {
         let task = || "exact".to_owned();
         let head = Head { sequence: 4, hash: [5; 32] };
         let refusal = || Refusal::new(Obstacle::Budget, "spent");
-        let announced =
-            Announcement { task: task(), owner: "west".into(), model, version: 1, network: network(), mask };
+        let shards =
+            vec![Shard { network: network(), mask }, Shard { network: network(), mask: MaskId([9; 16]) }];
+        let announced = Announcement { task: task(), owner: "west".into(), model, version: 1, shards };
         let batches = vec![Batch { first: 4, count: 4, tag: [1; 16] }];
         let held = Some(Holding { pool: [8; 16], mark: 5, next: 8, batches });
         let (nonce, plan) = ([6; 16], [7; 32]);
@@ -475,6 +481,7 @@ mod tests {
         let terms = AnswerTerms {
             share_words: 1,
             owners: 10,
+            shards: 5,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),
             gadget: "digits".into(),

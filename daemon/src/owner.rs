@@ -1,25 +1,37 @@
-//! A model owner: shares its model with both compute parties.
+//! A model owner: shares its models with both compute parties.
 
 use crate::bulk::send_bulk;
 use crate::dealer::weight_lengths;
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PublishReply, PublishRequest, Refusal};
 use crate::net::{Channel, Network, PeerId, Role};
-use crate::registry::{Announcement, ModelId};
+use crate::registry::{Announcement, ModelId, Shard};
 use crate::task::TaskTerms;
 use crate::vault::{read_bounded, write_atomic};
 use consilium_protocol::algebra::Seed;
+use consilium_protocol::graph::Network as Architecture;
 use consilium_protocol::model::Model;
 use consilium_protocol::model::fixed::{encode, prove_bounds};
 use consilium_protocol::share::Additive;
 use consilium_protocol::stock::Gadget;
 use serde::{Deserialize, Serialize};
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
 const BOOK_BYTES_MAX: u64 = 16 << 20;
 
-/// What an owner remembers of a model that it published.
+/// A model that is to be published.
+#[derive(Clone, Debug)]
+pub struct NamedModel {
+    /// What messages call it, as a rule its file.
+    pub name: String,
+    /// The model.
+    pub model: Model,
+}
+
+/// What an owner remembers of what it published for a task at once: one model, or one of each part of its
+/// patients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
@@ -27,12 +39,20 @@ pub struct Published {
     pub task: String,
     /// Name of the registration.
     pub model: ModelId,
-    /// Counts this owner's models of the task from 1.
+    /// Counts what this owner published for the task from 1.
     pub version: u64,
+    /// Number of models, each with a vote of its own.
+    #[serde(default = "one")]
+    pub shards: u32,
     /// The architecture in words.
     pub summary: String,
-    /// Weights and biases.
+    /// Weights and biases of all models.
     pub parameters: u64,
+}
+
+// Of books that were written before they said so.
+fn one() -> u32 {
+    1
 }
 
 /// An owner's side of the network, and its book of published models.
@@ -54,28 +74,22 @@ impl Owner {
         Self { name, network, deadline, book, changing: tokio::sync::Mutex::new(()) }
     }
 
-    /// Shares a model with both compute parties and waits until it can vote.
+    /// Shares an owner's models with both compute parties and waits until they can vote: as many as the task
+    /// asks of an owner, all or none. They replace those that voted before, which vote until then.
     ///
     /// # Errors
-    /// The model does not fit the task's public bounds, or a compute party or the dealer refused. It
-    /// may be published again at any time.
+    /// A model does not fit the task's public bounds, there are too many or too few of them, or a compute party
+    /// or the dealer refused. They may be published again at any time.
     pub async fn publish(
         &self,
         terms: &TaskTerms,
         pair: PairPeers,
-        model: Model,
+        models: Vec<NamedModel>,
     ) -> Result<Published, Refusal> {
         let _changing = self.changing.lock().await;
-        let network = model.network().clone();
-        terms
-            .plan(std::slice::from_ref(&network), Gadget::Digits)
-            .map_err(|error| Refusal::new(Obstacle::Model, error))?;
-        let bound = terms.roster.input_abs_max;
-        prove_bounds(&model, terms.numbers, bound).map_err(|error| Refusal::new(Obstacle::Model, error))?;
-        let fixed = encode(&model, terms.numbers).map_err(|error| Refusal::new(Obstacle::Model, error))?;
-        let words: Zeroizing<Vec<u64>> = Zeroizing::new(
-            fixed.iter().flat_map(|layer| layer.weight.iter().chain(&layer.bias)).copied().collect(),
-        );
+        let words = encoded(terms, &models)?;
+        let networks: Vec<Architecture> =
+            models.into_iter().map(|named| named.model.network().clone()).collect();
         let mut book = self.published()?;
         let earlier = book.iter().filter(|entry| entry.task == terms.name()).map(|entry| entry.version).max();
         let version = earlier.unwrap_or(0) + 1;
@@ -85,38 +99,44 @@ impl Owner {
         let announce = PublishRequest::Announce {
             task: terms.name().to_owned(),
             task_digest: terms.digest,
-            network: network.clone(),
+            networks: networks.clone(),
         };
-        let PublishReply::Mask(mask) = self.call(&mut leader, &announce, None).await? else {
+        let PublishReply::Masks(masks) = self.call(&mut leader, &announce, None).await? else {
             return Err(unexpected());
         };
+        if masks.len() != networks.len() {
+            return Err(unexpected());
+        }
         let fresh = || Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error));
+        let (summary, parameters) = (summary(&networks), parameters(&networks));
+        let shards = networks.into_iter().zip(masks).map(|(network, mask)| Shard { network, mask });
         let announced = Announcement {
             task: terms.name().to_owned(),
             owner: self.name.clone(),
             model: ModelId(*fresh()?.as_bytes()),
             version,
-            network: network.clone(),
-            mask,
+            shards: shards.collect(),
         };
         let seed = fresh()?;
         let share = Additive::complement(&words, &seed);
         let bytes: Zeroizing<Vec<u8>> =
             Zeroizing::new(share.iter().flat_map(|word| word.to_le_bytes()).collect());
-        let mut follower = self.channel(one).await?;
+        // Zero first: what comes to nothing from here on, Zero knows of and removes on both sides when the
+        // next models are ready.
         let request = PublishRequest::Share(announced.clone());
-        self.expect_stored(&mut follower, &request, &bytes).await?;
         self.expect_stored(&mut leader, &request, seed.as_bytes()).await?;
+        let mut follower = self.channel(one).await?;
+        self.expect_stored(&mut follower, &request, &bytes).await?;
         let activate = PublishRequest::Activate { model: announced.model };
         let PublishReply::Ready = self.call(&mut leader, &activate, None).await? else {
             return Err(unexpected());
         };
-        let parameters = weight_lengths(&network).map(|(weight, bias)| (weight + bias) as u64).sum();
         let entry = Published {
             task: announced.task,
             model: announced.model,
             version,
-            summary: network.summary(),
+            shards: terms.roster.shards,
+            summary,
             parameters,
         };
         book.retain(|other| other.task != entry.task);
@@ -125,7 +145,8 @@ impl Owner {
         Ok(entry)
     }
 
-    /// Has both compute parties delete a model. If one of them is down, it does so when it is back.
+    /// Has both compute parties delete a registration, with all its models. If one of them is down, it does so
+    /// when it is back.
     ///
     /// # Errors
     /// The model is unknown, or a compute party refused.
@@ -202,6 +223,49 @@ impl Owner {
             reply => Ok(reply),
         }
     }
+}
+
+/// The weights of all models in fixed point, one after the other, after checking each against the task.
+fn encoded(terms: &TaskTerms, models: &[NamedModel]) -> Result<Zeroizing<Vec<u64>>, Refusal> {
+    terms.check_shards(models.len())?;
+    let mut words = Zeroizing::new(Vec::with_capacity(
+        models.iter().flat_map(|named| weight_lengths(named.model.network())).map(|(w, b)| w + b).sum(),
+    ));
+    for (index, NamedModel { name, model }) in models.iter().enumerate() {
+        let refused = |error: &dyn Display| unfit((index, models.len()), name, error);
+        if let Some(twin) = models[..index].iter().find(|earlier| earlier.model == *model) {
+            let text =
+                format!("it is the same model as {}; each is trained on patients of its own", twin.name);
+            return Err(refused(&text));
+        }
+        let network = std::slice::from_ref(model.network());
+        terms.plan(network, Gadget::Digits).map_err(|error| refused(&error))?;
+        prove_bounds(model, terms.numbers, terms.roster.input_abs_max).map_err(|error| refused(&error))?;
+        for layer in encode(model, terms.numbers).map_err(|error| refused(&error))? {
+            words.extend(layer.weight.iter().chain(&layer.bias));
+        }
+    }
+    Ok(words)
+}
+
+/// Why nothing was published: what is wrong with a model, at its place among all of them.
+pub(crate) fn unfit((index, count): (usize, usize), name: &str, error: &dyn Display) -> Refusal {
+    let text = match count {
+        1 => error.to_string(),
+        _ => format!("nothing was published: model {} of {count} ({name}): {error}", index + 1),
+    };
+    Refusal::new(Obstacle::Model, text)
+}
+
+/// The architecture of models in words; of several alike, once.
+fn summary(networks: &[Architecture]) -> String {
+    let mut each: Vec<String> = networks.iter().map(Architecture::summary).collect();
+    each.dedup();
+    each.join(", ")
+}
+
+fn parameters(networks: &[Architecture]) -> u64 {
+    networks.iter().flat_map(weight_lengths).map(|(weight, bias)| (weight + bias) as u64).sum()
 }
 
 fn unexpected() -> Refusal {

@@ -1,11 +1,14 @@
-//! What a compute party holds of each model: its record, its share of the weights, the opened masked
-//! weights.
+//! What a compute party holds of each owner's models: their record, its share of the weights, the opened
+//! masked weights.
 //!
 //! ```text
 //!   register        put_share       pin_opening       put_opened
 //!  ──────────▶ Announced ───▶ Shared ──────────▶ Pinned ────────▶ Ready
 //!                  └────────────┴──────────────────┴────────────────┴──── withdraw ──▶ (gone)
 //! ```
+//!
+//! An owner has one model in a task, or one for each part of its patients. Those are one registration with one
+//! state: all of them are ready, or none.
 //!
 //! The masked weights W - A of a mask A are opened for one W only: two openings under one mask give the
 //! difference of two models away. [`Registry::pin_opening`] is durable before our side of the opening is
@@ -21,7 +24,7 @@ mod tables;
 
 pub use error::RegistryError;
 pub use mask::{MaskSeeds, MaskStore};
-pub use record::{Announcement, MaskId, ModelId, ModelRecord, ModelState};
+pub use record::{Announcement, MaskId, ModelId, ModelRecord, ModelState, Shard};
 
 use crate::vault::{self, Kind, StorageKey, Store, hex};
 use std::path::{Path, PathBuf};
@@ -29,12 +32,12 @@ use std::sync::Arc;
 use tables::{Tables, Trouble};
 use zeroize::Zeroizing;
 
-/// Most models that a registry holds.
+/// Most registrations that a registry holds.
 pub const MODELS_MAX: u64 = 4096;
 /// Most values in one share or opening.
 pub const SHARE_VALUES_MAX: usize = 1 << 26;
 
-const KIND: Kind = Kind { name: "consilium model registry", version: 1 };
+const KIND: Kind = Kind { name: "consilium model registry", version: 2 };
 const DATABASE_FILE: &str = "registry.redb";
 const VALUE_BYTES: usize = size_of::<u64>();
 
@@ -94,7 +97,7 @@ impl Registry {
                 return if same { Ok(record) } else { Err(RegistryError::Differs { model }.into()) };
             }
             tables.room()?;
-            tables.bind_mask(announced.mask, model)?;
+            announced.shards.iter().try_for_each(|shard| tables.bind_mask(shard.mask, model))?;
             let record = ModelRecord { announced, state: ModelState::Announced };
             tables.put(&record)?;
             Ok(record)
@@ -119,28 +122,30 @@ impl Registry {
         self.take(model, Part::Share, &[ModelState::Shared, ModelState::Pinned, ModelState::Ready])
     }
 
-    /// Binds a mask to the one weight share that will ever be opened under it. When this returns, the
-    /// binding is on the disk and our side of the opening may be sent. The same again is fine.
+    /// Binds the mask of each model to the one weight share that will ever be opened under it, given by its
+    /// digest. When this returns, the bindings are on the disk and our side of the opening may be sent. The
+    /// same again is fine.
     ///
     /// # Errors
-    /// [`RegistryError::OtherOpening`] when the mask was pinned for other weights,
-    /// [`RegistryError::MaskTaken`] when it is not this model's mask, [`RegistryError::State`] before the
-    /// share is stored, [`RegistryError::Unknown`].
-    pub fn pin_opening(
-        &self,
-        model: ModelId,
-        mask: MaskId,
-        weight_share_digest: [u8; 32],
-    ) -> Result<(), RegistryError> {
+    /// [`RegistryError::OtherOpening`] when a mask was pinned for other weights,
+    /// [`RegistryError::MaskTaken`] when these are not the masks of this registration,
+    /// [`RegistryError::State`] before the share is stored, [`RegistryError::Unknown`]. Then nothing is pinned.
+    pub fn pin_opening(&self, model: ModelId, digests: &[(MaskId, [u8; 32])]) -> Result<(), RegistryError> {
         self.transact(|tables| {
             let mut record = tables.known(model)?;
-            if record.announced.mask != mask {
-                return Err(RegistryError::MaskTaken { mask }.into());
+            let shards = &record.announced.shards;
+            if let Some((_, (mask, _))) =
+                shards.iter().zip(digests).find(|(own, (mask, _))| own.mask != *mask)
+            {
+                return Err(RegistryError::MaskTaken { mask: *mask }.into());
+            }
+            if digests.len() != shards.len() {
+                return Err(RegistryError::Shards { model, count: digests.len() }.into());
             }
             if record.state == ModelState::Announced {
                 return Err(RegistryError::State { model, state: record.state, action: "pin" }.into());
             }
-            tables.pin(mask, model, weight_share_digest)?;
+            digests.iter().try_for_each(|(mask, digest)| tables.pin(*mask, model, *digest))?;
             if record.state == ModelState::Shared {
                 record.state = ModelState::Pinned;
                 tables.put(&record)?;
@@ -210,6 +215,22 @@ impl Registry {
     /// [`RegistryError::Store`].
     pub fn told(&self, model: ModelId) -> Result<(), RegistryError> {
         self.transact(|tables| tables.told(model))
+    }
+
+    /// Most models of each owner with which answers of a task were ever charged; 0 before the first.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub fn charged_shards(&self, task: &str) -> Result<u32, RegistryError> {
+        self.transact(|tables| tables.charged(task))
+    }
+
+    /// Remembers that answers of a task are charged with so many models of each owner.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub fn charge_shards(&self, task: &str, shards: u32) -> Result<(), RegistryError> {
+        self.transact(|tables| tables.charge(task, shards))
     }
 
     fn put(
@@ -313,10 +334,11 @@ impl Part {
     }
 }
 
-/// Binds a file to its model, the version of it and its mask, so that files cannot change places.
+/// Binds a file to its registration, the version of it and its masks, so that files cannot change places.
 fn context(record: &ModelRecord, part: Part) -> String {
-    let Announcement { model, version, mask, .. } = &record.announced;
-    format!("registry {} {model} version {version} mask {mask}", part.name())
+    let Announcement { model, version, shards, .. } = &record.announced;
+    let masks: String = shards.iter().map(|shard| format!(" {}", shard.mask)).collect();
+    format!("registry {} {model} version {version} mask{masks}", part.name())
 }
 
 #[cfg(test)]
@@ -353,7 +375,7 @@ mod tests {
     fn ready(registry: &Registry, n: u8) -> ModelId {
         let model = registry.register(announcement(n)).unwrap().announced.model;
         registry.put_share(model, &[1, u64::MAX, 3]).unwrap();
-        registry.pin_opening(model, MaskId([n; 16]), [n; 32]).unwrap();
+        registry.pin_opening(model, &[(MaskId([n; 16]), [n; 32])]).unwrap();
         registry.put_opened(model, &[7, 8]).unwrap();
         model
     }
@@ -377,12 +399,13 @@ mod tests {
         let model = registry.register(announcement(1)).unwrap().announced.model;
         let state = |error: RegistryError| matches!(error, RegistryError::State { .. });
         assert!(state(registry.share(model).unwrap_err()));
-        assert!(state(registry.pin_opening(model, MaskId([1; 16]), [0; 32]).unwrap_err()));
+        let digests = [(MaskId([1; 16]), [0; 32])];
+        assert!(state(registry.pin_opening(model, &digests).unwrap_err()));
         assert!(state(registry.put_opened(model, &[1]).unwrap_err()));
         registry.put_share(model, &[1]).unwrap();
         registry.put_share(model, &[2]).unwrap();
         assert!(state(registry.put_opened(model, &[1]).unwrap_err()), "nothing is opened before the pin");
-        registry.pin_opening(model, MaskId([1; 16]), [0; 32]).unwrap();
+        registry.pin_opening(model, &digests).unwrap();
         assert!(state(registry.put_share(model, &[3]).unwrap_err()), "the pinned share stays");
         assert_eq!(registry.share(model).unwrap().as_slice(), [2]);
         assert!(state(registry.opened(model).unwrap_err()));
@@ -395,21 +418,21 @@ mod tests {
         let (bench, registry) = Bench::new();
         let model = ready(&registry, 1);
         let mask = MaskId([1; 16]);
-        registry.pin_opening(model, mask, [1; 32]).unwrap();
+        registry.pin_opening(model, &[(mask, [1; 32])]).unwrap();
         let other = |error| matches!(error, RegistryError::OtherOpening { .. });
-        assert!(other(registry.pin_opening(model, mask, [2; 32]).unwrap_err()));
+        assert!(other(registry.pin_opening(model, &[(mask, [2; 32])]).unwrap_err()));
         registry.withdraw(model).unwrap();
         drop(registry);
         let registry = bench.open().unwrap();
 
         let mut thief = announcement(2);
-        thief.mask = mask;
+        thief.shards[0].mask = mask;
         assert!(matches!(registry.register(thief), Err(RegistryError::MaskTaken { .. })));
         registry.register(announcement(1)).unwrap();
         registry.put_share(model, &[9]).unwrap();
-        assert!(other(registry.pin_opening(model, mask, [2; 32]).unwrap_err()));
+        assert!(other(registry.pin_opening(model, &[(mask, [2; 32])]).unwrap_err()));
         assert_eq!(registry.model(model).unwrap().state, ModelState::Shared);
-        registry.pin_opening(model, mask, [1; 32]).unwrap();
+        registry.pin_opening(model, &[(mask, [1; 32])]).unwrap();
     }
 
     #[test]
@@ -420,8 +443,37 @@ mod tests {
             registry.register(announced.clone()).unwrap();
             registry.put_share(announced.model, &[1]).unwrap();
         }
-        let error = registry.pin_opening(one.model, two.mask, [0; 32]).unwrap_err();
+        let error = registry.pin_opening(one.model, &[(two.shards[0].mask, [0; 32])]).unwrap_err();
         assert!(matches!(error, RegistryError::MaskTaken { .. }));
+    }
+
+    #[test]
+    fn the_models_of_an_owner_are_pinned_together_or_not_at_all() {
+        let (bench, registry) = Bench::new();
+        let mut announced = announcement(1);
+        let network = announced.shards[0].network.clone();
+        announced.shards.push(Shard { network, mask: MaskId([2; 16]) });
+        let model = registry.register(announced.clone()).unwrap().announced.model;
+        assert!(matches!(registry.register(announcement(2)), Err(RegistryError::MaskTaken { .. })));
+        registry.put_share(model, &[1, 2]).unwrap();
+        let [first, second] = [1, 2].map(|n| (MaskId([n; 16]), [n; 32]));
+        for wrong in [&[first][..], &[second, first], &[first, first], &[first, second, first], &[]] {
+            let error = registry.pin_opening(model, wrong).unwrap_err();
+            assert!(
+                matches!(error, RegistryError::MaskTaken { .. } | RegistryError::Shards { .. }),
+                "{error}"
+            );
+            assert_eq!(registry.model(model).unwrap().state, ModelState::Shared);
+        }
+        registry.pin_opening(model, &[first, second]).unwrap();
+        let other = registry.pin_opening(model, &[first, (second.0, [9; 32])]).unwrap_err();
+        assert!(matches!(other, RegistryError::OtherOpening { mask, .. } if mask == second.0));
+        drop(registry);
+        let registry = bench.open().unwrap();
+        assert_eq!(registry.list().unwrap(), [ModelRecord { announced, state: ModelState::Pinned }]);
+        // None of their masks serves another registration, also when they are gone.
+        registry.withdraw(model).unwrap();
+        assert!(matches!(registry.register(announcement(2)), Err(RegistryError::MaskTaken { .. })));
     }
 
     #[test]
@@ -432,6 +484,16 @@ mod tests {
         let mut changed = announcement(1);
         changed.version += 1;
         assert!(matches!(registry.register(changed), Err(RegistryError::Differs { model: m }) if m == model));
+    }
+
+    #[test]
+    fn the_most_models_that_were_charged_are_remembered() {
+        let (bench, registry) = Bench::new();
+        registry.charge_shards("chest", 5).unwrap();
+        registry.charge_shards("chest", 3).unwrap();
+        drop(registry);
+        let registry = bench.open().unwrap();
+        assert_eq!(["chest", "skin"].map(|task| registry.charged_shards(task).unwrap()), [5, 0]);
     }
 
     #[test]

@@ -175,6 +175,30 @@ impl TaskTerms {
         epsilon_of(Cost::new(budget.unit, spent), budget.delta).ok()
     }
 
+    /// Models of each owner.
+    pub fn shards(&self) -> usize {
+        self.roster.shards as usize
+    }
+
+    /// Refuses a registration of `count` models where the task asks each owner for another number.
+    ///
+    /// # Errors
+    /// The reason, and what to do.
+    pub fn check_shards(&self, count: usize) -> Result<(), Refusal> {
+        let (task, wanted) = (self.name(), self.shards());
+        let text = match (count, wanted) {
+            _ if count == wanted => return Ok(()),
+            (_, 1) => format!(
+                "{count} models at once, and task {task} takes one of each owner (its roster has no `shards`)"
+            ),
+            _ => format!(
+                "{count} of {wanted} models: task {task} takes exactly {wanted} of each owner at once, each \
+                 trained on patients of its own, with `consilium model publish --shards FOLDER --task {task}`"
+            ),
+        };
+        Err(Refusal::new(Obstacle::Model, text))
+    }
+
     /// Whether `member` may ask.
     pub fn serves(&self, member: &str) -> bool {
         self.roster.clients.iter().any(|name| name.as_str() == member)

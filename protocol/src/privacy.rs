@@ -10,10 +10,13 @@
 //!   law, its cost and the conversion; digit-wise geometric draws as in Dwork et al., "Our Data, Ourselves",
 //!   2006. The samplers differ from the paper's: rejection betrays the drawn value by its running time.
 //!
-//! The unit of privacy is one vote: replacing an owner's whole training set moves its vote from one class to
-//! another, which changes two counts by one each (L1 distance 2, L2 distance √2). Whatever is computed from
-//! the noisy counts afterwards, the label above all, costs nothing more. The largest count changes by at most one;
-//! where a label is told only if it reaches a threshold, it has noise of its own and a price of its own.
+//! The unit of privacy is one vote. Moving it from one class to another changes two counts by one each (L1
+//! distance 2, L2 distance √2). Replacing an owner's whole training set does so where that owner has one model;
+//! replacing one patient does so where each owner has several, and each patient is in the training of one of
+//! them. Whoever moves several votes loses more: [`Cost::of_group`]. Whatever is computed from the noisy counts
+//! afterwards, the label above all, costs nothing more. The largest count changes by at most
+//! one per vote: where a label is told only if that count reaches a threshold, it has noise of its own and a price
+//! of its own.
 //!
 //! A [`Mechanism`] names the noise, a [`Sampler`] draws it, a [`Cost`] is what one label takes from a
 //! [`Budget`], an [`Account`] is what was taken so far. [`winners`] says how often a label survives the noise.

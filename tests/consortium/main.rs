@@ -18,4 +18,5 @@ mod pools;
 mod refills;
 mod secrecy;
 mod setting;
+mod shards;
 mod together;

@@ -1,10 +1,11 @@
 //! A small consortium with random networks, and how to talk to it.
 
-use consilium::admin::{AdminError, AdminReply, AdminRequest, TaskStatus, call, publish};
+use consilium::admin::{AdminError, AdminReply, AdminRequest, ModelFile, TaskStatus, call, publish_all};
 use consilium::client::Answer;
-use consilium::demo::{Hospital, Preprocessing, Releases, Scenario, World, names, tasks};
+use consilium::demo::{Hospital, Preprocessing, Releases, Scenario, Shard, World, names, tasks};
 use consilium::ledger::ReleaseId;
 use consilium::message::{Obstacle, Refusal};
+use consilium::net::{Identity, Limits, Member, Network as Net, PeerId, Settings};
 use consilium::owner::Published;
 use consilium::registry::ModelId;
 use consilium::task::TaskTerms;
@@ -73,6 +74,7 @@ pub(crate) fn scenario() -> Scenario {
         name: format!("hospital-{number:02}"),
         rows: 1,
         model: model(&network, 1.5, number as u64),
+        shards: Vec::new(),
     };
     let (rows, mut random) = (64, StdRng::seed_from_u64(7));
     let inputs = (0..rows * INPUTS).map(|_| random.random_range(-30.0f32..30.0)).collect();
@@ -92,6 +94,21 @@ pub(crate) fn scenario() -> Scenario {
         pool: (4, 12),
         query_deadline: 4 * QUERY_DEADLINE,
     }
+}
+
+/// The same consortium with several models of each owner.
+pub(crate) fn sharded_scenario(shards: usize) -> Scenario {
+    let network = network(INPUTS as u32, CLASSES);
+    let mut scenario = scenario();
+    for (index, hospital) in scenario.hospitals.iter_mut().enumerate() {
+        let shard = |number: usize| Shard {
+            patients: vec![number],
+            model: model(&network, 1.5, (1000 + index * shards + number) as u64),
+        };
+        hospital.rows = shards;
+        hospital.shards = (0..shards).map(shard).collect();
+    }
+    Scenario { releases: Releases { sigma: "4".into(), ..Releases::usual(OWNERS * shards) }, ..scenario }
 }
 
 /// The same consortium with a dealer.
@@ -137,10 +154,21 @@ impl Setting {
     pub(crate) async fn publish_all(&self, tasks: &[&str]) {
         for task in tasks {
             for hospital in &self.scenario.hospitals {
-                self.publish(&hospital.name, task, &hospital.model).await.unwrap();
+                self.publish_shards(&hospital.name, task, &hospital.voters()).await.unwrap();
             }
             self.filled(task).await;
         }
+    }
+
+    /// Publishes models that belong together; the files are called `part-1.onnx` and so on.
+    pub(crate) async fn publish_shards(
+        &self,
+        owner: &str,
+        task: &str,
+        models: &[&Model],
+    ) -> Result<Published, Refusal> {
+        let files: Vec<Vec<u8>> = models.iter().map(|model| export(model, "consilium")).collect();
+        self.publish_files(owner, task, &files).await
     }
 
     pub(crate) async fn publish(&self, owner: &str, task: &str, model: &Model) -> Result<Published, Refusal> {
@@ -153,7 +181,22 @@ impl Setting {
         task: &str,
         file: &[u8],
     ) -> Result<Published, Refusal> {
-        match publish(&self.world.socket(owner), task.to_owned(), file).await.unwrap() {
+        self.publish_files(owner, task, &[file.to_vec()]).await
+    }
+
+    /// The same with several files.
+    pub(crate) async fn publish_files(
+        &self,
+        owner: &str,
+        task: &str,
+        files: &[Vec<u8>],
+    ) -> Result<Published, Refusal> {
+        let named = files.iter().enumerate().map(|(index, bytes)| ModelFile {
+            name: format!("part-{}.onnx", index + 1),
+            bytes: bytes.clone(),
+        });
+        let named: Vec<ModelFile> = named.collect();
+        match publish_all(&self.world.socket(owner), task.to_owned(), &named).await.unwrap() {
             AdminReply::Published { entry, .. } => Ok(entry),
             AdminReply::Refused(refusal) => Err(refusal),
             other => panic!("{other:?}"),
@@ -184,8 +227,7 @@ impl Setting {
 
     /// The oracle on a test row.
     pub(crate) fn verdict(&self, row: usize) -> Verdict {
-        let models: Vec<&Model> = self.scenario.hospitals.iter().map(|hospital| &hospital.model).collect();
-        verdict_of(&models, &self.row(row))
+        verdict_of(&self.scenario.voters(), &self.row(row))
     }
 
     /// Waits until party Zero has bundles at hand for a task, and gives its state.
@@ -224,6 +266,26 @@ impl Setting {
         self.world.ready(name).await.unwrap();
     }
 
+    /// The network of a node in this very process, with its key. Its own process is killed.
+    pub(crate) fn impersonate(&mut self, name: &str) -> (Net, Roster) {
+        self.world.kill(name).unwrap();
+        let key = self.world.folder_of(name).join("identity.key");
+        let roster = Roster::load(&self.world.folder_of("roster.toml")).unwrap();
+        let members = roster.members().iter().filter(|member| member.name.as_str() != name);
+        let members = members.map(|member| Member {
+            peer: member.peer.as_str().parse().unwrap(),
+            addresses: member.addresses.iter().map(|text| text.as_str().parse().unwrap()).collect(),
+        });
+        let settings = Settings {
+            identity: Identity::load(&key).unwrap(),
+            listen: Vec::new(),
+            members: members.collect(),
+            limits: Limits::default(),
+        };
+        let (network, _) = Net::start(settings).unwrap();
+        (network, roster)
+    }
+
     /// How many answers of a task its budget pays for.
     pub(crate) fn paid(&self, task: &str) -> usize {
         let roster = Roster::load(&self.world.folder_of("roster.toml")).unwrap();
@@ -231,6 +293,11 @@ impl Setting {
         let budget = TaskTerms::new(terms).unwrap().budget.unwrap();
         (budget.owner / budget.price) as usize
     }
+}
+
+/// The peer of a member.
+pub(crate) fn peer_of(roster: &Roster, name: &str) -> PeerId {
+    roster.member(name).unwrap().peer.as_str().parse().unwrap()
 }
 
 /// Short deadlines and the wanted log, in the node file as an administrator would set them.

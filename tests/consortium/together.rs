@@ -1,14 +1,15 @@
 //! Questions that wait at the same time share a computation, and nothing else.
 
 use crate::audit::audit_both;
-use crate::setting::{ANSWER_WITHIN, EXACT, PRIVATE, ROUND_DEADLINE, Setting, alone, refused, release};
+use crate::setting::{
+    ANSWER_WITHIN, EXACT, PRIVATE, ROUND_DEADLINE, Setting, alone, peer_of, refused, release,
+};
 use consilium::client::{Answer, Client};
 use consilium::demo::names;
 use consilium::ledger::ReleaseId;
 use consilium::message::{MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
-use consilium::net::{Identity, Limits, Member, Network, PeerId, Role, Settings};
+use consilium::net::{Identity, Network, PeerId, Role};
 use consilium::task::TaskTerms;
-use consilium_config::Roster;
 use consilium_protocol::wire::HEADER_BYTES;
 use futures::future::join_all;
 use std::collections::BTreeSet;
@@ -27,32 +28,15 @@ struct Inside {
 
 impl Inside {
     fn enter(setting: &mut Setting, task: &str) -> Self {
-        setting.world.kill(names::CLIENT).unwrap();
+        let (network, roster) = setting.impersonate(names::CLIENT);
         let key = setting.world.folder_of(names::CLIENT).join("identity.key");
-        let roster = Roster::load(&setting.world.folder_of("roster.toml")).unwrap();
-        let peer = |name: &str| -> PeerId {
-            let member = roster.members().iter().find(|member| member.name.as_str() == name).unwrap();
-            member.peer.as_str().parse().unwrap()
-        };
-        let members = roster.members().iter().filter(|member| member.name.as_str() != names::CLIENT);
-        let members = members.map(|member| Member {
-            peer: member.peer.as_str().parse().unwrap(),
-            addresses: member.addresses.iter().map(|text| text.as_str().parse().unwrap()).collect(),
-        });
-        let settings = Settings {
-            identity: Identity::load(&key).unwrap(),
-            listen: Vec::new(),
-            members: members.collect(),
-            limits: Limits::default(),
-        };
-        let (network, _) = Network::start(settings).unwrap();
         let terms = roster.tasks().iter().find(|found| found.name.as_str() == task).unwrap();
         let identity = Arc::new(Identity::load(&key).unwrap());
         Self {
             client: Client::new(network.clone(), identity, ANSWER_WITHIN),
             network,
             terms: TaskTerms::new(terms).unwrap(),
-            pair: [peer(names::ZERO), peer(names::ONE)],
+            pair: [peer_of(&roster, names::ZERO), peer_of(&roster, names::ONE)],
         }
     }
 

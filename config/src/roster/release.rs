@@ -58,8 +58,21 @@ pub struct Terms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
-    /// All that one owner trained on.
+    /// All that one owner trained on. Each owner has one model.
     Owner,
+    /// All that one patient gave to one owner. Each owner has several models, and each patient is in the
+    /// training of one of them.
+    Patient,
+}
+
+impl Unit {
+    /// All of them with their names in a file.
+    pub(super) const NAMES: [(&'static str, Self); 2] = [("owner", Self::Owner), ("patient", Self::Patient)];
+
+    /// Its word in the roster.
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, one)| *one == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl Release {
@@ -100,9 +113,7 @@ impl Release {
             Self::Laplace { epsilon_per_answer, .. } => fraction(hasher, *epsilon_per_answer),
         }
         if let Some(terms) = self.terms() {
-            match terms.unit {
-                Unit::Owner => hasher.text("owner"),
-            }
+            hasher.text(terms.unit.as_str());
             fraction(hasher, terms.epsilon);
             hasher.list(terms.client_epsilon.as_slice(), |hasher, limit| fraction(hasher, *limit));
             hasher.number(u64::from(terms.software_noise));

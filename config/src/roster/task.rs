@@ -32,8 +32,11 @@ pub struct Task {
     pub owners: Vec<Name>,
     /// Members that may ask.
     pub clients: Vec<Name>,
-    /// Fewest models that must vote for an answer to be given.
+    /// Fewest owners whose models must vote for an answer to be given.
     pub owners_min: u32,
+    /// Models of each owner, each trained on patients that no other one of them has seen. All of them vote,
+    /// or none of that owner's.
+    pub shards: u32,
     /// Queries evaluated side by side.
     #[serde(rename = "batch")]
     pub batch_queries: u32,
@@ -50,6 +53,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Most votes of an answer: all models of all owners.
+    pub fn votes(&self) -> usize {
+        self.owners.len() * self.shards as usize
+    }
+
     /// Binds all that changes an answer or its price: everything but the title and the stock, by
     /// member names. With [`super::Roster::digest`] the names are bound to keys.
     pub fn digest(&self) -> Digest {
@@ -74,6 +82,7 @@ impl Task {
         names(hasher, &self.owners);
         names(hasher, &self.clients);
         hasher.number(self.owners_min);
+        hasher.number(self.shards);
         hasher.number(self.batch_queries);
         hasher.text(self.comparison.name());
         hasher.list(self.features.as_slice(), |hasher, features| features.feed(hasher));

@@ -4,6 +4,8 @@ use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, Report};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::node::Shared;
+use crate::owner::{NamedModel, unfit};
+use crate::task::TaskTerms;
 use consilium_protocol::model::{FILE_BYTES_MAX, import_for};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -111,17 +113,12 @@ async fn answer(
 ) -> Result<AdminReply, Refusal> {
     match request {
         AdminRequest::Status => Ok(AdminReply::Status(Box::new(Report::of(shared).await))),
-        AdminRequest::Publish { task } => {
-            let failed = |error: ChannelError| Refusal::new(Obstacle::Request, error);
-            let file = channel.receive(FILE_BYTES_MAX).await.map_err(failed)?;
-            let terms = shared.task(&task)?;
-            let input = terms.roster.input;
-            let imported = tokio::task::spawn_blocking(move || import_for(&file, Some(input))).await;
-            let imported = imported.map_err(|error| Refusal::new(Obstacle::Local, error))?;
-            let imported = imported.map_err(|error| Refusal::new(Obstacle::Model, error))?;
-            let pair = shared.pair_of(&terms)?;
-            let entry = shared.owner.publish(&terms, pair, imported.model).await?;
-            Ok(AdminReply::Published { entry, warnings: imported.warnings })
+        AdminRequest::Publish { task, files } => {
+            let terms = shared.task(&task);
+            let (models, warnings) = receive_models(channel, &terms, files).await?;
+            let terms = terms?;
+            let entry = shared.owner.publish(&terms, shared.pair_of(&terms)?, models).await?;
+            Ok(AdminReply::Published { entry, warnings })
         }
         AdminRequest::Models => Ok(AdminReply::Models(shared.owner.published()?)),
         AdminRequest::Withdraw { model } => {
@@ -141,8 +138,37 @@ async fn answer(
     }
 }
 
+/// Reads as many model files as are named. After a file that is no model, a wrong number of files or an unknown
+/// task the rest is read and dropped, so that the next message is found.
+async fn receive_models(
+    channel: &mut Channel,
+    terms: &Result<Arc<TaskTerms>, Refusal>,
+    files: Vec<String>,
+) -> Result<(Vec<NamedModel>, Vec<String>), Refusal> {
+    let count = files.len();
+    let terms = terms.as_ref().map_err(Clone::clone);
+    let checked = terms.and_then(|terms| terms.check_shards(count).map(|()| terms.roster.input));
+    let (mut models, mut warnings, mut refusal) = (Vec::new(), Vec::new(), checked.as_ref().err().cloned());
+    for (index, name) in files.into_iter().enumerate() {
+        let failed = |error: ChannelError| Refusal::new(Obstacle::Request, error);
+        let file = channel.receive(FILE_BYTES_MAX).await.map_err(failed)?;
+        let (Ok(input), None) = (&checked, &refusal) else { continue };
+        let input = *input;
+        let imported = tokio::task::spawn_blocking(move || import_for(&file, Some(input))).await;
+        match imported.map_err(|error| Refusal::new(Obstacle::Local, error))? {
+            Ok(imported) => {
+                let of = |text: String| if count == 1 { text } else { format!("{name}: {text}") };
+                warnings.extend(imported.warnings.into_iter().map(of));
+                models.push(NamedModel { name, model: imported.model });
+            }
+            Err(error) => refusal = Some(unfit((index, count), &name, &error)),
+        }
+    }
+    refusal.map_or(Ok((models, warnings)), Err)
+}
+
 /// Applies the task's public normalisation to raw rows and clips to its public bound.
-fn normalised(terms: &crate::task::TaskTerms, mut rows: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, Refusal> {
+fn normalised(terms: &TaskTerms, mut rows: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, Refusal> {
     let Some(features) = &terms.roster.features else { return Ok(rows) };
     let bound = terms.roster.input_abs_max;
     for (index, row) in rows.iter_mut().enumerate() {
@@ -198,8 +224,29 @@ pub async fn call(path: &Path, request: &AdminRequest) -> Result<AdminReply, Adm
 /// # Errors
 /// As [`call`].
 pub async fn publish(path: &Path, task: String, file: &[u8]) -> Result<AdminReply, AdminError> {
+    let file = ModelFile { name: "the model".to_owned(), bytes: file.to_vec() };
+    publish_all(path, task, &[file]).await
+}
+
+/// An ONNX file to publish.
+#[derive(Clone, Debug)]
+pub struct ModelFile {
+    /// What messages call it.
+    pub name: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Publishes ONNX files, one for each part of this owner's patients: all or none.
+///
+/// # Errors
+/// As [`call`].
+pub async fn publish_all(path: &Path, task: String, files: &[ModelFile]) -> Result<AdminReply, AdminError> {
     let mut channel = Caller::open(path).await?.channel.with_frame_bytes_max(FILE_BYTES_MAX);
-    channel.send_value(&AdminRequest::Publish { task }).await?;
-    channel.send(file).await?;
+    let names = files.iter().map(|file| file.name.clone()).collect();
+    channel.send_value(&AdminRequest::Publish { task, files: names }).await?;
+    for file in files {
+        channel.send(&file.bytes).await?;
+    }
     Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
 }

@@ -1,6 +1,7 @@
 //! What a node tells its administrator.
 
 use crate::compute::{Compute, Epoch};
+use crate::losses::Losses;
 use crate::node::Shared;
 use crate::vault::hex;
 use consilium_protocol::party::Party;
@@ -62,10 +63,14 @@ pub struct SeatStatus {
 pub struct TaskStatus {
     /// Its name.
     pub task: String,
-    /// Models that may vote.
+    /// Models that may vote: all models of each owner that is ready.
     pub models_ready: usize,
+    /// Owners whose models may vote.
+    pub owners_ready: usize,
     /// Owners in the roster.
     pub owners: usize,
+    /// Models of each owner.
+    pub shards: u32,
     /// The pool, while an epoch is in force.
     pub pool: Option<Level>,
     /// How the pool is kept and refilled, while an epoch is in force.
@@ -86,6 +91,10 @@ pub struct TaskStatus {
     pub epsilon_spent: Option<f64>,
     /// What every owner accepts in all.
     pub epsilon_budget: Option<f64>,
+    /// What the largest loss so far means for each who has a stake; `None` for an exact release.
+    pub losses: Option<Losses>,
+    /// What it means when the budget is spent.
+    pub losses_at_budget: Option<Losses>,
 }
 
 /// Bundles of correlated randomness.
@@ -182,10 +191,13 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
         let (computations, together_most) = compute.shared_computations(terms.name());
         let report = compute.ledger().report(terms.name().to_owned()).await.ok();
         let most = report.as_ref().and_then(|report| report.owners.iter().map(|owner| owner.spent).max());
+        let owners_ready = compute.ready_owners(terms.name());
         tasks.push(TaskStatus {
             task: terms.name().to_owned(),
-            models_ready: compute.ready_models(terms.name()),
+            models_ready: owners_ready * terms.shards(),
+            owners_ready,
             owners: terms.roster.owners.len(),
+            shards: terms.roster.shards,
             pool,
             refill,
             rounds: cost.map(|cost| cost.rounds),
@@ -198,6 +210,8 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             epsilon_budget: terms
                 .budget
                 .map(|budget| budget.epsilon.numerator() as f64 / budget.epsilon.denominator() as f64),
+            losses: Losses::of(terms, most.unwrap_or(0)),
+            losses_at_budget: terms.budget.and_then(|budget| Losses::of(terms, budget.owner)),
         });
     }
     tasks.sort_by(|a, b| a.task.cmp(&b.task));

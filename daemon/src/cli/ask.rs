@@ -53,11 +53,18 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         );
     }
     let terms = &answer.terms;
-    println!("{} models voted; release: {}; noise: {}", terms.owners, answer.mechanism, terms.noise);
-    if let Some(epsilon) = answer.epsilon {
-        println!(
-            "privacy loss charged to every owner by this answer alone, whatever it is: epsilon {epsilon:.3}"
-        );
+    let voted = match terms.shards {
+        1 => format!("{} models voted", terms.owners),
+        each => format!("{} models voted, {each} of each of {} owners", terms.owners * each, terms.owners),
+    };
+    println!("{voted}; release: {}; noise: {}", answer.mechanism, terms.noise);
+    if let Some(losses) = &answer.losses {
+        println!("privacy loss by this answer alone, whatever it is, charged to the ledger of every owner:");
+        let mut rows = table(&["whose data", "votes it moves", "epsilon"]);
+        for (whom, loss) in losses.rows() {
+            rows.add_row([whom, loss.votes.to_string(), loss.shown()]);
+        }
+        println!("{rows}");
     }
     println!(
         "{:.1} ms, {} rounds, {} bytes from each compute party{}, correlated randomness made by: {}{}",

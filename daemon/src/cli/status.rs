@@ -61,7 +61,10 @@ fn seat(seat: &SeatStatus) {
         };
         rows.add_row([
             task.task.clone(),
-            format!("{} of {}", task.models_ready, task.owners),
+            match task.shards {
+                1 => format!("{} of {}", task.models_ready, task.owners),
+                each => format!("{} of {} owners, {each} each", task.owners_ready, task.owners),
+            },
             pool,
             task.pool.map_or_else(String::new, |pool| pool.used.to_string()),
             task.rounds.map_or_else(String::new, |rounds| rounds.to_string()),
@@ -72,9 +75,30 @@ fn seat(seat: &SeatStatus) {
         ]);
     }
     println!("{rows}");
+    promises(seat);
     pools(seat);
     if let Some(fault) = &seat.refill_fault {
         println!("the pool cannot be refilled: {fault}");
+    }
+}
+
+/// Whom the promise of each task covers, and what those lose who move more than one vote.
+fn promises(seat: &SeatStatus) {
+    let mut rows = table(&["promise of", "to", "votes", "epsilon spent", "when the budget is spent"]);
+    for task in &seat.tasks {
+        let (Some(spent), Some(budget)) = (&task.losses, &task.losses_at_budget) else { continue };
+        for (line, ((whom, spent), (_, budget))) in spent.rows().into_iter().zip(budget.rows()).enumerate() {
+            rows.add_row([
+                if line == 0 { task.task.clone() } else { String::new() },
+                if line == 0 { whom } else { format!("beside it: {whom}") },
+                spent.votes.to_string(),
+                spent.shown(),
+                budget.shown(),
+            ]);
+        }
+    }
+    if seat.tasks.iter().any(|task| task.losses.is_some()) {
+        println!("{rows}");
     }
 }
 

@@ -8,13 +8,14 @@ use super::chores::{Chore, Stock, tend};
 use super::{Compute, local_failed};
 use crate::message::{Obstacle, Refusal};
 use crate::pool::{Holding, PoolError, PoolId, Pools};
-use crate::registry::ModelRecord;
+use crate::registry::{MaskId, ModelId};
 use crate::task::TaskTerms;
 use consilium_protocol::evaluate::shared::SharedModel;
-use consilium_protocol::graph::Plan;
+use consilium_protocol::graph::{Network, Plan};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::{Demand, Provision, WeightOpenings};
 use futures::future::join_all;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -27,7 +28,11 @@ pub type EpochId = PoolId;
 /// A model of an epoch, as this party holds it.
 #[derive(Debug)]
 pub(crate) struct HeldModel {
-    pub(crate) record: ModelRecord,
+    pub(crate) owner: String,
+    /// The registration that it belongs to.
+    pub(crate) registration: ModelId,
+    pub(crate) network: Network,
+    pub(crate) mask: MaskId,
     pub(crate) share: SharedModel,
     pub(crate) openings: Vec<Zeroizing<Vec<u64>>>,
 }
@@ -54,6 +59,8 @@ pub struct Epoch {
     stock: Mutex<Stock>,
     changed: Notify,
     ahead_max: usize,
+    /// Whether the number of models of each owner is on record.
+    pub(super) noted: AtomicBool,
 }
 
 /// What an epoch is about.
@@ -86,6 +93,7 @@ impl Epoch {
             pools: compute.pools.clone(),
             stock: Mutex::new(Stock::new(agreed)),
             changed: Notify::new(),
+            noted: AtomicBool::new(false),
         });
         tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.background.clone()));
         epoch
@@ -123,9 +131,11 @@ impl Epoch {
         &self.pools
     }
 
-    /// Owners in the order of the plan.
+    /// Owners in the order of the plan, where the models of one owner stand side by side.
     pub fn owners(&self) -> Vec<String> {
-        self.models.0.iter().map(|model| model.record.announced.owner.clone()).collect()
+        let mut owners: Vec<String> = self.models.0.iter().map(|model| model.owner.clone()).collect();
+        owners.dedup();
+        owners
     }
 
     /// Bundles at hand, and bundles used since this epoch began.

@@ -1,6 +1,7 @@
-//! Models of owners: receiving shares, opening masked weights, withdrawing.
+//! Models of owners: receiving shares, opening masked weights, withdrawing. What an owner registers at once,
+//! one model or several, takes every step as one.
 
-use super::epoch::{HeldModel, HeldModels};
+use super::epoch::{Epoch, HeldModel, HeldModels};
 use super::{Compute, local_failed, peer_failed};
 use crate::bulk::{receive_bulk, send_bulk};
 use crate::dealer::{layer_seed, weight_lengths};
@@ -9,8 +10,11 @@ use crate::message::{
     PublishRequest, Refusal,
 };
 use crate::net::{Channel, ChannelError, Role};
-use crate::registry::{Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError};
+use crate::registry::{
+    Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError, SHARE_VALUES_MAX, Shard,
+};
 use crate::task::TaskTerms;
+use consilium_config::Unit;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::evaluate::shared::SharedModel;
 use consilium_protocol::graph::Network as Architecture;
@@ -18,9 +22,10 @@ use consilium_protocol::offline::dealer::weight_mask_share;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
 use consilium_protocol::stock::Gadget;
-use ring::digest::{SHA256, digest};
+use ring::digest::{Context, SHA256};
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 impl Compute {
@@ -57,20 +62,21 @@ impl Compute {
         request: PublishRequest,
     ) -> Result<PublishReply, Refusal> {
         match request {
-            PublishRequest::Announce { task, task_digest, network } => {
-                self.check_model(owner, &task, &network)?;
+            PublishRequest::Announce { task, task_digest, networks } => {
+                self.check_models(owner, &task, &networks)?;
                 if self.task(&task)?.digest != task_digest {
                     let text = format!("the owner's roster has other terms for task {task}; compare rosters");
                     return Err(Refusal::new(Obstacle::Task, text));
                 }
                 self.require_zero()?;
-                Ok(PublishReply::Mask(self.draw_mask().await?))
+                Ok(PublishReply::Masks(self.draw_masks(networks.len()).await?))
             }
             PublishRequest::Share(announced) => {
                 if announced.owner != owner {
                     return Err(Refusal::new(Obstacle::NotAllowed, "a model is published by its owner"));
                 }
-                self.check_model(owner, &announced.task, &announced.network)?;
+                let networks: Vec<_> = announced.shards.iter().map(|shard| shard.network.clone()).collect();
+                self.check_models(owner, &announced.task, &networks)?;
                 self.receive_share(channel, announced).await?;
                 Ok(PublishReply::Stored)
             }
@@ -80,7 +86,9 @@ impl Compute {
                 self.open_weights(model).await?;
                 self.retire_older(&record).await?;
                 self.change_epoch(&record.announced.task);
-                tracing::info!(owner, task = record.announced.task, model = %model, "a model is ready to vote");
+                let ModelRecord { announced, .. } = record;
+                let models = announced.shards.len();
+                tracing::info!(owner, task = announced.task, model = %model, models, "ready to vote");
                 Ok(PublishReply::Ready)
             }
             PublishRequest::Withdraw { model } => {
@@ -107,20 +115,24 @@ impl Compute {
         }
     }
 
-    fn check_model(&self, owner: &str, task: &str, network: &Architecture) -> Result<(), Refusal> {
+    fn check_models(&self, owner: &str, task: &str, networks: &[Architecture]) -> Result<(), Refusal> {
         let terms = self.task(task)?;
         if !terms.has_owner(owner) {
             let text = format!("the roster does not list {owner} as an owner of task {task}");
             return Err(Refusal::new(Obstacle::NotAllowed, text));
         }
-        terms
-            .plan(std::slice::from_ref(network), Gadget::Digits)
-            .map_err(|error| Refusal::new(Obstacle::Model, error))?;
+        terms.check_shards(networks.len())?;
+        let parameters: usize = networks.iter().flat_map(weight_lengths).map(|(w, b)| w + b).sum();
+        if parameters > SHARE_VALUES_MAX {
+            let text = format!("{parameters} parameters; {SHARE_VALUES_MAX} are allowed at once");
+            return Err(Refusal::new(Obstacle::Model, text));
+        }
+        terms.plan(networks, Gadget::Digits).map_err(|error| Refusal::new(Obstacle::Model, error))?;
         Ok(())
     }
 
     async fn receive_share(&self, channel: &mut Channel, announced: Announcement) -> Result<(), Refusal> {
-        let words: usize = weight_lengths(&announced.network).map(|(weight, bias)| weight + bias).sum();
+        let words: usize = lengths(&announced).map(|(weight, bias)| weight + bias).sum();
         let expected = if self.seat == Party::Zero { 16 } else { words * 8 };
         let failed =
             |error: ChannelError| Refusal::new(Obstacle::Request, format!("the model's share: {error}"));
@@ -137,6 +149,14 @@ impl Compute {
             self.registry.put_share(model, &share).map_err(model_failed)?;
         }
         Ok(())
+    }
+
+    async fn draw_masks(&self, count: usize) -> Result<Vec<MaskId>, Refusal> {
+        let mut masks = Vec::with_capacity(count);
+        for _ in 0..count {
+            masks.push(self.draw_mask().await?);
+        }
+        Ok(masks)
     }
 
     async fn draw_mask(&self) -> Result<MaskId, Refusal> {
@@ -173,32 +193,34 @@ impl Compute {
         self.network.open(dealer, role, self.limits.round_deadline).await.map_err(dealer_failed)
     }
 
-    /// This party's side of opening the masked weights of a model, pinned durably before it is
+    /// This party's side of opening the masked weights of a registration, pinned durably before it is
     /// returned. It is the same bytes each time, so a party that missed it may get it again.
     pub(super) async fn own_opening(&self, model: ModelId) -> Result<Zeroizing<Vec<u64>>, Refusal> {
         let record = self.registry.model(model).map_err(model_failed)?;
-        let seed = self.mask_seed(record.announced.mask).await?;
         let share = self.registry.share(model).map_err(model_failed)?;
-        let mut opening = Zeroizing::new(Vec::new());
-        let mut at = 0;
-        for (layer, (weights, biases)) in weight_lengths(&record.announced.network).enumerate() {
-            let mask = weight_mask_share(&layer_seed(&seed, layer), weights);
-            let own = share.get(at..at + weights).ok_or_else(|| local_failed("a stored share is short"))?;
-            opening.extend(own.iter().zip(mask.iter()).map(|(weight, mask)| weight.wrapping_sub(*mask)));
-            at += weights + biases;
+        let words = lengths(&record.announced).map(|(weights, _)| weights).sum();
+        let mut opening = Zeroizing::new(Vec::with_capacity(words));
+        let mut digests = Vec::with_capacity(record.announced.shards.len());
+        let mut rest = share.as_slice();
+        for Shard { network, mask } in &record.announced.shards {
+            let seed = self.mask_seed(*mask).await?;
+            let start = opening.len();
+            for (layer, (weights, biases)) in weight_lengths(network).enumerate() {
+                let (own, left) = cut(rest, weights, biases)?;
+                let mask = weight_mask_share(&layer_seed(&seed, layer), weights);
+                opening.extend(own.iter().zip(mask.iter()).map(|(weight, mask)| weight.wrapping_sub(*mask)));
+                rest = left;
+            }
+            digests.push((*mask, sha256(&opening[start..])));
         }
-        let bytes: Zeroizing<Vec<u8>> =
-            Zeroizing::new(opening.iter().flat_map(|word| word.to_le_bytes()).collect());
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-        self.registry.pin_opening(model, record.announced.mask, hash).map_err(model_failed)?;
+        self.registry.pin_opening(model, &digests).map_err(model_failed)?;
         Ok(opening)
     }
 
     /// Party Zero: opens the masked weights together with party One.
     async fn open_weights(&self, model: ModelId) -> Result<(), Refusal> {
         let record = self.registry.model(model).map_err(model_failed)?;
-        let words: usize = weight_lengths(&record.announced.network).map(|(weight, _)| weight).sum();
+        let words: usize = lengths(&record.announced).map(|(weight, _)| weight).sum();
         let own = self.own_opening(model).await?;
         let mut channel = self.pair_channel().await?;
         channel.send_value(&PairRequest::Open { model }).await.map_err(peer_failed)?;
@@ -213,7 +235,7 @@ impl Compute {
         self.finish_opening(model, &own, &theirs)
     }
 
-    /// Adds both openings and makes the model ready.
+    /// Adds both openings and makes the registration ready.
     pub(super) fn finish_opening(&self, model: ModelId, own: &[u64], theirs: &[u8]) -> Result<(), Refusal> {
         let (chunks, rest) = theirs.as_chunks();
         if chunks.len() != own.len() || !rest.is_empty() {
@@ -235,14 +257,14 @@ impl Compute {
         }
     }
 
-    /// Withdraws earlier versions of the same owner's model.
+    /// Withdraws every other registration of the same owner but a newer one.
     async fn retire_older(&self, newest: &ModelRecord) -> Result<(), Refusal> {
         for record in self.registry.list().map_err(model_failed)? {
             let (old, new) = (&record.announced, &newest.announced);
             if old.task == new.task
                 && old.owner == new.owner
                 && old.model != new.model
-                && old.version < new.version
+                && old.version <= new.version
             {
                 self.withdraw(&record).await?;
             }
@@ -250,8 +272,8 @@ impl Compute {
         Ok(())
     }
 
-    /// Removes a model here and on the other side, and its mask at the dealer. If the other party cannot be
-    /// told now, it is told at the next greeting.
+    /// Removes a registration here and on the other side, and its masks at the dealer. If the other party cannot
+    /// be told now, it is told at the next greeting.
     async fn withdraw(&self, record: &ModelRecord) -> Result<(), Refusal> {
         let (model, task) = (record.announced.model, record.announced.task.as_str());
         {
@@ -278,69 +300,121 @@ impl Compute {
         self.registry.told(model).map_err(model_failed)
     }
 
-    /// Removes a model here, with every pool that was made for it. The caller holds `changing`.
+    /// Removes a registration here, with every pool that was made for it. The caller holds `changing`.
     async fn take_away(&self, record: &ModelRecord) -> Result<(), Refusal> {
         let (model, task) = (record.announced.model, record.announced.task.as_str());
         self.end_epoch(task);
         self.retire_pools(|_, purpose| purpose.models.iter().any(|(held, _)| *held == model)).await?;
         self.registry.withdraw(model).map_err(model_failed)?;
         tracing::info!(owner = record.announced.owner, task, model = %model, "a model was withdrawn");
+        let mut masks = record.announced.shards.iter().map(|shard| shard.mask);
         match &self.own_masks {
-            Some(masks) => masks.delete(record.announced.mask).map_err(model_failed)?,
-            None if self.seat == Party::Zero => self.delete_mask(record.announced.mask).await,
+            Some(own) => masks.try_for_each(|mask| own.delete(mask)).map_err(model_failed)?,
+            None if self.seat == Party::Zero => self.delete_masks(masks).await,
             None => {}
         }
         Ok(())
     }
 
-    /// The model is gone already; a mask that stays at the dealer hides nothing any more.
-    async fn delete_mask(&self, mask: MaskId) {
+    /// The models are gone already; a mask that stays at the dealer hides nothing any more.
+    async fn delete_masks(&self, masks: impl Iterator<Item = MaskId>) {
         let deleting = async {
-            let mut dealer = self.dealer_channel(Role::Mask).await?;
-            mask_call(&mut dealer, MaskRequest::Delete(mask)).await
+            for mask in masks {
+                let mut dealer = self.dealer_channel(Role::Mask).await?;
+                mask_call(&mut dealer, MaskRequest::Delete(mask)).await?;
+            }
+            Ok::<_, Refusal>(())
         };
         match tokio::time::timeout(self.limits.round_deadline, deleting).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(refusal)) => tracing::warn!("the dealer keeps the mask of a withdrawn model: {refusal}"),
-            Err(_) => tracing::warn!("the dealer keeps the mask of a withdrawn model: no answer in time"),
+            Ok(Ok(())) => {}
+            Ok(Err(refusal)) => tracing::warn!("the dealer keeps masks of withdrawn models: {refusal}"),
+            Err(_) => tracing::warn!("the dealer keeps masks of withdrawn models: no answer in time"),
         }
     }
 
-    /// Loads the models of an epoch from the registry, in this order: at most one for each owner that the
-    /// roster lists, whoever named them.
+    /// Refuses a promise to owners where answers were charged that an owner could move by several votes: what
+    /// the ledger has of them is the loss of one.
+    pub(super) fn check_unit(&self, terms: &TaskTerms) -> Result<(), Refusal> {
+        if terms.roster.release.terms().is_none_or(|promised| promised.unit != Unit::Owner) {
+            return Ok(());
+        }
+        let (task, most) = (terms.name(), self.registry.charged_shards(terms.name()).map_err(model_failed)?);
+        if most <= 1 {
+            return Ok(());
+        }
+        let text = format!(
+            "task {task} now promises something to owners, but was answered with {most} models of each. Its ledger \
+             counts what a patient lost; an owner lost {most} times a pure epsilon, or {most} squared times the \
+             zCDP. Write `unit = \"patient\"` and `shards` again, or give the promise to owners a task of its own \
+             with a budget that leaves room for this"
+        );
+        Err(Refusal::new(Obstacle::Budget, text))
+    }
+
+    /// Puts on record, before the first charge of an epoch, how many models each owner has.
+    pub(super) fn note_shards(&self, epoch: &Epoch) -> Result<(), Refusal> {
+        let terms = epoch.terms();
+        if terms.budget.is_none() || terms.shards() == 1 || epoch.noted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.registry.charge_shards(terms.name(), terms.roster.shards).map_err(model_failed)?;
+        epoch.noted.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Loads the models of an epoch from the registry, in this order: at most one registration for each owner
+    /// that the roster lists, whoever named them.
     pub(super) fn load_models(&self, terms: &TaskTerms, ids: &[ModelId]) -> Result<HeldModels, Refusal> {
         let mut owners = HashSet::new();
         for id in ids {
-            let record = self.registry.model(*id).map_err(model_failed)?;
-            if !may_vote(&record, terms) || !owners.insert(record.announced.owner) {
+            let Announcement { owner, shards, .. } =
+                self.registry.model(*id).map_err(model_failed)?.announced;
+            terms.check_shards(shards.len())?;
+            if !terms.has_owner(&owner) || !owners.insert(owner) {
                 let text =
                     format!("model {id} may not vote in task {}, or its owner votes twice", terms.name());
                 return Err(Refusal::new(Obstacle::Models, text));
             }
         }
-        let load = |id: &ModelId| -> Result<Arc<HeldModel>, Refusal> {
-            let record = self.registry.model(*id).map_err(model_failed)?;
-            let share = self.registry.share(*id).map_err(model_failed)?;
-            let opened = self.registry.opened(*id).map_err(model_failed)?;
-            let lengths: Vec<(usize, usize)> = weight_lengths(&record.announced.network).collect();
-            let share = SharedModel::cut(&lengths, &share).map_err(local_failed)?;
-            let mut rest = opened.as_slice();
+        let mut held = Vec::with_capacity(ids.len() * terms.shards());
+        for id in ids {
+            self.load(*id, &mut held)?;
+        }
+        Ok(HeldModels(held))
+    }
+
+    /// Loads every model of a registration.
+    fn load(&self, id: ModelId, held: &mut Vec<Arc<HeldModel>>) -> Result<(), Refusal> {
+        let announced = self.registry.model(id).map_err(model_failed)?.announced;
+        let share = self.registry.share(id).map_err(model_failed)?;
+        let opened = self.registry.opened(id).map_err(model_failed)?;
+        let (mut share, mut opened) = (share.as_slice(), opened.as_slice());
+        for shard in announced.shards {
+            let lengths: Vec<(usize, usize)> = weight_lengths(&shard.network).collect();
+            let (own, rest) = cut(share, lengths.iter().map(|(weight, bias)| weight + bias).sum(), 0)?;
+            share = rest;
             let mut openings = Vec::with_capacity(lengths.len());
             for (weights, _) in &lengths {
-                let (layer, left) = rest
-                    .split_at_checked(*weights)
-                    .ok_or_else(|| local_failed("a stored opening is short"))?;
+                let (layer, rest) = cut(opened, *weights, 0)?;
                 openings.push(Zeroizing::new(layer.to_vec()));
-                rest = left;
+                opened = rest;
             }
-            Ok(Arc::new(HeldModel { record, share, openings }))
-        };
-        Ok(HeldModels(ids.iter().map(load).collect::<Result<_, _>>()?))
+            let share = SharedModel::cut(&lengths, own).map_err(local_failed)?;
+            held.push(Arc::new(HeldModel {
+                owner: announced.owner.clone(),
+                registration: id,
+                network: shard.network,
+                mask: shard.mask,
+                share,
+                openings,
+            }));
+        }
+        Ok(())
     }
 }
 
-/// Ready models of a task, one per owner that the roster lists (the newest version), in the order of owners'
-/// names.
+/// Registrations of a task that are ready, one per owner that the roster lists (the newest version), in the
+/// order of owners' names.
 pub(super) fn ready(registry: &Registry, terms: &TaskTerms) -> Result<Vec<ModelRecord>, RegistryError> {
     let mut models: Vec<ModelRecord> = registry.list()?;
     models.retain(|record| record.state == ModelState::Ready && may_vote(record, terms));
@@ -351,9 +425,50 @@ pub(super) fn ready(registry: &Registry, terms: &TaskTerms) -> Result<Vec<ModelR
     Ok(models)
 }
 
-/// Whether the roster lets a model vote, which may have changed since it was published.
+/// Whether the roster lets a registration vote, which may have changed since it was published.
 fn may_vote(record: &ModelRecord, terms: &TaskTerms) -> bool {
-    record.announced.task == terms.name() && terms.has_owner(&record.announced.owner)
+    let announced = &record.announced;
+    announced.task == terms.name()
+        && terms.has_owner(&announced.owner)
+        && announced.shards.len() == terms.shards()
+}
+
+/// Why there are too few registrations for an answer.
+pub(super) fn too_few(registry: &Registry, terms: &TaskTerms, ready: usize) -> Refusal {
+    let (least, shards) = (terms.roster.owners_min, terms.shards());
+    let each = if shards == 1 { String::new() } else { format!(", {shards} models each") };
+    let mut text = format!(
+        "the models of {ready} of at least {least} owners are ready{each}; owners publish with `consilium \
+         model publish`"
+    );
+    for record in registry.list().unwrap_or_default() {
+        let Announcement { task, owner, shards: found, .. } = &record.announced;
+        if task == terms.name() && terms.has_owner(owner) && found.len() != shards {
+            let more =
+                format!("; {owner} published {} of {shards} models and must publish anew", found.len());
+            text.push_str(&more);
+        }
+    }
+    Refusal::new(Obstacle::Models, text)
+}
+
+/// Lengths of weights and bias of each linear layer of each model.
+fn lengths(announced: &Announcement) -> impl Iterator<Item = (usize, usize)> + '_ {
+    announced.shards.iter().flat_map(|shard| weight_lengths(&shard.network))
+}
+
+/// The first `taken` words, and what is left after `skipped` more.
+fn cut(words: &[u64], taken: usize, skipped: usize) -> Result<(&[u64], &[u64]), Refusal> {
+    let parts = words.split_at_checked(taken).and_then(|(first, rest)| Some((first, rest.get(skipped..)?)));
+    parts.ok_or_else(|| local_failed("a stored share or opening is short"))
+}
+
+fn sha256(words: &[u64]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    words.iter().for_each(|word| context.update(&word.to_le_bytes()));
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
 }
 
 async fn mask_call(channel: &mut Channel, request: MaskRequest) -> Result<MaskReply, Refusal> {

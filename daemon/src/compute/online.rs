@@ -71,6 +71,10 @@ impl Compute {
         asked: Vec<(Asked, u64)>,
         shown: Option<Head>,
     ) -> Result<Reserved, Refusal> {
+        if let Err(refusal) = self.note_shards(epoch) {
+            asked.into_iter().for_each(|(asked, _)| asked.tell(Err(refusal.clone())));
+            return Err(refusal);
+        }
         let mut reserved = Reserved::default();
         let (mut waiting, mut requests) = (Vec::new(), Vec::new());
         for (asked, serial) in asked {
@@ -175,7 +179,8 @@ impl Compute {
         let share = first_rows(words, terms.answer_bits(), terms.batch(), rows);
         let terms = AnswerTerms {
             share_words: share.len() as u32,
-            owners: epoch.models().0.len() as u32,
+            owners: epoch.owners().len() as u32,
+            shards: terms.roster.shards,
             noise: terms.with_noise(|source| Ok(source.provenance()))?,
             preprocessing: epoch.source().to_owned(),
             gadget: match epoch.plan().gadget() {

@@ -21,7 +21,7 @@ use crate::message::{
 };
 use crate::net::{Channel, ChannelError, codec};
 use crate::pool::Bundle;
-use crate::registry::RegistryError;
+use crate::registry::{MaskId, RegistryError};
 use consilium_config::Transfers;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::context::{Dialogue, Link, LinkError};
@@ -269,22 +269,23 @@ impl Compute {
     fn own_masks(&self, order: &Order<'_>) -> Result<OwnMasks, Refusal> {
         let masks = self.own_masks.as_ref().ok_or_else(|| local_failed("a seat without own masks"))?;
         let most = bundles_max(order.epoch.lanes(), order.count as usize).map_err(local_failed)?;
-        let mut own = Vec::new();
-        for model in &order.epoch.models().0 {
-            let announced = &model.record.announced;
-            let worn = |error: RegistryError| match error {
-                RegistryError::Worn { .. } => {
-                    let text = format!("{error}: owner {} must publish the model anew", announced.owner);
-                    Refusal::new(Obstacle::Model, text)
-                }
-                other => local_failed(other),
-            };
-            let seed = masks.wear(announced.mask, u64::from(order.count), most).map_err(worn)?;
+        let models = &order.epoch.models().0;
+        let worn = |error: RegistryError| match error {
+            RegistryError::Worn { mask, .. } => {
+                let owner = models.iter().find(|model| model.mask == mask).map_or("", |model| &model.owner);
+                let text = format!("{error}: owner {owner} must publish its models anew");
+                Refusal::new(Obstacle::Model, text)
+            }
+            other => local_failed(other),
+        };
+        let names: Vec<MaskId> = models.iter().map(|model| model.mask).collect();
+        let seeds = masks.wear(&names, u64::from(order.count), most).map_err(worn)?;
+        let own = models.iter().zip(seeds).map(|(model, seed)| {
             let seed = Seed::from_bytes(*seed);
             let share = |(layer, (weights, _))| weight_mask_share(&layer_seed(&seed, layer), weights);
-            own.push(weight_lengths(&announced.network).enumerate().map(share).collect());
-        }
-        Ok(OwnMasks(own))
+            weight_lengths(&model.network).enumerate().map(share).collect()
+        });
+        Ok(OwnMasks(own.collect()))
     }
 }
 

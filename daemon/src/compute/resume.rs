@@ -29,10 +29,12 @@ impl Compute {
         let purpose = self.purpose(&subject);
         let held = self.held_for(&purpose).await?;
         let nonce = fresh_nonce()?;
+        let mut models: Vec<ModelId> = purpose.models.iter().map(|(model, _)| *model).collect();
+        models.dedup();
         let request = PairRequest::Activate {
             task: purpose.task.clone(),
             nonce,
-            models: purpose.models.iter().map(|(model, _)| *model).collect(),
+            models,
             gadget: subject.plan.gadget(),
             plan: purpose.plan,
             held: held.clone(),
@@ -103,12 +105,11 @@ impl Compute {
     }
 
     fn purpose(&self, subject: &Subject) -> Purpose {
-        let models = subject.models.0.iter().map(|model| &model.record.announced);
         Purpose {
             task: subject.terms.name().to_owned(),
             seat: self.seat,
             plan: subject.plan.digest(),
-            models: models.map(|announced| (announced.model, announced.mask)).collect(),
+            models: subject.models.0.iter().map(|model| (model.registration, model.mask)).collect(),
             source: subject.source.clone(),
         }
     }

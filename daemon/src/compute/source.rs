@@ -78,9 +78,8 @@ impl Source {
 impl Compute {
     async fn deal(&self, order: &Order<'_>) -> Result<Made, Refusal> {
         let models = order.epoch.models().0.iter();
-        let models: Vec<(Network, MaskId)> = models
-            .map(|model| (model.record.announced.network.clone(), model.record.announced.mask))
-            .collect();
+        let models: Vec<(Network, MaskId)> =
+            models.map(|model| (model.network.clone(), model.mask)).collect();
         let request = DealRequest {
             task: order.epoch.terms().name().to_owned(),
             epoch: order.epoch.id(),

@@ -1,7 +1,7 @@
 //! Agreement of both parties: rosters, ledgers, withdrawals, openings, epochs.
 
 use super::epoch::{Epoch, Subject};
-use super::models::{model_failed, ready};
+use super::models::{model_failed, ready, too_few};
 use super::{Compute, local_failed, peer_failed};
 use crate::bulk::{receive_bulk, send_bulk};
 use crate::ledger::Head;
@@ -97,7 +97,7 @@ impl Compute {
                 }
                 if models.len() < terms.roster.owners_min as usize {
                     let text = format!(
-                        "party Zero names {} models; the task takes at least {}",
+                        "party Zero names the models of {} owners; the task takes those of at least {}",
                         models.len(),
                         terms.roster.owners_min
                     );
@@ -217,9 +217,9 @@ impl Compute {
         models: &[ModelId],
         gadget: Gadget,
     ) -> Result<Subject, Refusal> {
+        self.check_unit(terms)?;
         let models = self.load_models(terms, models)?;
-        let networks: Vec<Network> =
-            models.0.iter().map(|model| model.record.announced.network.clone()).collect();
+        let networks: Vec<Network> = models.0.iter().map(|model| model.network.clone()).collect();
         let plan = terms.plan(&networks, gadget).map_err(|error| Refusal::new(Obstacle::Model, error))?;
         Ok(Subject { terms: terms.clone(), plan, models, source: self.source.provenance().to_owned() })
     }
@@ -245,12 +245,7 @@ impl Compute {
         self.greet().await?;
         let models = ready(&self.registry, &terms).map_err(model_failed)?;
         if models.len() < terms.roster.owners_min as usize {
-            let text = format!(
-                "{} of at least {} models are ready; owners publish with `consilium model publish`",
-                models.len(),
-                terms.roster.owners_min
-            );
-            return Err(Refusal::new(Obstacle::Models, text));
+            return Err(too_few(&self.registry, &terms, models.len()));
         }
         let ids: Vec<ModelId> = models.iter().map(|record| record.announced.model).collect();
         let compute = self.clone();

@@ -26,6 +26,16 @@ pub enum SplitError {
         /// Rows there are.
         rows: usize,
     },
+    /// No shard, or fewer than [`PART_ROWS_MIN`] patients for some shard.
+    #[error(
+        "{patients} patients do not give each of {shards} shards {PART_ROWS_MIN}; use fewer shards or owners"
+    )]
+    Shards {
+        /// Patients of the owner.
+        patients: usize,
+        /// Shards asked for.
+        shards: usize,
+    },
     /// An owner would have nothing to tell classes apart by.
     #[error("owner {owner} of {owners} would see a single class; use fewer owners or another seed")]
     SingleClass {
@@ -98,6 +108,28 @@ pub fn partition(train: &Examples, owners: usize, seed: u64) -> Result<Vec<Examp
     (0..owners).map(part).collect()
 }
 
+/// Deals the patients `0..patients` of one owner to shards: disjoint, together all, of sizes that differ by at
+/// most one, each in rising order. Equal seeds give equal shards.
+///
+/// It sees how many patients there are and nothing of them. A split that balanced classes, or drew again
+/// until every shard had each of them, would move other patients when the data of one changes; then that one
+/// would move several votes, and the promise to patients would not hold. So a shard may have a single class.
+///
+/// # Errors
+/// Too many shards for the patients.
+pub fn deal(patients: usize, shards: usize, seed: u64) -> Result<Vec<Vec<usize>>, SplitError> {
+    if shards == 0 || patients / shards < PART_ROWS_MIN {
+        return Err(SplitError::Shards { patients, shards });
+    }
+    let order = shuffled(patients, seed);
+    let shard = |first: usize| {
+        let mut dealt: Vec<usize> = order.iter().copied().skip(first).step_by(shards).collect();
+        dealt.sort_unstable();
+        dealt
+    };
+    Ok((0..shards).map(shard).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +181,22 @@ mod tests {
         assert_eq!(numbers(&parts.iter().collect::<Vec<_>>()), numbers(&[&train]));
         assert_eq!(parts, partition(&train, 6, 2).unwrap());
         assert_ne!(parts, partition(&train, 6, 3).unwrap());
+    }
+
+    #[test]
+    fn patients_are_in_one_shard_each() {
+        let shards = deal(47, 5, 3).unwrap();
+        assert_eq!(shards.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10, 9, 9, 9]);
+        assert!(shards.iter().all(|shard| shard.is_sorted()));
+        let mut all = shards.concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..47).collect::<Vec<_>>());
+        assert_eq!(deal(47, 5, 3).unwrap(), shards);
+        assert_ne!(deal(47, 5, 4).unwrap(), shards);
+        for (patients, shards) in [(24, 5), (10, 0), (0, 1)] {
+            assert_eq!(deal(patients, shards, 0), Err(SplitError::Shards { patients, shards }));
+        }
+        assert_eq!(deal(25, 5, 0).unwrap().len(), 5);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::scenario::Scenario;
 use super::world::{World, names, tasks};
-use crate::admin::{AdminReply, AdminRequest, Report, TaskStatus, call, publish};
+use crate::admin::{AdminReply, AdminRequest, ModelFile, Report, TaskStatus, call, publish_all};
 use crate::client::Answer;
 use crate::message::{Obstacle, Refusal};
 use consilium_protocol::algebra::Fixed;
@@ -104,7 +104,7 @@ async fn run(
     let mut world = World::start(scenario, program, keep).await.into_diagnostic()?;
     bar.finish_and_clear();
     let started = Instant::now();
-    publish_all(&world, scenario, progress).await?;
+    publish(&world, scenario, progress).await?;
     wait_for_pools(&world, progress).await?;
     let publishing = started.elapsed().as_secs_f64();
     let started = Instant::now();
@@ -138,15 +138,19 @@ fn tasks_of(report: Report) -> Vec<TaskStatus> {
     zero.map_or_else(Vec::new, |seat| seat.tasks)
 }
 
-async fn publish_all(world: &World, scenario: &Scenario, progress: &Progress) -> Result<()> {
+async fn publish(world: &World, scenario: &Scenario, progress: &Progress) -> Result<()> {
     let bar = progress.bar("hospitals publish shares", (scenario.hospitals.len() * tasks::ALL.len()) as u64);
     for hospital in &scenario.hospitals {
-        let file = world.folder_of(&hospital.name).join("model.onnx");
-        std::fs::write(&file, export(&hospital.model, "consilium")).into_diagnostic()?;
-        let bytes = std::fs::read(&file).into_diagnostic()?;
+        let mut files = Vec::new();
+        for (number, model) in hospital.voters().into_iter().enumerate() {
+            let file = world.folder_of(&hospital.name).join(format!("model-{}.onnx", number + 1));
+            std::fs::write(&file, export(model, "consilium")).into_diagnostic()?;
+            let bytes = std::fs::read(&file).into_diagnostic()?;
+            files.push(ModelFile { name: file.display().to_string(), bytes });
+        }
         for task in tasks::ALL {
-            let reply =
-                publish(&world.socket(&hospital.name), task.to_owned(), &bytes).await.into_diagnostic()?;
+            let reply = publish_all(&world.socket(&hospital.name), task.to_owned(), &files).await;
+            let reply = reply.into_diagnostic()?;
             if let AdminReply::Refused(refusal) = reply {
                 return Err(miette!("{} cannot publish to {task}: {refusal}", hospital.name));
             }
@@ -231,8 +235,9 @@ fn oracle(
     let classes = scenario.classes.len();
     let fixed = Fixed { fraction_bits: scenario.numbers.fraction_bits };
     let mut oracles = Vec::new();
-    for hospital in &scenario.hospitals {
-        oracles.push(Oracle::new(hospital.model.clone(), scenario.numbers).into_diagnostic()?);
+    let voters = scenario.voters();
+    for model in &voters {
+        oracles.push(Oracle::new((*model).clone(), scenario.numbers).into_diagnostic()?);
     }
     let bar = progress.bar("plaintext oracle", queries as u64);
     let (mut verdicts, mut labels, mut right) = (Vec::new(), Vec::new(), 0usize);
@@ -243,10 +248,12 @@ fn oracle(
         verdicts.push(verdict(&votes, classes));
         let single: Vec<f32> = prepared.iter().map(|value| *value as f32).collect();
         let mut counts = vec![0usize; classes];
+        for model in &voters {
+            counts[float::argmax(&float::logits(model, &single))] += 1;
+        }
         for hospital in &scenario.hospitals {
-            let vote = float::argmax(&float::logits(&hospital.model, &single));
-            counts[vote] += 1;
-            right += usize::from(vote == usize::from(scenario.test.labels()[row]));
+            let alone = float::argmax(&float::logits(&hospital.model, &single));
+            right += usize::from(alone == usize::from(scenario.test.labels()[row]));
         }
         labels.push((0..classes).rev().max_by_key(|class| counts[*class]).unwrap_or(0));
         bar.inc(1);

@@ -2,9 +2,11 @@
 
 use super::measure::Measured;
 use super::scenario::Scenario;
+use super::shards::{self, Split};
 use super::tour;
 use super::world::tasks;
 use crate::client::Answer;
+use crate::losses::Losses;
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use miette::{Result, miette};
@@ -12,6 +14,8 @@ use serde::Serialize;
 
 /// Share of queries that rounding may decide.
 const NEAR_TIES_MAX: f64 = 0.005;
+/// A promise of more than so many times the epsilon of the service is not worth the name.
+const WORTH: f64 = 2.0;
 
 /// One run as one JSON object. Later versions add fields and rename none.
 #[derive(Clone, Debug, Serialize)]
@@ -20,6 +24,8 @@ pub struct Report {
     pub scenario: String,
     /// Model owners.
     pub owners: usize,
+    /// Models of each owner, one vote each.
+    pub shards: usize,
     /// Queries asked.
     pub queries: usize,
     /// Processes beside this one.
@@ -40,6 +46,8 @@ pub struct Report {
     pub correlations: Correlations,
     /// The service with a budget.
     pub privacy: Privacy,
+    /// How each owner split its patients, where it has several models.
+    pub splits: Vec<Split>,
     /// Seconds of publishing (with filling the pools) and of asking.
     pub seconds: [f64; 2],
 }
@@ -118,6 +126,10 @@ pub struct Privacy {
     pub budget: usize,
     /// True epsilon of the evaluation ledger, which answered all queries.
     pub evaluation_epsilon: f64,
+    /// What the service's loss means for each who has a stake.
+    pub losses: Option<Losses>,
+    /// What it means when its budget is spent.
+    pub losses_at_budget: Option<Losses>,
 }
 
 impl Report {
@@ -132,10 +144,12 @@ impl Report {
         let first = measured.exact.first();
         let status = |name: &str| measured.tasks.iter().find(|task| task.task == name);
         let spent = |name: &str| status(name).and_then(|task| task.epsilon_spent).unwrap_or(0.0);
+        let losses = status(tasks::SERVICE).and_then(|task| task.losses.clone());
         let pools = || measured.tasks.iter().filter_map(|task| task.pool);
         Self {
             scenario: scenario.name.clone(),
             owners: scenario.hospitals.len(),
+            shards: scenario.shards(),
             queries: exact.len(),
             processes: measured.processes,
             source: first.map_or_else(String::new, |answer| answer.terms.preprocessing.clone()),
@@ -159,13 +173,16 @@ impl Report {
             },
             privacy: Privacy {
                 mechanism: status(tasks::SERVICE).map_or_else(String::new, |task| task.mechanism.clone()),
-                unit: "owner".into(),
+                unit: losses.as_ref().map_or_else(String::new, |losses| losses.unit.clone()),
                 epsilon: status(tasks::SERVICE).and_then(|task| task.epsilon_budget).unwrap_or(0.0),
                 delta: scenario.releases.delta.parse().unwrap_or(0.0),
                 spent: spent(tasks::SERVICE),
                 budget: measured.served,
                 evaluation_epsilon: spent(tasks::EVALUATION),
+                losses,
+                losses_at_budget: status(tasks::SERVICE).and_then(|task| task.losses_at_budget.clone()),
             },
+            splits: Split::all(scenario),
             seconds: measured.seconds,
         }
     }
@@ -192,6 +209,9 @@ impl Report {
         if gap > accuracy_gap_max {
             return Err(miette!("private accuracy is {gap:.4} away from the float ensemble's"));
         }
+        if let Some(split) = self.splits.iter().find(|split| !split.disjoint) {
+            return Err(miette!("the shards of {} are not disjoint", split.hospital));
+        }
         if self.privacy.spent > self.privacy.epsilon {
             return Err(miette!("the service spent more than its budget"));
         }
@@ -205,6 +225,14 @@ impl Report {
             scenario.title, self.owners, self.queries, self.processes
         );
         println!("Data: {}\n", scenario.credit);
+        if self.shards > 1 {
+            println!(
+                "Each hospital split its patients into {} shards and trained a model on each: {} votes.",
+                self.shards,
+                self.owners * self.shards
+            );
+            shards::print(&self.splits);
+        }
         let percent = |share: f64| format!("{:.1} %", share * 100.0);
         let mut rows = table(&["who answers", "right", "who learns what"]);
         rows.add_row([
@@ -225,7 +253,10 @@ impl Report {
         rows.add_row([
             "Consilium, noisy release",
             &percent(self.accuracy.private_dp),
-            "the same, with a privacy promise to every hospital",
+            match self.shards {
+                1 => "the same, with a privacy promise to every hospital",
+                _ => "the same, with a privacy promise to every patient",
+            },
         ]);
         println!("{rows}");
         if self.accuracy.answered_dp < 1.0 {
@@ -247,26 +278,45 @@ impl Report {
             "correlated randomness: {} bundles used, {} left; made by: {}",
             self.correlations.used, self.correlations.left, self.source
         );
-        let privacy = &self.privacy;
-        println!(
-            "\nprivacy: {}; noise: {}; unit: one {}'s whole data",
-            privacy.mechanism, self.noise, privacy.unit
-        );
-        println!(
-            "the service with epsilon {} (delta {:e}) gave {} answers, spent epsilon {:.2}, and then refused",
-            privacy.epsilon, privacy.delta, privacy.budget, privacy.spent
-        );
-        if let Some(refusal) = &measured.refusal {
-            println!("  \"{}\"", refusal.explanation);
-        }
-        println!(
-            "the accuracy of noisy answers comes from an evaluation ledger of epsilon {:.1}: no promise worth the name",
-            privacy.evaluation_epsilon
-        );
+        self.print_privacy(measured);
         tour::print(scenario, self);
         if let Some(folder) = &measured.state {
             println!("\nconfiguration, state and logs of all processes: {}", folder.display());
         }
+    }
+
+    fn print_privacy(&self, measured: &Measured) {
+        let privacy = &self.privacy;
+        println!("\nprivacy: {}; noise: {}", privacy.mechanism, self.noise);
+        println!(
+            "the service with epsilon {} (delta {:e}) gave {} answers and spent epsilon {:.2}{}",
+            privacy.epsilon,
+            privacy.delta,
+            privacy.budget,
+            privacy.spent,
+            if measured.refusal.is_some() { ", and then refused" } else { "" }
+        );
+        if let Some(refusal) = &measured.refusal {
+            println!("  \"{}\"", refusal.explanation);
+        }
+        if let (Some(spent), Some(budget)) = (&privacy.losses, &privacy.losses_at_budget) {
+            let mut rows = table(&["the promise is to", "votes moved", "epsilon spent", "of"]);
+            for ((whom, spent), (_, budget)) in spent.rows().into_iter().zip(budget.rows()) {
+                let beside = if rows.row_count() == 0 { "" } else { "beside it: " };
+                let votes = spent.votes.to_string();
+                rows.add_row([format!("{beside}{whom}"), votes, spent.shown(), budget.shown()]);
+            }
+            println!("{rows}");
+        }
+        println!(
+            "the accuracy of noisy answers comes from an evaluation ledger of epsilon {:.1}{}",
+            privacy.evaluation_epsilon,
+            if privacy.evaluation_epsilon > WORTH * privacy.epsilon {
+                ": no promise worth the name"
+            } else {
+                ""
+            }
+        );
     }
 }
 

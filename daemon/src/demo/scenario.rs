@@ -2,9 +2,10 @@
 
 use super::measure::Progress;
 use crate::datasets::{
-    Normalisation, NormalisationError, SplitError, breast_cancer as breast_cancer_table, partition, split,
+    Normalisation, NormalisationError, SplitError, breast_cancer as breast_cancer_table, deal, partition,
+    split,
 };
-use crate::training::{Examples, Recipe, TrainError, train};
+use crate::training::{Examples, ExamplesError, Recipe, TrainError, train};
 use consilium_config::Features;
 use consilium_protocol::graph::{Layer, Network, NetworkError, Numbers, Shape};
 use consilium_protocol::model::Model;
@@ -15,6 +16,9 @@ const TEST_FRACTION: f64 = 0.2;
 /// Standardised features are clipped to this magnitude, the public bound of the task.
 const FEATURE_BOUND: f32 = 6.0;
 const QUERY_DEADLINE: Duration = Duration::from_secs(20);
+/// Watermarks of a pool with one model of each hospital, and the lowest with more.
+const POOL: (u32, u32) = (48, 160);
+const POOL_MIN: (u32, u32) = (8, 32);
 
 /// One owner.
 #[derive(Debug)]
@@ -23,8 +27,30 @@ pub struct Hospital {
     pub name: String,
     /// Rows that it trained on.
     pub rows: usize,
-    /// What it trained.
+    /// What it trained on all of them: what it would use alone.
     pub model: Model,
+    /// Models of disjoint parts of its patients, which then vote in place of the one; or none.
+    pub shards: Vec<Shard>,
+}
+
+/// A model of some of a hospital's patients.
+#[derive(Debug)]
+pub struct Shard {
+    /// Their positions among the hospital's rows, going up.
+    pub patients: Vec<usize>,
+    /// What was trained on them.
+    pub model: Model,
+}
+
+impl Hospital {
+    /// The models that vote.
+    pub fn voters(&self) -> Vec<&Model> {
+        if self.shards.is_empty() {
+            vec![&self.model]
+        } else {
+            self.shards.iter().map(|shard| &shard.model).collect()
+        }
+    }
 }
 
 /// The noisy releases of a run.
@@ -105,6 +131,9 @@ pub enum ScenarioError {
     /// The network does not fit the data.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A part of the rows.
+    #[error(transparent)]
+    Examples(#[from] ExamplesError),
     /// A hospital's training failed.
     #[error("training of {hospital}: {source}")]
     Training {
@@ -116,9 +145,9 @@ pub enum ScenarioError {
 }
 
 impl Releases {
-    /// Gaussian noise of a fifth of the owners, epsilon 8 at delta 1e-6.
-    pub fn usual(owners: usize) -> Self {
-        let fifths = owners.max(5);
+    /// Gaussian noise of a fifth of the votes, epsilon 8 at delta 1e-6.
+    pub fn usual(votes: usize) -> Self {
+        let fifths = votes.max(5);
         Self {
             sigma: format!("{fifths}/5"),
             epsilon: "8".into(),
@@ -140,6 +169,16 @@ impl Scenario {
         })
     }
 
+    /// Models of each owner.
+    pub fn shards(&self) -> usize {
+        self.hospitals.first().map_or(1, |hospital| hospital.voters().len())
+    }
+
+    /// All models that vote, hospital by hospital.
+    pub fn voters(&self) -> Vec<&Model> {
+        self.hospitals.iter().flat_map(Hospital::voters).collect()
+    }
+
     /// A test row as the models take it.
     pub fn prepared(&self, row: usize) -> Vec<f64> {
         let raw = self.test.row(row).iter().map(|value| f64::from(*value));
@@ -153,6 +192,12 @@ impl Scenario {
             }
         }
     }
+}
+
+/// Bundles kept ready: fewer where each is for more models.
+fn pool(shards: usize) -> (u32, u32) {
+    let shards = u32::try_from(shards).unwrap_or(u32::MAX).max(1);
+    ((POOL.0 / shards).max(POOL_MIN.0), (POOL.1 / shards).max(POOL_MIN.1))
 }
 
 /// Trains one model for each part, with progress.
@@ -172,18 +217,64 @@ pub fn train_all(
         let name = format!("hospital-{:02}", index + 1);
         let trained = train(network, part, &recipe(part.rows()), seed + index as u64, &mut |_, _| {});
         let model = trained.map_err(|source| ScenarioError::Training { hospital: name.clone(), source })?;
-        hospitals.push(Hospital { name, rows: part.rows(), model });
+        hospitals.push(Hospital { name, rows: part.rows(), model, shards: Vec::new() });
         bar.inc(1);
     }
     bar.finish_and_clear();
     Ok(hospitals)
 }
 
-/// The demo: Breast Cancer Wisconsin among `owners` hospitals.
+/// Has each hospital split its patients, the rows of `parts`, into as many shards and train a model on each.
+/// A single shard is the whole, and there is nothing to do.
+///
+/// # Errors
+/// Too few patients, or a training failed.
+pub fn train_shards(
+    hospitals: &mut [Hospital],
+    parts: &[Examples],
+    network: &Network,
+    recipe: impl Fn(usize) -> Recipe,
+    (shards, seed): (usize, u64),
+    progress: &Progress,
+) -> Result<(), ScenarioError> {
+    if shards == 1 {
+        return Ok(());
+    }
+    let bar = progress.bar("hospitals train shards", (hospitals.len() * shards) as u64);
+    let mut numbers = seed.wrapping_add(hospitals.len() as u64)..;
+    for (index, (hospital, part)) in hospitals.iter_mut().zip(parts).enumerate() {
+        let own = seed.wrapping_add(index as u64);
+        for (patients, seed) in deal(part.rows(), shards, own)?.into_iter().zip(&mut numbers) {
+            let rows = part.select(&patients)?;
+            let trained = train(network, &rows, &recipe(rows.rows()), seed, &mut |_, _| {});
+            let failed = |source| ScenarioError::Training { hospital: hospital.name.clone(), source };
+            let model = trained.map_err(failed)?;
+            hospital.shards.push(Shard { patients, model });
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// The demo: Breast Cancer Wisconsin among `owners` hospitals, with one model each.
 ///
 /// # Errors
 /// Too many owners for the table, or a training failed.
 pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Scenario, ScenarioError> {
+    breast_cancer_shards(owners, 1, seed, progress)
+}
+
+/// The same with `shards` models of each hospital, trained on disjoint patients.
+///
+/// # Errors
+/// Too many owners or shards for the table, or a training failed.
+pub fn breast_cancer_shards(
+    owners: usize,
+    shards: usize,
+    seed: u64,
+    progress: &Progress,
+) -> Result<Scenario, ScenarioError> {
     let table = breast_cancer_table();
     let (train_rows, test) = split(&table, TEST_FRACTION, seed)?;
     let normalisation = Normalisation::fit(&train_rows, FEATURE_BOUND)?;
@@ -191,7 +282,8 @@ pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Sc
     let input = Shape::vector(test.features() as u32);
     let dense = |outputs| Layer::Dense { outputs };
     let network = Network::new(input, vec![dense(32), Layer::Relu, dense(16), Layer::Relu, dense(2)])?;
-    let hospitals = train_all(&parts, &network, Recipe::table, seed, progress)?;
+    let mut hospitals = train_all(&parts, &network, Recipe::table, seed, progress)?;
+    train_shards(&mut hospitals, &parts, &network, Recipe::table, (shards, seed), progress)?;
     Ok(Scenario {
         name: "breast-cancer".into(),
         title: "Is this breast mass malignant?".into(),
@@ -203,9 +295,9 @@ pub fn breast_cancer(owners: usize, seed: u64, progress: &Progress) -> Result<Sc
         normalisation: Some(normalisation),
         hospitals,
         test,
-        releases: Releases::usual(owners),
+        releases: Releases::usual(owners * shards),
         preprocessing: Preprocessing::Pairwise,
-        pool: (48, 160),
+        pool: pool(shards),
         query_deadline: QUERY_DEADLINE,
     })
 }

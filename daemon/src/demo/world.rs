@@ -431,8 +431,8 @@ where
 fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     let releases = &scenario.releases;
     let gaussian = |epsilon: &str| -> Result<Release, WorldError> {
-        let terms =
-            Terms { unit: Unit::Owner, epsilon: parse(epsilon)?, client_epsilon: None, software_noise: true };
+        let unit = if scenario.shards() == 1 { Unit::Owner } else { Unit::Patient };
+        let terms = Terms { unit, epsilon: parse(epsilon)?, client_epsilon: None, software_noise: true };
         let (sigma, delta) = (parse(&releases.sigma)?, parse(&releases.delta)?);
         Ok(match &releases.confident {
             None => Release::Gaussian { sigma, delta, terms },
@@ -457,6 +457,7 @@ fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
         fraction_bits: scenario.numbers.fraction_bits,
         value_bits: scenario.numbers.value_bits,
         owners_min: owners.len() as u32,
+        shards: scenario.shards() as u32,
         owners,
         clients: vec![parse(names::CLIENT)?],
         batch_queries: 1,

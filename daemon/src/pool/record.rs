@@ -17,7 +17,7 @@ pub struct Purpose {
     /// Digest of the plan.
     #[serde(with = "hex")]
     pub plan: [u8; 32],
-    /// The models in the order of the plan, each with the mask of its weights.
+    /// The models in the order of the plan: the registration of each, and the mask of its weights.
     pub models: Vec<(ModelId, MaskId)>,
     /// Where the randomness comes from.
     pub source: String,

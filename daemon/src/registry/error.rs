@@ -2,6 +2,7 @@
 
 use super::{MaskId, ModelId, ModelState};
 use crate::vault::{StoreError, VaultError};
+use consilium_config::limits::SHARDS;
 
 /// Why the registry refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,14 @@ pub enum RegistryError {
         model: ModelId,
         /// Values found.
         found: usize,
+    },
+    /// A registration of no model, or of more than any task asks for.
+    #[error("{count} models in registration {model}; an owner has {} to {}", SHARDS.start(), SHARDS.end())]
+    Shards {
+        /// The registration.
+        model: ModelId,
+        /// Models found.
+        count: usize,
     },
     /// A name that is empty or too long.
     #[error("the {what} name has {length} bytes; 1 to {} are allowed", super::record::NAME_BYTES_MAX)]

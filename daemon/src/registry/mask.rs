@@ -119,34 +119,47 @@ impl MaskStore {
         }
     }
 
-    /// This party's own seed of a mask, after recording durably that it serves `bundles` more, each of which
+    /// This party's own seeds of masks, after recording durably that each serves `bundles` more, each of which
     /// wears it by one part in `most`. A seed that was lost is not drawn anew: the opened weights are under
     /// the old one.
     ///
     /// # Errors
     /// [`RegistryError::Worn`], [`RegistryError::UnknownMask`], [`RegistryError::Store`],
-    /// [`RegistryError::Vault`].
+    /// [`RegistryError::Vault`]. Then none is worn.
     pub fn wear(
         &self,
-        mask: MaskId,
+        masks: &[MaskId],
         bundles: u64,
         most: u64,
-    ) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
-        let mut held: Option<Vec<u8>> = None;
-        self.write(OWN, |table| {
-            held = table.get(&mask.0)?.map(|row| row.value().to_vec());
+    ) -> Result<Vec<Zeroizing<[u8; SEED_BYTES]>>, RegistryError> {
+        let seeds = masks.iter().map(|mask| self.held(*mask)).collect::<Result<_, _>>()?;
+        let part = (u128::from(bundles) * u128::from(LIFE)).div_ceil(u128::from(most.max(1)));
+        let mut worn_out = None;
+        self.write(WORN, |table| {
+            let mut after = Vec::with_capacity(masks.len());
+            for mask in masks {
+                let worn = table.get(&mask.0)?.map_or(0, |row| row.value());
+                match u64::try_from(u128::from(worn) + part).ok().filter(|after| *after <= LIFE) {
+                    Some(worn) => after.push(worn),
+                    None => worn_out = Some(*mask),
+                }
+            }
+            if worn_out.is_none() {
+                for (mask, worn) in masks.iter().zip(after) {
+                    table.insert(&mask.0, worn)?;
+                }
+            }
             Ok(())
         })?;
-        let seed = self.open_own(mask, &held.ok_or(RegistryError::UnknownMask { mask })?)?;
-        let part = (u128::from(bundles) * u128::from(LIFE)).div_ceil(u128::from(most.max(1)));
-        let mut fits = false;
-        self.write(WORN, |table| {
-            let worn = table.get(&mask.0)?.map_or(0, |row| row.value());
-            let after = u64::try_from(u128::from(worn) + part).ok().filter(|after| *after <= LIFE);
-            fits = after.is_some();
-            after.map_or(Ok(()), |after| table.insert(&mask.0, after).map(|_| ()))
-        })?;
-        if fits { Ok(seed) } else { Err(RegistryError::Worn { mask, most }) }
+        worn_out.map_or(Ok(seeds), |mask| Err(RegistryError::Worn { mask, most }))
+    }
+
+    /// This party's own seed of a mask that it drew before.
+    fn held(&self, mask: MaskId) -> Result<Zeroizing<[u8; SEED_BYTES]>, RegistryError> {
+        let failed = |error: redb::Error| self.store.failed("read", error);
+        let table = self.store.read()?.open_table(OWN).map_err(|error| failed(error.into()))?;
+        let row = table.get(&mask.0).map_err(|error| failed(error.into()))?;
+        self.open_own(mask, row.ok_or(RegistryError::UnknownMask { mask })?.value())
     }
 
     /// Forgets a mask, durably; a mask that is not there is fine.
@@ -217,12 +230,15 @@ mod tests {
 
         let masks = MaskStore::open(&path, key).unwrap();
         assert_eq!(*masks.own(MaskId([1; 16])).unwrap(), *first);
-        assert!(matches!(masks.wear(MaskId([3; 16]), 1, 10), Err(RegistryError::UnknownMask { .. })));
-        assert_eq!(*masks.wear(MaskId([1; 16]), 2, 4).unwrap(), *first);
-        let worn = masks.wear(MaskId([1; 16]), 11, 20);
-        assert!(matches!(worn, Err(RegistryError::Worn { most: 20, .. })), "half of its life is left");
-        masks.wear(MaskId([1; 16]), 10, 20).unwrap();
-        assert!(matches!(masks.wear(MaskId([1; 16]), 1, u64::MAX), Err(RegistryError::Worn { .. })));
+        let [one, two, unknown] = [1, 2, 3].map(|n| MaskId([n; 16]));
+        assert!(matches!(masks.wear(&[one, unknown], 1, 1), Err(RegistryError::UnknownMask { .. })));
+        assert_eq!(*masks.wear(&[one], 2, 4).unwrap()[0], *first);
+        let worn = masks.wear(&[two, one], 11, 20);
+        assert!(matches!(worn, Err(RegistryError::Worn { most: 20, mask }) if mask == one), "half is left");
+        let both = masks.wear(&[two, one], 10, 20).unwrap();
+        assert_eq!((*both[0], *both[1]), (*other, *first), "in the order asked for");
+        assert!(matches!(masks.wear(&[one], 1, u64::MAX), Err(RegistryError::Worn { .. })));
+        masks.wear(&[two], 10, 20).unwrap();
         masks.delete(MaskId([1; 16])).unwrap();
         assert_ne!(*masks.own(MaskId([1; 16])).unwrap(), *first);
     }

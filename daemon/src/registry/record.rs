@@ -2,8 +2,10 @@
 
 use super::RegistryError;
 use crate::vault::hex;
+use consilium_config::limits::SHARDS;
 use consilium_protocol::graph::Network;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
 
 /// Longest name of a task or an owner, in bytes.
@@ -41,22 +43,30 @@ impl fmt::Display for MaskId {
     }
 }
 
-/// What an owner says about its model.
+/// The public part of one model, and the mask under which its weights are opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// The public part.
+    pub network: Network,
+    /// The mask, for this model alone.
+    pub mask: MaskId,
+}
+
+/// What an owner says about the models that it registers together: one, or one for each part of its patients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Announcement {
-    /// The task that the model votes in.
+    /// The task that they vote in.
     pub task: String,
-    /// Whose model it is.
+    /// Whose models they are.
     pub owner: String,
     /// Name of this registration.
     pub model: ModelId,
-    /// The owner's version of the model.
+    /// The owner's version of its models.
     pub version: u64,
-    /// The public part.
-    pub network: Network,
-    /// The mask under which its weights are opened.
-    pub mask: MaskId,
+    /// The models, in the order in which they vote. They are shared, opened, counted and withdrawn as one.
+    pub shards: Vec<Shard>,
 }
 
 impl Announcement {
@@ -66,7 +76,15 @@ impl Announcement {
                 return Err(RegistryError::Name { what, length: name.len() });
             }
         }
-        Ok(())
+        let count = self.shards.len();
+        if !u32::try_from(count).is_ok_and(|count| SHARDS.contains(&count)) {
+            return Err(RegistryError::Shards { model: self.model, count });
+        }
+        let mut masks = HashSet::new();
+        match self.shards.iter().find(|shard| !masks.insert(shard.mask)) {
+            Some(twice) => Err(RegistryError::MaskTaken { mask: twice.mask }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -138,8 +156,7 @@ pub(super) mod tests {
             owner: "north".into(),
             model: ModelId([n + 100; 16]),
             version: 1,
-            network: Network::new(input, layers).unwrap(),
-            mask: MaskId([n; 16]),
+            shards: vec![Shard { network: Network::new(input, layers).unwrap(), mask: MaskId([n; 16]) }],
         }
     }
 
@@ -152,6 +169,27 @@ pub(super) mod tests {
         for length in 0..bytes.len() {
             assert!(ModelRecord::decode(ModelId([101; 16]), &bytes[..length]).is_err());
         }
+    }
+
+    #[test]
+    fn shards_are_bounded_and_each_has_its_own_mask() {
+        let with = |count: usize| {
+            let mut announced = announcement(1);
+            let network = announced.shards[0].network.clone();
+            let mask = |at: usize| MaskId([at as u8; 16]);
+            announced.shards =
+                (0..count).map(|at| Shard { network: network.clone(), mask: mask(at) }).collect();
+            announced
+        };
+        for count in [1, 2, 64] {
+            with(count).check().unwrap();
+        }
+        for count in [0, 65] {
+            assert!(matches!(with(count).check(), Err(RegistryError::Shards { .. })), "{count}");
+        }
+        let mut twice = with(3);
+        twice.shards[2].mask = twice.shards[0].mask;
+        assert!(matches!(twice.check(), Err(RegistryError::MaskTaken { .. })));
     }
 
     #[test]

@@ -51,8 +51,18 @@
 //! moves at most its own vote. No other model's lane uses its wires or masks, but for the input mask,
 //! which is opened once for all.
 //!
-//! A member may own one voting model of a task: of several versions only the newest votes. Several members
-//! in one hand have several votes; whom the roster admits is the consortium's business.
+//! A member has as many votes in a task as the roster gives every owner, one by default: what it publishes is
+//! counted whole or not at all, and of several versions only the newest votes. Several members in one hand have
+//! more votes; whom the roster admits is the consortium's business.
+//!
+//! # A promise to patients
+//!
+//! Where each owner has several models, the noise hides one of them, and with it a patient who is in the
+//! training of one. That a patient is in one only, with all records, and that nothing of the patients decides
+//! who is in which, is up to the owner: weights are shared, so nobody else can see it. An owner who splits
+//! badly breaks the promise to its own patients and to nobody else's. All that an owner trained on is as many
+//! votes as it has models, and a patient of several owners is one vote of each; their loss is
+//! [`of_group`](crate::privacy::Cost::of_group).
 //!
 //! # Malicious clients
 //!

@@ -41,8 +41,11 @@ struct Arguments {
     /// Held-out rows to ask about [default: 200, or all of them with --votes]
     #[arg(long)]
     queries: Option<usize>,
+    /// Models of each hospital, trained on disjoint patients: the privacy promise is then to a patient
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
     /// Take the trained owner networks beside the repository instead of training, and check all their votes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "shards")]
     shipped: bool,
     /// Who makes the correlated randomness
     #[arg(long, value_enum, default_value_t = Preprocessing::Pairwise)]
@@ -119,8 +122,9 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     }
     let progress = Progress::new(!arguments.json);
     let choice = arguments.dataset;
+    let (owners, shards) = (arguments.owners, usize::from(arguments.shards));
     let mut scenario =
-        scenario(choice, arguments.owners, arguments.shipped, arguments.seed, &shared, &progress)?;
+        scenario(choice, (owners, shards), arguments.shipped, arguments.seed, &shared, &progress)?;
     scenario.preprocessing = arguments.source;
     if let Some(sigma) = &arguments.sigma {
         scenario.releases.sigma.clone_from(sigma);
@@ -134,11 +138,11 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
     let report = Report::new(&scenario, &measured);
 
     let mut votes = Vec::new();
-    for hospital in &scenario.hospitals {
-        votes.push(classify(&hospital.model, &scenario.test)?);
+    for model in scenario.voters() {
+        votes.push(classify(model, &scenario.test)?);
     }
     let ensemble = Ensemble {
-        name: choice.ensemble(arguments.owners),
+        name: choice.ensemble(owners * shards),
         classes: scenario.classes.len(),
         votes,
         labels: scenario.test.labels().to_vec(),

@@ -3,7 +3,7 @@
 use crate::data::{DataError, Dataset, Set, load, owner_models};
 use clap::ValueEnum;
 use consilium::datasets::{SplitError, partition};
-use consilium::demo::{Hospital, Progress, Releases, Scenario, ScenarioError, train_all};
+use consilium::demo::{Hospital, Progress, Releases, Scenario, ScenarioError, train_all, train_shards};
 use consilium::training::{Examples, ExamplesError, Recipe};
 use consilium_protocol::graph::{Layer, Network, NetworkError, Numbers, Shape, Window};
 use std::path::Path;
@@ -115,13 +115,14 @@ impl Choice {
     }
 }
 
-/// Loads the data and trains the owners' models, or takes the trained ones if `shipped`.
+/// Loads the data and trains `shards` models of each owner, or takes the trained ones, one of each, if
+/// `shipped`.
 ///
 /// # Errors
-/// The data are damaged, too few for so many owners, or a training failed.
+/// The data are damaged, too few for so many owners or shards, or a training failed.
 pub fn scenario(
     choice: Choice,
-    owners: usize,
+    (owners, shards): (usize, usize),
     shipped: bool,
     seed: u64,
     shared: &Path,
@@ -133,7 +134,10 @@ pub fn scenario(
     } else {
         let network = Network::new(choice.input(&data), choice.layers(data.classes.len() as u32))?;
         let parts = parts(&data, choice, owners, seed)?;
-        train_all(&parts, &network, |rows| choice.recipe(rows), seed, progress).map_err(Box::new)?
+        let recipe = |rows| choice.recipe(rows);
+        let mut hospitals = train_all(&parts, &network, recipe, seed, progress).map_err(Box::new)?;
+        train_shards(&mut hospitals, &parts, &network, recipe, (shards, seed), progress).map_err(Box::new)?;
+        hospitals
     };
     let input = hospitals.first().map_or(data.shape, |hospital| hospital.model.network().input());
     let cnn = choice == Choice::MnistCnn;
@@ -150,7 +154,7 @@ pub fn scenario(
         input_abs_max: if choice.is_image() { 1.0 } else { FEATURE_BOUND },
         numbers: Numbers { fraction_bits: 16, value_bits: choice.value_bits() },
         normalisation: None,
-        releases: Releases::usual(hospitals.len()),
+        releases: Releases::usual(hospitals.iter().map(|hospital| hospital.voters().len()).sum()),
         hospitals,
         test: data.test,
         preprocessing: consilium::demo::Preprocessing::Pairwise,
@@ -176,6 +180,7 @@ fn shipped_hospitals(choice: Choice, owners: usize, shared: &Path) -> Result<Vec
         name: format!("hospital-{:02}", index + 1),
         rows: 0,
         model,
+        shards: Vec::new(),
     });
     Ok(named.collect())
 }

@@ -223,7 +223,8 @@ fn bundles(case: &Case) -> u32 {
 
 fn scenario(case: &Case, network: &Network) -> Result<Scenario, ConsortiumError> {
     let inputs = network.input().len();
-    let hospital = Hospital { name: OWNER.to_owned(), rows: 1, model: random_model(network)? };
+    let hospital =
+        Hospital { name: OWNER.to_owned(), rows: 1, model: random_model(network)?, shards: Vec::new() };
     Ok(Scenario {
         name: case.net.name().to_owned(),
         title: "How long does it take?".to_owned(),

@@ -4,7 +4,7 @@ use super::{Directory, unique};
 use crate::{
     document::Document,
     error::Problem,
-    limits::PRODUCT_BITS_MAX,
+    limits::{PRODUCT_BITS_MAX, VOTES_MAX},
     roster::{Role, read::TaskDraft},
 };
 use std::ops::Range;
@@ -41,17 +41,29 @@ fn people(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
                 )
         });
     }
+    if let (Some(owners), Some(shards)) = (&task.owners, &task.shards) {
+        let votes = owners.get_ref().len() * *shards.get_ref() as usize;
+        if votes > VOTES_MAX {
+            document.report(|| {
+                Problem::new(format!("the task has {votes} votes, at most {VOTES_MAX} are counted"))
+                    .at(shards.span(), format!("models of each owner: {}", shards.get_ref()))
+                    .at(owners.span(), format!("owners: {}", owners.get_ref().len()))
+                    .help(format!("lower `shards` to {}", VOTES_MAX / owners.get_ref().len().max(1)))
+            });
+        }
+    }
 }
 
 /// Beyond the votes that can be cast only noise reaches a threshold.
 fn threshold(document: &Document, task: &TaskDraft) {
     let threshold = task.release.as_ref().and_then(|release| release.threshold.as_ref());
     let (Some(threshold), Some(owners)) = (threshold, &task.owners) else { return };
-    if *threshold.get_ref() as usize > owners.get_ref().len() {
+    let each = task.shards.as_ref().map_or(1, |shards| *shards.get_ref());
+    if *threshold.get_ref() as usize > owners.get_ref().len() * each as usize {
         document.report(|| {
             Problem::new("the threshold asks for more votes than there are")
                 .at(threshold.span(), format!("{} votes", threshold.get_ref()))
-                .at(owners.span(), format!("{} owners, a vote each", owners.get_ref().len()))
+                .at(owners.span(), format!("{} owners, votes of each: {each}", owners.get_ref().len()))
                 .help("lower `threshold`; six votes in ten is usual".to_owned())
         });
     }
@@ -139,6 +151,7 @@ mod tests {
     use crate::{
         EXAMPLE_ROSTER,
         document::testing::{edited, only, roster, roster_refusal},
+        roster::{Member, Role, Roster},
     };
 
     #[test]
@@ -166,6 +179,27 @@ mod tests {
             let found = roster_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+    }
+
+    #[test]
+    fn votes_fit_up_to_the_limit() {
+        let with = |owners: usize, shards: u32| {
+            let roster = roster(EXAMPLE_ROSTER).unwrap();
+            let mut task = roster.task("readmission").unwrap().clone();
+            let member = |index: usize| Member {
+                name: format!("m{index}").parse().unwrap(),
+                peer: format!("{}{}", "1".repeat(44), index + 111).replace('0', "A").parse().unwrap(),
+                roles: vec![Role::Owner],
+                ..roster.member("west").unwrap().clone()
+            };
+            task.owners = (0..owners).map(|index| member(index).name).collect();
+            task.shards = shards;
+            let members = roster.members().iter().cloned().chain((0..owners).map(member)).collect();
+            Roster::new("many", members, roster.pairs().to_vec(), vec![task])
+        };
+        assert_eq!(with(32, 32).unwrap().tasks()[0].votes(), 1024);
+        let found = only(&with(32, 33).unwrap_err());
+        assert_eq!(found, "the task has 1056 votes, at most 1024 are counted | lower `shards` to 32");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! How a task lets its label out: a mechanism, exactly the keys that it needs, and why others are refused.
 
+use super::Found;
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError, quoted},
@@ -24,8 +25,6 @@ const MECHANISMS: [(&str, Mechanism); 4] = [
     ("confident-gaussian", Mechanism::ConfidentGaussian),
     ("laplace", Mechanism::Laplace),
 ];
-
-const UNITS: [(&str, Unit); 1] = [("owner", Unit::Owner)];
 
 /// A key that may be left out: outer `None` when it is there and wrong.
 type Given<T> = Option<Option<Spanned<T>>>;
@@ -55,11 +54,13 @@ struct Draft {
     software_noise: Given<bool>,
 }
 
-/// `place` is where the task starts, to point at when the whole section is missing.
+/// `place` is where the task starts, to point at when the whole section is missing; `shards` are the models of
+/// each owner.
 pub(super) fn release(
     document: &Document,
     mut section: Section<'_>,
     place: &Range<usize>,
+    shards: &Found<u32>,
 ) -> Option<ReleaseDraft> {
     if section.is_absent() {
         document.report(|| {
@@ -82,13 +83,16 @@ pub(super) fn release(
         threshold: section.optional("threshold", |found| value::whole(found, &THRESHOLD_VOTES)),
         threshold_sigma: section.optional("threshold_sigma", sigma),
         epsilon_per_answer: section.optional("epsilon_per_answer", epsilon),
-        unit: section.optional("unit", |found| value::choice(found, &UNITS)),
+        unit: section.optional("unit", |found| value::choice(found, &Unit::NAMES)),
         epsilon: section.optional("epsilon", epsilon),
         delta: section.optional("delta", delta),
         client_epsilon: section.optional("client_epsilon", epsilon),
         software_noise: section.optional("software_noise", value::boolean),
     };
     section.finish();
+    if mechanism.as_ref().is_some_and(|mechanism| *mechanism.get_ref() != Mechanism::Exact) {
+        unit(document, &draft, shards, &place);
+    }
     match *mechanism?.get_ref() {
         Mechanism::Exact => exact(document, &draft).map(Into::into),
         Mechanism::Gaussian => gaussian(document, draft, &place).map(Into::into),
@@ -184,6 +188,34 @@ fn laplace(document: &Document, draft: Draft, place: &Range<usize>) -> Option<Re
     }
     let terms = terms(document, draft, epsilon)?;
     clean.then_some(Release::Laplace { epsilon_per_answer: each?.into_inner(), terms })
+}
+
+/// The noise hides one vote, so what the promise covers must have one vote. Reports where it has more.
+fn unit(document: &Document, draft: &Draft, shards: &Found<u32>, place: &Range<usize>) {
+    let (Some(given), Some(shards)) = (&draft.unit, shards) else { return };
+    let covered = given.as_ref().map_or_else(|| place.clone(), Spanned::span);
+    let report = |message: String, label: &str, help: &str| {
+        document.report(|| {
+            let models = format!("models of each owner: {}", shards.get_ref());
+            Problem::new(message).at(shards.span(), models).at(covered, label).help(help.to_owned())
+        });
+    };
+    match (given.as_ref().map_or(Unit::Owner, |unit| *unit.get_ref()), *shards.get_ref()) {
+        (Unit::Owner, 1) | (Unit::Patient, 2..) => {}
+        (Unit::Owner, votes) => report(
+            format!("an owner has {votes} votes, and the promise to owners covers one"),
+            "covers an owner",
+            "write `unit = \"patient\"` into the release if each of these models is trained on patients of its \
+             own, or take `shards` out of the task",
+        ),
+        (Unit::Patient, _) => report(
+            "a promise to patients needs several models of each owner".to_owned(),
+            "covers a patient",
+            "write `shards = 5` (or another number) into the task: each owner then splits its patients into as \
+             many parts and publishes one model of each. With a single model write `unit = \"owner\"`, which \
+             covers each patient too",
+        ),
+    }
 }
 
 fn terms(document: &Document, draft: Draft, epsilon: Option<Spanned<Fraction>>) -> Option<Terms> {
@@ -408,11 +440,45 @@ mod tests {
             ),
             ("delta = \"1e-6\"", "delta = \"1/3000\"", "a decimal number of at most six digits"),
             ("delta = \"1e-6\"", "delta = \"0.0012345678\"", "a decimal number of at most six digits"),
-            ("unit = \"owner\"", "unit = \"patient\"", "`task.release.unit` must be `owner`"),
+            (
+                "unit = \"owner\"",
+                "unit = \"hospital\"",
+                "`task.release.unit` must be one of `owner`, `patient`",
+            ),
             ("software_noise = true", "software_noise = \"yes\"", "without quotes"),
         ] {
             let found = roster_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_covered_has_one_vote() {
+        for (from, to, expected) in [
+            (
+                "unit = \"owner\"",
+                "unit = \"patient\"",
+                "needs several models of each owner | write `shards = 5`",
+            ),
+            ("shards = 5", "shards = 1", "needs several models of each owner"),
+            ("shards = 5", "", "needs several models of each owner"),
+            (
+                "unit = \"patient\"",
+                "",
+                "an owner has 5 votes, and the promise to owners covers one | write `unit",
+            ),
+            ("unit = \"patient\"", "unit = \"owner\"", "an owner has 5 votes"),
+            ("batch = 1", "batch = 1\nshards = 2", "an owner has 2 votes"),
+            ("shards = 5", "shards = 65", "a whole number from 1 to 64"),
+            ("shards = 5", "shards = 0", "a whole number from 1 to 64"),
+            ("shards = 5", "shards = \"5\"", "must be a whole number"),
+        ] {
+            let found = roster_refusal(from, to);
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+        // Without noise nothing is promised, and an owner may have any number of votes.
+        let text = edited(EXAMPLE_ROSTER, "input_abs_max = 16", "input_abs_max = 16\nshards = 3");
+        let task = roster(&text).unwrap().task("digits-exact").cloned().unwrap();
+        assert_eq!((task.shards, task.votes()), (3, 6));
     }
 }

@@ -25,6 +25,7 @@ pub(in crate::roster) struct TaskDraft {
     pub(in crate::roster) owners: FoundList<Name>,
     pub(in crate::roster) clients: FoundList<Name>,
     pub(in crate::roster) owners_min: Found<u32>,
+    pub(in crate::roster) shards: Found<u32>,
     pub(in crate::roster) batch: Found<u32>,
     pub(in crate::roster) comparison: Found<Comparison>,
     pub(in crate::roster) stock: StockDraft,
@@ -48,6 +49,7 @@ pub(in crate::roster) struct FeaturesDraft {
 impl TaskDraft {
     pub(super) fn read(document: &Document, mut section: Section<'_>) -> Self {
         let place = section.place();
+        let shards = section.defaulted("shards", 1, |found| value::whole(found, &SHARDS));
         let draft = Self {
             name: section.required("name", "name = \"breast-cancer\"", value::parsed),
             title: section.required("title", "title = \"Malignant or benign\"", value::label),
@@ -67,7 +69,8 @@ impl TaskDraft {
             }),
             stock: StockDraft::read(section.table("pool")),
             features: FeaturesDraft::read(section.table("features")),
-            release: release::release(document, section.table("release"), &place),
+            release: release::release(document, section.table("release"), &place, &shards),
+            shards,
         };
         section.finish();
         draft
@@ -90,6 +93,7 @@ impl TaskDraft {
             owners: plain(self.owners)?,
             clients: plain(self.clients)?,
             owners_min: self.owners_min?.into_inner(),
+            shards: self.shards?.into_inner(),
             batch_queries: self.batch?.into_inner(),
             comparison: self.comparison?.into_inner(),
             stock: Stock { low: self.stock.low?.into_inner(), high: self.stock.high?.into_inner() },
