@@ -83,7 +83,7 @@ pub enum MembershipError {
     Number(#[from] NumberError),
     /// Not enough rows for a pool and the other owners.
     #[error(
-        "{owners} owners of {records} records and a pool of twice as many need {needed} rows; there are {rows}"
+        "{owners} owners of {records} records and a pool of twice as many need {needed} rows, not {rows}"
     )]
     Rows {
         /// Owners.

@@ -38,8 +38,8 @@ impl Trials<'_> {
         self.inside.len() / self.records
     }
 
-    /// Largest advantage that chance alone gives to an attack that knows nothing, but in one case of a hundred:
-    /// that of the one-sided Kolmogorov-Smirnov distance of two samples.
+    /// Largest advantage that chance alone gives to an attack that knows nothing, but in one case of a
+    /// hundred: that of the one-sided Kolmogorov-Smirnov distance of two samples.
     pub fn resolution(&self) -> f64 {
         let half = self.inside.len() as f64 / 2.0;
         ((2.0 / half) * -(0.01f64.ln()) / 2.0).sqrt()

@@ -124,8 +124,9 @@ impl Bank {
         right
     }
 
-    /// The most that one vote moves the law of a label, in total variation, over all votes of `owners` for two
-    /// classes: what an attacker learns at most who knows every other vote. Under the noise of `draws` parties.
+    /// The most that one vote moves the law of a label, in total variation, over all votes of `owners` for
+    /// two classes: what an attacker learns at most who knows every other vote. Under the noise of `draws`
+    /// parties.
     pub fn one_vote(&self, owners: usize, draws: usize) -> f64 {
         let law = |first: usize| {
             let mut law = vec![0i64; self.classes];

@@ -166,7 +166,7 @@ impl Outcome {
 
 impl Row {
     /// How far two measurements of one thing may lie apart: two standard errors of their difference, the
-    /// reference's being taken for as large as this one's, and never less than what its makers can tell apart.
+    /// reference's being taken for as large as this one's, and at least what its makers can tell apart.
     pub fn tolerance(&self) -> f64 {
         (2.0 * std::f64::consts::SQRT_2 * self.figures.standard_error).max(REFERENCE_RESOLUTION)
     }
@@ -222,8 +222,8 @@ impl fmt::Display for Outcome {
         if let Some(repeated) = &self.repeated {
             writeln!(
                 f,
-                "\none record asked about {} times under fresh names ({} processes, {}): {} answered, {} paid \
-                 for, {} refused; epsilon {:.3} of {:.3}; the first name again: {}",
+                "\none record asked about {} times under fresh names ({} processes, {}): {} answered, {} \
+                 paid for, {} refused; epsilon {:.3} of {:.3}; the first name again: {}",
                 repeated.asked,
                 repeated.processes,
                 repeated.mechanism,
