@@ -9,6 +9,7 @@
 //! | [`keys`] | comparison keys: why they hide, what they cost, what misbehaviour does |
 //! | [`transfer`] | correlated transfers between the parties: assumptions, parameters, limits |
 //! | [`pairwise`] | how two parties make a bundle, and what each gate costs them |
+//! | [`membership`] | what confidences, counts and noisy labels tell about who was trained on, measured |
 //! | [`formats`] | bytes on the wire and on the disk, order of a bundle, security parameters |
 //! | [`review`] | each sub-protocol for a reviewer: function, assumption, parameters, error, source, limits |
 //!
@@ -18,6 +19,7 @@ pub mod formats;
 pub mod keys;
 pub mod lattice;
 pub mod leakage;
+pub mod membership;
 pub mod numbers;
 pub mod pairwise;
 pub mod review;

@@ -16,6 +16,7 @@ mod models;
 mod neighbours;
 mod pools;
 mod refills;
+mod repeats;
 mod secrecy;
 mod setting;
 mod shards;

@@ -4,4 +4,5 @@ pub mod data;
 pub mod evaluation;
 pub mod goals;
 pub mod link;
+pub mod membership;
 pub mod soak;
