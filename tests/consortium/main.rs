@@ -10,6 +10,7 @@ mod bench;
 mod charges;
 mod crashes;
 mod deaths;
+mod distill;
 mod far;
 mod models;
 mod neighbours;

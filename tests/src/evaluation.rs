@@ -1,9 +1,13 @@
 //! The larger evaluations: the demo's processes on the data beside the repository.
 
+mod distill;
+mod live;
 mod noise;
 mod scenario;
 mod shipped;
 
+pub use distill::{Distilled, Distilling, DistillingError, Division, Draws, distilled};
+pub use live::{ClientFiles, LiveError, LiveOptions, client_files, distillable, live};
 pub use noise::{NoisyAccuracy, noisy_accuracies};
 pub use scenario::{Choice, EvaluationError, scenario};
 pub use shipped::{ShippedVotes, shipped_votes};
