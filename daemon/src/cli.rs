@@ -5,10 +5,12 @@
 mod ask;
 mod bench;
 mod daemon;
+mod distill;
 mod identity;
 mod model;
 mod output;
 mod status;
+mod student;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -41,6 +43,8 @@ enum Command {
     /// attempt costs the same privacy as a class, because the compute parties cannot tell it from one; to ask
     /// again about the same case costs it again.
     Ask(ask::AskArgs),
+    /// Spend a privacy budget once, on a student that then answers without limit on this machine
+    Distill(distill::DistillArgs),
     /// Measure questions to a running consortium, or what preprocessing costs on this machine
     Bench(bench::BenchArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
@@ -67,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Daemon(args) => daemon::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
+        Command::Distill(args) => distill::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Identity(args) => identity::run(&args),

@@ -21,6 +21,8 @@ pub mod admin;
 pub mod telemetry;
 pub mod datasets;
 pub mod training;
+pub mod distill;
 pub mod bench;
+pub mod chart;
 pub mod demo;
 pub mod cli;

@@ -1,9 +1,9 @@
 //! Training of owners' networks, for demonstrations, the lab and distillation.
 //!
 //! Outside what Consilium exists for, hence a library's tensors and gradients behind one small interface:
-//! [`train`] makes a [`Model`] of a [`Network`] and [`Examples`] by a [`Recipe`], [`classify`] applies one in
-//! the clear. Equal arguments give equal weights, on one machine with one number of threads. Nothing else of
-//! the daemon may name the library.
+//! [`train`] makes a [`Model`] of a [`Network`] and [`Examples`] by a [`Recipe`], [`train_soft`] does so with
+//! shares of belief for labels, and [`classify`] applies a model in the clear. Equal arguments give equal
+//! weights, on one machine with one number of threads. Nothing else of the daemon may name the library.
 //!
 //! Runs on the processor with single precision. The library takes as many threads as `RAYON_NUM_THREADS`
 //! says, else one per core, and they spin while they wait: set it to 1 where many processes train side by
@@ -15,9 +15,11 @@ mod forward;
 mod optimiser;
 mod planes;
 mod recipe;
+mod soft;
 
 pub use examples::{Examples, ExamplesError, ROWS_MAX, VALUES_MAX};
 pub use recipe::{BATCH_MAX, EPOCHS_MAX, Optimiser, Recipe, RecipeError};
+pub use soft::{Targets, TargetsError, train_soft};
 
 use candle_core::{Device, Tensor};
 use consilium_protocol::graph::Network;
@@ -48,6 +50,14 @@ pub enum TrainError {
         /// Outputs of the network.
         classes: usize,
     },
+    /// Targets for other rows or classes.
+    #[error("targets for {} rows and {} classes, where {} and {} are needed", .found[0], .found[1], .expected[0], .expected[1])]
+    Targets {
+        /// Rows and classes needed.
+        expected: [usize; 2],
+        /// Rows and classes found.
+        found: [usize; 2],
+    },
     /// The network has no weights.
     #[error("network {network} has no layer with weights to train")]
     NothingToTrain {
@@ -74,6 +84,12 @@ fn library(attempt: &'static str) -> impl Fn(candle_core::Error) -> TrainError {
     move |source| TrainError::Library { attempt, source }
 }
 
+/// Hears `(epochs done, epochs)` after each epoch.
+pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
+
+/// Loss of a batch of rows under the parameters.
+type Loss<'a> = dyn Fn(&[Parameters], &[usize]) -> candle_core::Result<Tensor> + 'a;
+
 /// Trains `network` from scratch on shuffled mini-batches under softmax cross-entropy. `progress` hears
 /// `(epochs done, epochs)` after each epoch. Blocks until it is done: call it from a thread of its own.
 ///
@@ -84,27 +100,40 @@ pub fn train(
     data: &Examples,
     recipe: &Recipe,
     seed: u64,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: Progress<'_>,
 ) -> Result<Model, TrainError> {
-    recipe.check()?;
     check_fit(network, data)?;
     let classes = network.output().len();
     if let Some(&label) = data.labels().iter().find(|&&label| usize::from(label) >= classes) {
         return Err(TrainError::Label { label, classes });
     }
+    fit(network, data.rows(), recipe, seed, progress, &|parameters, rows| {
+        loss(network, parameters, data, rows)
+    })
+}
+
+fn fit(
+    network: &Network,
+    rows: usize,
+    recipe: &Recipe,
+    seed: u64,
+    progress: Progress<'_>,
+    loss: &Loss<'_>,
+) -> Result<Model, TrainError> {
+    recipe.check()?;
     if !network.layers().iter().any(|layer| layer.is_linear()) {
         return Err(TrainError::NothingToTrain { network: network.summary() });
     }
     let mut generator = StdRng::seed_from_u64(seed);
     let parameters = forward::initialise(network, &mut generator).map_err(library("making the weights"))?;
-    let steps = recipe.epochs.saturating_mul(data.rows().div_ceil(recipe.batch));
+    let steps = recipe.epochs.saturating_mul(rows.div_ceil(recipe.batch));
     let mut stepper =
         Stepper::new(recipe, &parameters, steps).map_err(library("setting up the optimiser"))?;
-    let mut order: Vec<usize> = (0..data.rows()).collect();
+    let mut order: Vec<usize> = (0..rows).collect();
     for epoch in 1..=recipe.epochs {
         order.shuffle(&mut generator);
         for rows in order.chunks(recipe.batch) {
-            let gradients = loss(network, &parameters, data, rows).and_then(|loss| loss.backward());
+            let gradients = loss(&parameters, rows).and_then(|loss| loss.backward());
             let gradients = gradients.map_err(library("computing a gradient"))?;
             stepper.step(&gradients).map_err(library("taking a step"))?;
         }

@@ -11,6 +11,7 @@ mod charges;
 mod consensus;
 mod crashes;
 mod deaths;
+mod distill;
 mod far;
 mod models;
 mod neighbours;

@@ -1,11 +1,15 @@
 //! The larger evaluations: the demo's processes on the data beside the repository.
 
+mod distill;
+mod live;
 mod noise;
 mod pair;
 mod released;
 mod scenario;
 mod shipped;
 
+pub use distill::{Distilled, Distilling, DistillingError, Division, Draws, distilled};
+pub use live::{ClientFiles, LiveError, LiveOptions, client_files, distillable, live};
 pub use noise::{NoisyAccuracy, noisy_accuracies};
 pub use pair::{ReleaseError, Released, release_votes};
 pub use released::{Figures, ReleasedError, ReleasedRow, judge, released_rows};

@@ -1,4 +1,4 @@
-//! `consilium ask`: one question, one label.
+//! `consilium ask`: one question, one label; of the consortium, or of a student on this machine.
 
 use super::NodeArgs;
 use super::model::parse_id;
@@ -17,8 +17,11 @@ const CASES_BYTES_MAX: u64 = 32 << 20;
 #[derive(Debug, Args)]
 pub(super) struct AskArgs {
     /// The task
-    #[arg(long, short)]
-    task: String,
+    #[arg(long, short, required_unless_present = "student")]
+    task: Option<String>,
+    /// Ask this student, from `consilium distill`, in place of the consortium: on this machine, without limit
+    #[arg(long, value_name = "ONNX", conflicts_with_all = ["task", "id"])]
+    student: Option<PathBuf>,
     /// The values of one case, separated by commas
     #[arg(long, value_name = "VALUES", conflicts_with = "file", allow_hyphen_values = true)]
     values: Option<String>,
@@ -34,8 +37,13 @@ pub(super) struct AskArgs {
 
 pub(crate) fn run(args: &AskArgs) -> Result<()> {
     let rows = cases(args.values.as_deref(), args.file.as_deref())?;
+    let task = match (&args.student, &args.task) {
+        (Some(student), _) => return super::student::ask(student, &rows, args.node.json),
+        (None, Some(task)) => task.clone(),
+        (None, None) => return Err(miette!("name the task by --task, or a student by --student")),
+    };
     let release = args.id.as_deref().map(parse_id).transpose()?.map(ReleaseId);
-    let ask = AdminRequest::Ask { task: args.task.clone(), rows, release };
+    let ask = AdminRequest::Ask { task, rows, release };
     let AdminReply::Answer(answer) = request(&args.node, &ask)? else {
         return Err(unexpected());
     };
