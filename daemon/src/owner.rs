@@ -1,4 +1,8 @@
-//! A model owner: shares its model with both compute parties.
+//! A model owner: shares its model with both compute parties, and signs what it accepts to lose.
+
+mod promise;
+
+pub use promise::Wanted;
 
 use crate::bulk::send_bulk;
 use crate::dealer::weight_lengths;
@@ -90,12 +94,14 @@ impl Owner {
         let PublishReply::Mask(mask) = self.call(&mut leader, &announce, None).await? else {
             return Err(unexpected());
         };
+        let data_epoch = self.data_epoch(&mut leader, terms.name()).await?;
         let fresh = || Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error));
         let announced = Announcement {
             task: terms.name().to_owned(),
             owner: self.name.clone(),
             model: ModelId(*fresh()?.as_bytes()),
             version,
+            data_epoch,
             network: network.clone(),
             mask,
         };

@@ -6,6 +6,7 @@
 
 use super::chores::{Chore, Stock, tend};
 use super::{Compute, local_failed};
+use crate::ledger::Charged;
 use crate::message::{Obstacle, Refusal};
 use crate::pool::{Holding, PoolError, PoolId, Pools};
 use crate::registry::ModelRecord;
@@ -123,9 +124,10 @@ impl Epoch {
         &self.pools
     }
 
-    /// Owners in the order of the plan.
-    pub fn owners(&self) -> Vec<String> {
-        self.models.0.iter().map(|model| model.record.announced.owner.clone()).collect()
+    /// Who is charged for an answer: owners in the order of the plan, with the data of their models.
+    pub fn charged(&self) -> Vec<Charged> {
+        let announced = self.models.0.iter().map(|model| &model.record.announced);
+        announced.map(|one| Charged { name: one.owner.clone(), data_epoch: one.data_epoch }).collect()
     }
 
     /// Bundles at hand, and bundles used since this epoch began.

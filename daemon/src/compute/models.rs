@@ -8,7 +8,7 @@ use crate::message::{
     MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, PairReply, PairRequest, PublishReply,
     PublishRequest, Refusal,
 };
-use crate::net::{Channel, ChannelError, Role};
+use crate::net::{Channel, ChannelError, PeerId, Role};
 use crate::registry::{Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
@@ -31,7 +31,7 @@ impl Compute {
     pub(crate) async fn serve_owner(
         self: Arc<Self>,
         mut channel: Channel,
-        owner: String,
+        (owner, peer): (String, PeerId),
     ) -> Result<(), ChannelError> {
         loop {
             let request = match channel.receive_value(MESSAGE_BYTES_MAX).await {
@@ -39,7 +39,7 @@ impl Compute {
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let reply = match self.publish(&mut channel, &owner, request).await {
+            let reply = match self.publish(&mut channel, (&owner, peer), request).await {
                 Ok(reply) => reply,
                 Err(refusal) => {
                     tracing::warn!(owner, obstacle = ?refusal.obstacle, "refused an owner: {refusal}");
@@ -53,7 +53,7 @@ impl Compute {
     async fn publish(
         self: &Arc<Self>,
         channel: &mut Channel,
-        owner: &str,
+        (owner, peer): (&str, PeerId),
         request: PublishRequest,
     ) -> Result<PublishReply, Refusal> {
         match request {
@@ -71,6 +71,7 @@ impl Compute {
                     return Err(Refusal::new(Obstacle::NotAllowed, "a model is published by its owner"));
                 }
                 self.check_model(owner, &announced.task, &announced.network)?;
+                self.check_data_epoch(&announced).await?;
                 self.receive_share(channel, announced).await?;
                 Ok(PublishReply::Stored)
             }
@@ -87,6 +88,12 @@ impl Compute {
                 let record = self.owned(owner, model)?;
                 self.withdraw(&record).await?;
                 Ok(PublishReply::Withdrawn)
+            }
+            PublishRequest::Books { task } => {
+                Ok(PublishReply::Books(Box::new(self.own_books(owner, &task).await?)))
+            }
+            PublishRequest::State(signed) => {
+                Ok(PublishReply::Recorded(self.hear_statement((owner, peer), signed).await?))
             }
         }
     }

@@ -53,6 +53,9 @@ pub struct Announcement {
     pub model: ModelId,
     /// The owner's version of the model.
     pub version: u64,
+    /// The owner's data epoch that it was trained in, whose account it is charged to.
+    #[serde(default)]
+    pub data_epoch: u32,
     /// The public part.
     pub network: Network,
     /// The mask under which its weights are opened.
@@ -138,6 +141,7 @@ pub(super) mod tests {
             owner: "north".into(),
             model: ModelId([n + 100; 16]),
             version: 1,
+            data_epoch: 0,
             network: Network::new(input, layers).unwrap(),
             mask: MaskId([n; 16]),
         }
