@@ -3,16 +3,20 @@
 //! One request is one message; model files follow `Publish` in one raw frame each. The command line is
 //! its only intended client.
 
+mod books;
+mod export;
 mod serve;
 mod status;
 
+pub use books::{LedgerReport, Loss, OtherView, OwnerAccount, PartyBooks, SignedReport};
+pub use export::export;
 pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all};
 pub use status::{Level, MemberStatus, Refill, Report, SeatStatus, TaskStatus};
 
 use crate::client::Answer;
-use crate::ledger::ReleaseId;
+use crate::ledger::{Head, ReleaseId, SignedStatement};
 use crate::message::Refusal;
-use crate::owner::Published;
+use crate::owner::{Published, Wanted};
 use crate::registry::ModelId;
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +52,27 @@ pub enum AdminRequest {
         /// Name of the question, to ask it again without a charge; drawn if absent.
         release: Option<ReleaseId>,
     },
+    /// The signed report of this compute party's ledger.
+    Ledger {
+        /// The task.
+        task: String,
+        /// Most releases that are listed one by one, newest first.
+        latest: u32,
+    },
+    /// The whole ledger of this compute party. It comes before the reply, in raw frames up to an empty one.
+    Export,
+    /// This owner's own accounts at both compute parties.
+    Account {
+        /// The task.
+        task: String,
+    },
+    /// Sign a change of this owner's accounts.
+    Declare {
+        /// The task.
+        task: String,
+        /// The change.
+        wanted: Wanted,
+    },
 }
 
 /// From the node to the command line.
@@ -69,6 +94,17 @@ pub enum AdminReply {
     Withdrawn,
     /// The answer.
     Answer(Box<Answer>),
+    /// The report.
+    Ledger(Box<SignedReport>),
+    /// The export is complete.
+    Exported {
+        /// Its last record.
+        head: Head,
+    },
+    /// The owner's accounts.
+    Account(Box<OwnerAccount>),
+    /// Both compute parties have it on record.
+    Declared(Box<SignedStatement>),
     /// Not granted.
     Refused(Refusal),
 }

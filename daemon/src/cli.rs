@@ -9,6 +9,7 @@ mod distill;
 mod identity;
 mod model;
 mod output;
+mod privacy;
 mod status;
 mod student;
 
@@ -47,6 +48,8 @@ enum Command {
     Distill(distill::DistillArgs),
     /// Measure questions to a running consortium, or what preprocessing costs on this machine
     Bench(bench::BenchArgs),
+    /// What answers cost in privacy: the ledger, budgets and what they buy
+    Privacy(privacy::PrivacyArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
     Status(status::StatusArgs),
     /// Show the peer id of this node for the roster, making its key if there is none
@@ -73,6 +76,7 @@ pub fn run() -> ExitCode {
         Command::Ask(args) => ask::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Privacy(args) => privacy::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Identity(args) => identity::run(&args),
     };

@@ -13,6 +13,7 @@
 //! reservation.
 
 mod background;
+mod books;
 mod chores;
 mod epoch;
 mod follow;
@@ -100,6 +101,8 @@ pub struct Compute {
     pub(crate) background: Arc<Background>,
     pub(crate) progress: HashMap<String, Progress>,
     pub(crate) ledger: LedgerHandle,
+    /// Name of the consortium, which owners' statements carry.
+    pub(crate) consortium: String,
     pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
     pub(crate) roster_digest: [u8; 32],
     pub(crate) limits: ComputeLimits,

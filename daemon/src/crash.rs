@@ -21,6 +21,20 @@ pub enum Step {
     OpenLast,
     /// The answer is durable and was not sent.
     OpenCommitted,
+    /// The answers are durable and on their way to the clients.
+    OpenAnswered,
+    /// The ledger has written something and not synced it: it may or may not be there afterwards.
+    LedgerWrite,
+    /// What the ledger wrote is durable; nobody was told.
+    LedgerDurable,
+    /// A question is to be given up by this party alone, its charge kept; nothing of that is recorded.
+    AbortAlone,
+    /// Giving it up is durable; its client was not told.
+    AbortKept,
+    /// A question is to be given up, its charge refunded since the other party reserved nothing.
+    AbortBoth,
+    /// The refund is durable; its client was not told.
+    AbortRefunded,
     /// A batch is spent; its row is still there.
     BurnRow,
     /// The row of a spent batch is gone; its file is still there.
@@ -51,7 +65,7 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 27] = [
         Self::ReserveZero,
         Self::ReserveAsk,
         Self::ReserveOne,
@@ -59,6 +73,13 @@ impl Step {
         Self::OpenFirst,
         Self::OpenLast,
         Self::OpenCommitted,
+        Self::OpenAnswered,
+        Self::LedgerWrite,
+        Self::LedgerDurable,
+        Self::AbortAlone,
+        Self::AbortKept,
+        Self::AbortBoth,
+        Self::AbortRefunded,
         Self::BurnRow,
         Self::BurnFile,
         Self::BurnMark,

@@ -17,14 +17,21 @@
 //!   raised in the transaction of the reservation, a reservation below it is refused, and it never falls.
 //! - Every change is a record of a hash chain. The peer remembers the head, so that a restored old disk
 //!   is noticed ([`Ledger::check_peer_head`], [`Ledger::check_own_head`]).
-//! - Budgets are kept per task name: another model or another data epoch of the same owner continues
-//!   the same account.
+//! - A task's book is opened once, for one delta, unit and meaning. An owner's account belongs to one *data
+//!   epoch*: another model continues it, until the owner signs that its records are disjoint from all earlier
+//!   ones. A budget is what the book was opened with, or what the owner signed last; never an edit.
+//! - Times in records tell people when; nothing is decided by them.
 //!
 //! Amounts are zero-concentrated divergence in units of 2^-40.
 
+mod audit;
 mod books;
+mod declare;
 mod error;
+mod export;
 mod handle;
+mod history;
+mod opening;
 mod peer;
 mod record;
 mod recover;
@@ -32,23 +39,37 @@ mod release;
 mod report;
 mod request;
 mod spend;
+mod statement;
 
+#[cfg(test)]
+mod crowd;
+#[cfg(test)]
+mod full;
+#[cfg(test)]
+mod torn;
 #[cfg(test)]
 mod trial;
 
+pub use audit::{AUDIT_LINE_BYTES_MAX, Audit, AuditError, Audited, compare};
 pub use error::LedgerError;
+pub use export::{ExportHeader, Exported};
 pub use handle::{LedgerHandle, LedgerThread};
+pub use history::{OwnerBooks, Past, RecordedStatement};
+pub use opening::{CONVERSION, Opening, Promise};
+pub use peer::compare_heads;
 pub use record::{BURNT, Entry, Head, Record};
 pub use release::{Abort, Aborted, Committed, Receipt, Reservation};
 pub use report::{Account, Report, Snapshot};
-pub use request::{Correlations, ReleaseId, Reserve};
+pub use request::{Charged, Correlations, ReleaseId, Reserve, seconds_now};
+pub use statement::{Change, SignedStatement, Statement};
 
+use crate::crash::{self, Step};
 use crate::vault::{Kind, StorageKey, Store};
 use books::{Books, Trouble};
 use std::path::Path;
 use std::sync::Arc;
 
-const KIND: Kind = Kind { name: "consilium privacy ledger", version: 1 };
+const KIND: Kind = Kind { name: "consilium privacy ledger", version: 2 };
 
 /// The ledger file, open. All methods block on the disk; [`LedgerHandle`] serves asynchronous callers.
 pub struct Ledger {
@@ -79,6 +100,25 @@ impl Ledger {
         ledger.verify()?;
         ledger.transact(|books| books.bury_unfinished())?;
         Ok(ledger)
+    }
+
+    /// Opens the book of a task. Where it is open already, only its budget may differ, which then changes
+    /// nothing: budgets change by [`Ledger::state`].
+    ///
+    /// # Errors
+    /// [`LedgerError::OtherPromise`], [`LedgerError::Promise`], [`LedgerError::Conversion`].
+    pub fn open_task(&self, opening: &Opening) -> Result<(), LedgerError> {
+        self.transact(|books| books.open_task(opening))
+    }
+
+    /// Records an owner's statement about its account, and says where. That the signer is the owner, the
+    /// caller knows. The same statement again is found where it stands.
+    ///
+    /// # Errors
+    /// [`LedgerError::Signature`], [`LedgerError::StatementOrder`], [`LedgerError::StatementDiffers`],
+    /// [`LedgerError::DataEpoch`], [`LedgerError::NotOpened`], [`LedgerError::NothingPromised`].
+    pub fn state(&self, signed: &SignedStatement) -> Result<Head, LedgerError> {
+        self.transact(|books| books.state(signed))
     }
 
     /// Charges all owners and the client of a release and marks its serials as used, or refuses.
@@ -179,7 +219,9 @@ impl Ledger {
             (value, books.written())
         };
         if written {
+            crash::at(Step::LedgerWrite);
             self.store.commit(transaction)?;
+            crash::at(Step::LedgerDurable);
         }
         Ok(value)
     }
@@ -187,7 +229,7 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::trial::{Bench, filling_ledger, receipt, request};
+    use super::trial::{Bench, charged, filling_ledger, receipt, request};
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -393,7 +435,7 @@ mod tests {
             if request.correlations.first < self.mark {
                 return "serial";
             }
-            let accounts: Vec<_> = request.owners.iter().map(|owner| (owner.clone(), 100)).collect();
+            let accounts: Vec<_> = request.owners.iter().map(|owner| (owner.name.clone(), 100)).collect();
             let accounts = [accounts, vec![(request.client.clone(), 120)]].concat();
             for (name, limit) in &accounts {
                 if self.spent.get(name).unwrap_or(&0) + request.cost > *limit {
@@ -414,7 +456,8 @@ mod tests {
                 return;
             }
             *phase = "aborted";
-            for name in request.owners.iter().chain([&request.client]).filter(|_| both) {
+            let owners = request.owners.iter().map(|owner| &owner.name);
+            for name in owners.chain([&request.client]).filter(|_| both) {
                 *self.spent.get_mut(name).unwrap() -= request.cost;
             }
         }
@@ -448,7 +491,7 @@ mod tests {
                         asked.content = [content; 32];
                         asked.client = format!("client-{client}");
                         asked.owners =
-                            (0..3).filter(|bit| owners >> bit & 1 == 1).map(|bit| format!("owner-{bit}")).collect();
+                            (0..3).filter(|bit| owners >> bit & 1 == 1).map(|bit| charged(&format!("owner-{bit}"))).collect();
                         (asked.cost, asked.client_limit, asked.noise_ticket) = (cost, 120, 0);
                         (asked.correlations.first, asked.correlations.count) = (first, 3);
                         let expected = model.reserve(id, &asked);

@@ -3,7 +3,7 @@
 //! One message is one frame of CBOR, bounded by [`MESSAGE_BYTES_MAX`]. Bulk (shares, openings,
 //! corrections) follows in raw frames whose length both sides know from the message ([`crate::bulk`]).
 
-use crate::ledger::{Head, ReleaseId};
+use crate::ledger::{Head, OwnerBooks, ReleaseId, SignedStatement};
 use crate::pool::{Holding, PoolId};
 use crate::registry::{Announcement, MaskId, ModelId};
 use consilium_attest::Provenance;
@@ -99,6 +99,13 @@ pub enum PublishRequest {
         /// The registration.
         model: ModelId,
     },
+    /// The owner's own accounts. Answered by [`PublishReply::Books`].
+    Books {
+        /// The task.
+        task: String,
+    },
+    /// Another budget or data epoch of the owner. Answered by [`PublishReply::Recorded`].
+    State(SignedStatement),
 }
 
 /// From a compute party to an owner.
@@ -113,6 +120,10 @@ pub enum PublishReply {
     Ready,
     /// The models are gone.
     Withdrawn,
+    /// The owner's own accounts.
+    Books(Box<OwnerBooks>),
+    /// The statement is durable.
+    Recorded(Head),
     /// Not granted.
     Refused(Refusal),
 }
@@ -132,6 +143,8 @@ pub enum PairRequest {
         /// Models that were withdrawn here while the other side could not be told.
         withdrawn: Vec<ModelId>,
     },
+    /// Shows heads without any consequence, for a report. Either party may ask.
+    Heads,
     /// Opens the masked weights of a registration; this side's opening follows in bulk, the other
     /// side's comes after [`PairReply::Opening`].
     Open {
@@ -235,6 +248,13 @@ pub enum PairReply {
         seen: Option<Head>,
         /// Models that were withdrawn here while the asking side could not be told.
         withdrawn: Vec<ModelId>,
+    },
+    /// The ledgers as they are.
+    Heads {
+        /// Head of the answering side's ledger.
+        head: Head,
+        /// Last head of the asking side's ledger that the answering side saw.
+        seen: Option<Head>,
     },
     /// The opening follows in bulk.
     Opening,
@@ -470,7 +490,8 @@ mod tests {
         let refusal = || Refusal::new(Obstacle::Budget, "spent");
         let shards =
             vec![Shard { network: network(), mask }, Shard { network: network(), mask: MaskId([9; 16]) }];
-        let announced = Announcement { task: task(), owner: "west".into(), model, version: 1, shards };
+        let announced =
+            Announcement { task: task(), owner: "west".into(), model, version: 1, data_epoch: 2, shards };
         let batches = vec![Batch { first: 4, count: 4, tag: [1; 16] }];
         let held = Some(Holding { pool: [8; 16], mark: 5, next: 8, batches });
         let (nonce, plan) = ([6; 16], [7; 32]);

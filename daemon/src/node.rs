@@ -107,6 +107,7 @@ pub struct Shared {
     pub(crate) dealer: Option<Arc<Dealer>>,
     pub(crate) owner: Owner,
     pub(crate) client: Client,
+    pub(crate) identity: Arc<Identity>,
     faults: Mutex<u64>,
 }
 
@@ -149,7 +150,8 @@ impl Node {
         let deadline = config.network().query_deadline;
         let name = me.name.to_string();
         let owner = Owner::new(name, network.clone(), deadline * 4, state.join("published.json"));
-        let client = Client::new(network.clone(), identity, deadline + config.network().round_deadline);
+        let client =
+            Client::new(network.clone(), identity.clone(), deadline + config.network().round_deadline);
         let shared = Arc::new(Shared {
             me,
             roster,
@@ -159,6 +161,7 @@ impl Node {
             dealer,
             owner,
             client,
+            identity,
             faults: Mutex::new(0),
         });
         let mut running = JoinSet::new();
@@ -323,9 +326,10 @@ fn seat_of(
     if let Some(fault) = fault {
         tracing::error!("{fault}");
     }
-    let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
     let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
+    open_books(&ledger, &served)?;
+    let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let compute = Compute {
         seat,
         other: peer_of(other)?,
@@ -345,6 +349,7 @@ fn seat_of(
         background: Arc::new(Background::new()?),
         progress: served.keys().map(|name| (name.clone(), Progress::default())).collect(),
         ledger,
+        consortium: roster.consortium().to_owned(),
         desks: served.keys().map(|name| (name.clone(), Default::default())).collect(),
         tasks: served,
         roster_digest: roster.digest().to_bytes(),
@@ -358,6 +363,16 @@ fn seat_of(
         refill_fault: Mutex::default(),
     };
     Ok((compute, thread))
+}
+
+/// Opens the book of every task that has none yet.
+fn open_books(ledger: &Ledger, served: &HashMap<String, Arc<TaskTerms>>) -> Result<(), NodeError> {
+    let mut terms: Vec<_> = served.values().collect();
+    terms.sort_by(|one, other| one.name().cmp(other.name()));
+    for terms in terms {
+        ledger.open_task(&terms.opening()?)?;
+    }
+    Ok(())
 }
 
 fn limits_of(config: &NodeConfig) -> ComputeLimits {
@@ -410,7 +425,7 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             None => return,
         },
         Role::Publish => match shared.first_seat() {
-            Some(compute) => compute.serve_owner(channel, name.clone()).await,
+            Some(compute) => compute.serve_owner(channel, (name.clone(), peer)).await,
             None => return,
         },
         Role::Online | Role::Pair => match shared.seats.iter().find(|(_, compute)| compute.other == peer) {

@@ -1,4 +1,8 @@
-//! A model owner: shares its models with both compute parties.
+//! A model owner: shares its models with both compute parties, and signs what it accepts to lose.
+
+mod promise;
+
+pub use promise::Wanted;
 
 use crate::bulk::send_bulk;
 use crate::dealer::weight_lengths;
@@ -107,6 +111,7 @@ impl Owner {
         if masks.len() != networks.len() {
             return Err(unexpected());
         }
+        let data_epoch = self.data_epoch(&mut leader, terms.name()).await?;
         let fresh = || Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error));
         let (summary, parameters) = (summary(&networks), parameters(&networks));
         let shards = networks.into_iter().zip(masks).map(|(network, mask)| Shard { network, mask });
@@ -115,6 +120,7 @@ impl Owner {
             owner: self.name.clone(),
             model: ModelId(*fresh()?.as_bytes()),
             version,
+            data_epoch,
             shards: shards.collect(),
         };
         let seed = fresh()?;

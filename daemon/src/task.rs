@@ -1,5 +1,6 @@
 //! A task of the roster as the daemon works with it.
 
+use crate::ledger::{LedgerError, Opening, Promise};
 use crate::message::{Obstacle, Refusal};
 use consilium_attest::{NoisePolicy, NoiseSource};
 use consilium_config::{Comparison, Fraction, Release, Task};
@@ -93,6 +94,23 @@ impl TaskTerms {
             release: release_shape(&mechanism),
             noise: Mutex::new(None),
         })
+    }
+
+    /// How a ledger opens the task's book.
+    ///
+    /// # Errors
+    /// [`LedgerError::Promise`].
+    pub fn opening(&self) -> Result<Opening, LedgerError> {
+        let promise = match (self.budget, self.roster.release.terms()) {
+            (Some(budget), Some(terms)) => {
+                let covers = match terms.unit {
+                    consilium_config::Unit::Owner => "owner",
+                };
+                Some(Promise::new(covers.to_owned(), budget.unit, budget.epsilon, budget.delta)?)
+            }
+            _ => None,
+        };
+        Ok(Opening::new(self.name().to_owned(), promise))
     }
 
     /// The task's name.

@@ -1,8 +1,9 @@
 //! Reads the ledgers of stopped compute parties.
 
 use crate::setting::Setting;
+use consilium::admin::{AdminReply, export};
 use consilium::demo::names;
-use consilium::ledger::{Correlations, Entry, Ledger, Record, ReleaseId, Report};
+use consilium::ledger::{Audit as Export, Correlations, Entry, Ledger, Record, ReleaseId, Report, compare};
 use consilium::vault::StorageKey;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,22 @@ pub(crate) struct Audit {
 #[derive(Deserialize)]
 struct Line {
     record: Record,
+}
+
+/// Both parties' exports, taken while they run and nobody asks. Each is sound, and they agree.
+pub(crate) async fn exports(setting: &Setting) -> [Export; 2] {
+    let mut both = Vec::new();
+    for name in [names::ZERO, names::ONE] {
+        let mut bytes = Vec::new();
+        let reply = export(&setting.world.socket(name), &mut bytes).await.unwrap();
+        assert!(matches!(reply, AdminReply::Exported { .. }), "{name}: {reply:?}");
+        let audit = Export::read(bytes.as_slice()).unwrap();
+        assert_eq!(audit.problems(), [""; 0], "{name}");
+        both.push(audit);
+    }
+    let both = <[Export; 2]>::try_from(both).ok().unwrap();
+    assert_eq!(compare(&both[0], &both[1]), [""; 0]);
+    both
 }
 
 /// Verifies the chain, and that serials only went up and every answer was paid for first.

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bench;
+mod budgets;
 mod charges;
 mod consensus;
 mod crashes;

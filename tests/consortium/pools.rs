@@ -43,7 +43,7 @@ impl Setting {
     }
 
     /// Starts a process and waits until it answers, whoever else is dead.
-    async fn start_alone(&mut self, name: &str) {
+    pub(crate) async fn start_alone(&mut self, name: &str) {
         self.world.launch(name).unwrap();
         let started = Instant::now();
         while let Err(error) = self.world.status(name).await {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const AT_ONCE: usize = 16;
 
 /// A client of this very process, with the key of the client's node, which is dead.
-struct Inside {
+pub(crate) struct Inside {
     client: Client,
     network: Network,
     terms: TaskTerms,
@@ -27,7 +27,7 @@ struct Inside {
 }
 
 impl Inside {
-    fn enter(setting: &mut Setting, task: &str) -> Self {
+    pub(crate) fn enter(setting: &mut Setting, task: &str) -> Self {
         let (network, roster) = setting.impersonate(names::CLIENT);
         let key = setting.world.folder_of(names::CLIENT).join("identity.key");
         let terms = roster.tasks().iter().find(|found| found.name.as_str() == task).unwrap();
@@ -38,6 +38,10 @@ impl Inside {
             terms: TaskTerms::new(terms).unwrap(),
             pair: [peer_of(&roster, names::ZERO), peer_of(&roster, names::ONE)],
         }
+    }
+
+    pub(crate) async fn leave(self) {
+        self.network.shutdown().await;
     }
 
     async fn ask(
@@ -51,15 +55,20 @@ impl Inside {
 
     /// Puts a question to one party alone; its refusal, and how long it took.
     async fn ask_only(&self, party: usize, release: ReleaseId) -> (Refusal, Duration) {
-        let mut channel = self.network.open(self.pair[party], Role::Query, ANSWER_WITHIN).await.unwrap();
+        self.try_ask_only(party, release).await.unwrap()
+    }
+
+    /// The same where the party may die meanwhile, which is `None`.
+    pub(crate) async fn try_ask_only(&self, party: usize, release: ReleaseId) -> Option<(Refusal, Duration)> {
+        let mut channel = self.network.open(self.pair[party], Role::Query, ANSWER_WITHIN).await.ok()?;
         let (task, rows) = (self.terms.name().to_owned(), 1);
         let request = QueryRequest { release, task, task_digest: self.terms.digest, rows };
         let bytes = if party == 0 { 16 } else { self.terms.roster.input.len() * self.terms.batch() * 8 };
         let started = Instant::now();
-        channel.send_value(&request).await.unwrap();
-        channel.send(&vec![7; bytes]).await.unwrap();
-        match channel.receive_value(MESSAGE_BYTES_MAX).await.unwrap() {
-            QueryReply::Refused(refusal) => (refusal, started.elapsed()),
+        channel.send_value(&request).await.ok()?;
+        channel.send(&vec![7; bytes]).await.ok()?;
+        match channel.receive_value(MESSAGE_BYTES_MAX).await.ok()? {
+            QueryReply::Refused(refusal) => Some((refusal, started.elapsed())),
             QueryReply::Answer(terms) => panic!("{terms:?}"),
         }
     }

@@ -1,6 +1,7 @@
 //! The socket, on both sides.
 
-use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, Report};
+use super::export::send_export;
+use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, OwnerAccount, Report, SignedReport};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::node::Shared;
@@ -39,6 +40,9 @@ pub enum AdminError {
     /// Another node already listens.
     #[error("another node already listens on {0}; stop it first, or give this one another state folder")]
     Taken(PathBuf),
+    /// What the node sent cannot be kept.
+    #[error("cannot write what the node sent: {0}")]
+    Write(#[source] io::Error),
     /// The conversation broke off.
     #[error("the node broke off: {0}")]
     Channel(#[from] ChannelError),
@@ -135,6 +139,20 @@ async fn answer(
             let answer = shared.client.ask(&terms, shared.pair_of(&terms)?, &rows, release).await?;
             Ok(AdminReply::Answer(Box::new(answer)))
         }
+        AdminRequest::Ledger { task, latest } => {
+            let report = SignedReport::of(shared, &task, latest).await?;
+            Ok(AdminReply::Ledger(Box::new(report)))
+        }
+        AdminRequest::Export => send_export(channel, shared).await,
+        AdminRequest::Account { task } => {
+            Ok(AdminReply::Account(Box::new(OwnerAccount::of(shared, &task).await?)))
+        }
+        AdminRequest::Declare { task, wanted } => {
+            let terms = shared.task(&task)?;
+            let (pair, about) = (shared.pair_of(&terms)?, (shared.roster.consortium(), terms.name()));
+            let signed = shared.owner.declare(about, pair, &shared.identity, wanted).await?;
+            Ok(AdminReply::Declared(Box::new(signed)))
+        }
     }
 }
 
@@ -187,7 +205,7 @@ fn normalised(terms: &TaskTerms, mut rows: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>
 /// A conversation with the node, for more than one request.
 #[derive(Debug)]
 pub struct Caller {
-    channel: Channel,
+    pub(super) channel: Channel,
 }
 
 impl Caller {

@@ -2,7 +2,9 @@
 
 use crate::compute::{Compute, Epoch};
 use crate::losses::Losses;
+use crate::ledger::Account;
 use crate::node::Shared;
+use crate::task::TaskTerms;
 use crate::vault::hex;
 use consilium_protocol::party::Party;
 use serde::{Deserialize, Serialize};
@@ -89,7 +91,7 @@ pub struct TaskStatus {
     pub together_most: u64,
     /// Largest privacy loss of any owner so far.
     pub epsilon_spent: Option<f64>,
-    /// What every owner accepts in all.
+    /// What that owner accepts in all.
     pub epsilon_budget: Option<f64>,
     /// What the largest loss so far means for each who has a stake; `None` for an exact release.
     pub losses: Option<Losses>,
@@ -175,6 +177,15 @@ async fn refill(compute: &Compute, epoch: &Epoch) -> Refill {
     }
 }
 
+/// What an owner accepts: by the roster, unless its account has another limit.
+fn budget_of(terms: &TaskTerms, owner: Option<&Account>) -> Option<f64> {
+    let budget = terms.budget?;
+    match owner {
+        Some(owner) if owner.limit != budget.owner => terms.epsilon_spent(owner.limit),
+        _ => Some(budget.epsilon.numerator() as f64 / budget.epsilon.denominator() as f64),
+    }
+}
+
 async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
     let mut tasks = Vec::new();
     for terms in compute.tasks() {
@@ -190,7 +201,7 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
         let cost = epoch.as_ref().map(|epoch| epoch.plan().cost());
         let (computations, together_most) = compute.shared_computations(terms.name());
         let report = compute.ledger().report(terms.name().to_owned()).await.ok();
-        let most = report.as_ref().and_then(|report| report.owners.iter().map(|owner| owner.spent).max());
+        let most = report.as_ref().and_then(|report| report.owners.iter().max_by_key(|owner| owner.spent));
         let owners_ready = compute.ready_owners(terms.name());
         tasks.push(TaskStatus {
             task: terms.name().to_owned(),
@@ -206,12 +217,15 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             answered: report.as_ref().map_or(0, |report| report.answered),
             computations,
             together_most,
-            epsilon_spent: terms.budget.and_then(|_| terms.epsilon_spent(most.unwrap_or(0))),
-            epsilon_budget: terms
+            epsilon_spent: terms
                 .budget
-                .map(|budget| budget.epsilon.numerator() as f64 / budget.epsilon.denominator() as f64),
-            losses: Losses::of(terms, most.unwrap_or(0)),
-            losses_at_budget: terms.budget.and_then(|budget| Losses::of(terms, budget.owner)),
+                .and_then(|_| terms.epsilon_spent(most.map_or(0, |owner| owner.spent))),
+            epsilon_budget: budget_of(terms, most),
+            losses: Losses::of(terms, most.map_or(0, |owner| owner.spent)),
+            losses_at_budget: most
+                .map(|owner| owner.limit)
+                .or(terms.budget.map(|budget| budget.owner))
+                .and_then(|limit| Losses::of(terms, limit)),
         });
     }
     tasks.sort_by(|a, b| a.task.cmp(&b.task));

@@ -6,6 +6,7 @@
 
 use super::chores::{Chore, Stock, tend};
 use super::{Compute, local_failed};
+use crate::ledger::Charged;
 use crate::message::{Obstacle, Refusal};
 use crate::pool::{Holding, PoolError, PoolId, Pools};
 use crate::registry::{MaskId, ModelId};
@@ -29,6 +30,7 @@ pub type EpochId = PoolId;
 #[derive(Debug)]
 pub(crate) struct HeldModel {
     pub(crate) owner: String,
+    pub(crate) data_epoch: u32,
     /// The registration that it belongs to.
     pub(crate) registration: ModelId,
     pub(crate) network: Network,
@@ -131,11 +133,13 @@ impl Epoch {
         &self.pools
     }
 
-    /// Owners in the order of the plan, where the models of one owner stand side by side.
-    pub fn owners(&self) -> Vec<String> {
-        let mut owners: Vec<String> = self.models.0.iter().map(|model| model.owner.clone()).collect();
-        owners.dedup();
-        owners
+    /// Who is charged for an answer: owners in the order of the plan, where the models of one owner stand side by
+    /// side, with the data of their models.
+    pub fn charged(&self) -> Vec<Charged> {
+        let of = |model: &Arc<HeldModel>| Charged { name: model.owner.clone(), data_epoch: model.data_epoch };
+        let mut charged: Vec<Charged> = self.models.0.iter().map(of).collect();
+        charged.dedup();
+        charged
     }
 
     /// Bundles at hand, and bundles used since this epoch began.

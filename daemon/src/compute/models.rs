@@ -9,7 +9,7 @@ use crate::message::{
     MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, PairReply, PairRequest, PublishReply,
     PublishRequest, Refusal,
 };
-use crate::net::{Channel, ChannelError, Role};
+use crate::net::{Channel, ChannelError, PeerId, Role};
 use crate::registry::{
     Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError, SHARE_VALUES_MAX, Shard,
 };
@@ -36,7 +36,7 @@ impl Compute {
     pub(crate) async fn serve_owner(
         self: Arc<Self>,
         mut channel: Channel,
-        owner: String,
+        (owner, peer): (String, PeerId),
     ) -> Result<(), ChannelError> {
         loop {
             let request = match channel.receive_value(MESSAGE_BYTES_MAX).await {
@@ -44,7 +44,7 @@ impl Compute {
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let reply = match self.publish(&mut channel, &owner, request).await {
+            let reply = match self.publish(&mut channel, (&owner, peer), request).await {
                 Ok(reply) => reply,
                 Err(refusal) => {
                     tracing::warn!(owner, obstacle = ?refusal.obstacle, "refused an owner: {refusal}");
@@ -58,7 +58,7 @@ impl Compute {
     async fn publish(
         self: &Arc<Self>,
         channel: &mut Channel,
-        owner: &str,
+        (owner, peer): (&str, PeerId),
         request: PublishRequest,
     ) -> Result<PublishReply, Refusal> {
         match request {
@@ -77,6 +77,7 @@ impl Compute {
                 }
                 let networks: Vec<_> = announced.shards.iter().map(|shard| shard.network.clone()).collect();
                 self.check_models(owner, &announced.task, &networks)?;
+                self.check_data_epoch(&announced).await?;
                 self.receive_share(channel, announced).await?;
                 Ok(PublishReply::Stored)
             }
@@ -95,6 +96,12 @@ impl Compute {
                 let record = self.owned(owner, model)?;
                 self.withdraw(&record).await?;
                 Ok(PublishReply::Withdrawn)
+            }
+            PublishRequest::Books { task } => {
+                Ok(PublishReply::Books(Box::new(self.own_books(owner, &task).await?)))
+            }
+            PublishRequest::State(signed) => {
+                Ok(PublishReply::Recorded(self.hear_statement((owner, peer), signed).await?))
             }
         }
     }
@@ -402,6 +409,7 @@ impl Compute {
             let share = SharedModel::cut(&lengths, own).map_err(local_failed)?;
             held.push(Arc::new(HeldModel {
                 owner: announced.owner.clone(),
+                data_epoch: announced.data_epoch,
                 registration: id,
                 network: shard.network,
                 mask: shard.mask,

@@ -5,7 +5,9 @@ use super::link::ChannelLink;
 use super::waiting::{Asked, Question as WaitingQuestion};
 use super::{Compute, TOGETHER_FRAME_BYTES_MAX, TOGETHER_MAX, local_failed};
 use crate::crash::{self, Step};
-use crate::ledger::{Abort, Correlations, Head, LedgerError, Receipt, ReleaseId, Reservation, Reserve};
+use crate::ledger::{
+    Abort, Correlations, Head, LedgerError, Receipt, ReleaseId, Reservation, Reserve, seconds_now,
+};
 use crate::message::{AnswerTerms, Obstacle, Refusal};
 use crate::net::Channel;
 use crate::task::TaskTerms;
@@ -159,6 +161,7 @@ impl Compute {
                 answers.into_iter().for_each(|(asked, _)| asked.tell(Err(refusal.clone())));
             }
         }
+        crash::at(Step::OpenAnswered);
         if let Some(desk) = self.desks.get(epoch.terms().name()) {
             desk.count(together);
         }
@@ -179,7 +182,7 @@ impl Compute {
         let share = first_rows(words, terms.answer_bits(), terms.batch(), rows);
         let terms = AnswerTerms {
             share_words: share.len() as u32,
-            owners: epoch.owners().len() as u32,
+            owners: epoch.charged().len() as u32,
             shards: terms.roster.shards,
             noise: terms.with_noise(|source| Ok(source.provenance()))?,
             preprocessing: epoch.source().to_owned(),
@@ -268,9 +271,15 @@ impl Compute {
 
     /// Gives a reservation up; its correlations stay burnt.
     pub(super) async fn give_up(&self, release: ReleaseId, abort: Abort) {
+        let (before, after) = match abort {
+            Abort::Alone => (Step::AbortAlone, Step::AbortKept),
+            Abort::Bilateral => (Step::AbortBoth, Step::AbortRefunded),
+        };
+        crash::at(before);
         if let Err(error) = self.ledger.abort(release, abort).await {
             tracing::error!(release = %release, "cannot record an abort: {error}");
         }
+        crash::at(after);
     }
 }
 
@@ -287,13 +296,16 @@ fn reservation(epoch: &Epoch, question: &WaitingQuestion, serial: u64) -> Result
         task: terms.name().to_owned(),
         task_digest: terms.digest,
         client: question.client.clone(),
-        owners: epoch.owners(),
+        owners: epoch.charged(),
         content: question.content,
+        mechanism: terms.mechanism,
+        answers: question.request.rows,
         cost,
         owner_limit,
         client_limit,
         correlations: Correlations { epoch: epoch.id(), first: serial, count: 1 },
         noise_ticket: 0,
+        at: seconds_now(),
     })
 }
 
@@ -373,7 +385,7 @@ fn over_budget(terms: &TaskTerms, error: &LedgerError) -> Option<Refusal> {
     let (spent, after, limit) = (epsilon(spent)?, epsilon(spent.checked_add(cost)?)?, epsilon(limit)?);
     let text = format!(
         "the privacy budget of {who} in task {} is spent: epsilon {spent:.3} of {limit:.3}; this answer would \
-         make it {after:.3}. Ask the consortium for a new budget, or ask another task",
+         make it {after:.3}. An owner may sign another one with `consilium privacy budget`",
         terms.name()
     );
     Some(Refusal::new(Obstacle::Budget, text))

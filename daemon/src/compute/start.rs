@@ -55,6 +55,10 @@ impl Compute {
                 self.hear_withdrawn(model).await?;
                 Ok(PairReply::Done)
             }
+            (_, PairRequest::Heads) => {
+                let (head, seen) = self.heads().await?;
+                Ok(PairReply::Heads { head, seen })
+            }
             (Party::One, request) => self.follow_zero(channel, request).await,
             _ => Err(Refusal::new(Obstacle::NotAllowed, "this is a request for party One")),
         }
@@ -122,7 +126,9 @@ impl Compute {
                 self.waiting.forget(release, refusal);
                 Ok(PairReply::Done)
             }
-            PairRequest::Discard { .. } | PairRequest::Withdraw { .. } => Ok(PairReply::Done),
+            PairRequest::Discard { .. } | PairRequest::Withdraw { .. } | PairRequest::Heads => {
+                Ok(PairReply::Done)
+            }
         }
     }
 

@@ -4,7 +4,8 @@
 //! that a reservation need not read it all.
 
 use super::record::{BEFORE_FIRST, Entry, Head, Record, VERSION, link};
-use super::{LedgerError, ReleaseId};
+use super::statement::Standing;
+use super::{LedgerError, Opening, ReleaseId};
 use crate::vault::VaultError;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -13,8 +14,12 @@ use std::path::Path;
 type Name = &'static [u8; 16];
 /// Hash of the chain after the record, and the record.
 pub(super) type Link = (&'static [u8; 32], &'static [u8]);
-/// Task, [`OWNER`] or [`CLIENT`], and whose account it is.
-pub(super) type AccountKey = (&'static str, u8, &'static str);
+/// Task, [`OWNER`] or [`CLIENT`], whose account it is, and the data epoch; clients have one account.
+pub(super) type AccountKey = (&'static str, u8, &'static str, u32);
+/// Task and owner.
+type OwnerKey = (&'static str, &'static str);
+/// Number of the last statement, data epoch, signed budget: a [`Standing`].
+type Stands = (u64, u32, Option<u64>);
 
 pub(super) const OWNER: u8 = 1;
 pub(super) const CLIENT: u8 = 2;
@@ -24,11 +29,17 @@ pub(super) const CHAIN: TableDefinition<'static, u64, Link> = TableDefinition::n
 pub(super) const RELEASES: TableDefinition<'static, Name, (u8, u64)> = TableDefinition::new("releases");
 pub(super) const UNFINISHED: TableDefinition<'static, Name, ()> = TableDefinition::new("unfinished");
 pub(super) const ANSWERS: TableDefinition<'static, Name, &'static [u8]> = TableDefinition::new("answers");
-/// Spent, and the limit that the last reservation named.
+/// Spent, and the limit that was in force at the last reservation.
 pub(super) const ACCOUNTS: TableDefinition<'static, AccountKey, (u64, u64)> =
     TableDefinition::new("accounts");
 /// Releases of a task by [`Phase`].
 pub(super) const TASKS: TableDefinition<'static, &'static str, [u64; PHASES]> = TableDefinition::new("tasks");
+/// Record that opened the book of a task.
+pub(super) const OPENINGS: TableDefinition<'static, &'static str, u64> = TableDefinition::new("openings");
+pub(super) const OWNERS: TableDefinition<'static, OwnerKey, Stands> = TableDefinition::new("owners");
+/// Record of a statement, by task, owner and number.
+pub(super) const STATEMENTS: TableDefinition<'static, (&'static str, &'static str, u64), u64> =
+    TableDefinition::new("statements");
 pub(super) const MARKS: TableDefinition<'static, Name, u64> = TableDefinition::new("marks");
 pub(super) const TICKETS: TableDefinition<'static, (Name, u64), Name> = TableDefinition::new("tickets");
 pub(super) const PEERS: TableDefinition<'static, &'static str, (u64, &'static [u8; 32])> =
@@ -93,6 +104,9 @@ pub(super) struct Books<'t> {
     pub(super) answers: Table<'t, Name, &'static [u8]>,
     pub(super) accounts: Table<'t, AccountKey, (u64, u64)>,
     pub(super) tasks: Table<'t, &'static str, [u64; PHASES]>,
+    pub(super) openings: Table<'t, &'static str, u64>,
+    pub(super) owners: Table<'t, OwnerKey, Stands>,
+    pub(super) statements: Table<'t, (&'static str, &'static str, u64), u64>,
     pub(super) marks: Table<'t, Name, u64>,
     pub(super) tickets: Table<'t, (Name, u64), Name>,
     pub(super) peers: Table<'t, &'static str, (u64, &'static [u8; 32])>,
@@ -109,6 +123,9 @@ impl<'t> Books<'t> {
             answers: transaction.open_table(ANSWERS)?,
             accounts: transaction.open_table(ACCOUNTS)?,
             tasks: transaction.open_table(TASKS)?,
+            openings: transaction.open_table(OPENINGS)?,
+            owners: transaction.open_table(OWNERS)?,
+            statements: transaction.open_table(STATEMENTS)?,
             marks: transaction.open_table(MARKS)?,
             tickets: transaction.open_table(TICKETS)?,
             peers: transaction.open_table(PEERS)?,
@@ -140,6 +157,22 @@ impl<'t> Books<'t> {
             Entry::Created { ledger } => Ok(ledger),
             _ => Err(damaged(self.path, 0, "not the creation of a ledger").into()),
         }
+    }
+
+    /// How the book of a task was opened.
+    pub(super) fn opening(&self, task: &str) -> Result<Opening, Trouble> {
+        let unopened = || LedgerError::NotOpened { task: task.to_owned() };
+        let sequence = self.openings.get(task)?.ok_or_else(unopened)?.value();
+        match self.record(sequence)?.entry {
+            Entry::Open(opening) if opening.task == task => Ok(opening),
+            _ => Err(inconsistent(self.path, format!("the book of {task}")).into()),
+        }
+    }
+
+    /// Where an owner's statements about a task have led.
+    pub(super) fn standing(&self, task: &str, owner: &str) -> Result<Standing, Trouble> {
+        let row = self.owners.get((task, owner))?;
+        Ok(row.map_or_else(Standing::default, |row| standing(row.value())))
     }
 
     pub(super) fn append(&mut self, entry: Entry) -> Result<Head, Trouble> {
@@ -190,6 +223,10 @@ pub(super) fn initialise(transaction: &WriteTransaction, ledger: [u8; 16]) -> Re
     let bytes = Record { version: VERSION, sequence: 0, entry: Entry::Created { ledger } }.encode();
     books.chain.insert(0, (&link(&BEFORE_FIRST, &bytes), bytes.as_slice()))?;
     Ok(())
+}
+
+pub(super) fn standing((number, data_epoch, limit): Stands) -> Standing {
+    Standing { number, data_epoch, limit }
 }
 
 pub(super) fn random_id() -> Result<[u8; 16], LedgerError> {

@@ -108,6 +108,80 @@ pub enum LedgerError {
         /// Who used it.
         by: ReleaseId,
     },
+    /// The task has no book yet.
+    #[error("task {task} has no book in this ledger; a node opens those of its roster when it starts")]
+    NotOpened {
+        /// The task.
+        task: String,
+    },
+    /// The roster changed what cannot change under sums that were already made.
+    #[error(
+        "the book of task {task} was opened for {opened}; the roster now says {asked}. A book keeps them for life: restore the roster, or give the changed task a new name"
+    )]
+    OtherPromise {
+        /// The task.
+        task: String,
+        /// What the book was opened for.
+        opened: String,
+        /// What the roster says.
+        asked: String,
+    },
+    /// A book of another release of this program.
+    #[error(
+        "the book of task {task} counts by conversion {found}, this program by {}; run the release that wrote it",
+        super::CONVERSION
+    )]
+    Conversion {
+        /// The task.
+        task: String,
+        /// Conversion found.
+        found: u64,
+    },
+    /// A promise that cannot be kept in numbers.
+    #[error("the promise of a book does not hold: {0}")]
+    Promise(String),
+    /// An exact task has no budgets.
+    #[error("task {task} gives exact answers and promises nothing, so it has no budgets to change")]
+    NothingPromised {
+        /// The task.
+        task: String,
+    },
+    /// A statement that is not signed by the key it names.
+    #[error("the statement in the name of {0} does not carry a valid signature; nothing was recorded")]
+    Signature(String),
+    /// A statement that does not follow the last one.
+    #[error(
+        "the next statement of {owner} about this task has number {expected}, not {found}; at most {} are kept",
+        super::statement::STATEMENTS_MAX
+    )]
+    StatementOrder {
+        /// The owner.
+        owner: String,
+        /// The number that comes next.
+        expected: u64,
+        /// The number of the statement.
+        found: u64,
+    },
+    /// Another statement stands under this number.
+    #[error("another statement number {number} of {owner} about this task is on record and stays")]
+    StatementDiffers {
+        /// The owner.
+        owner: String,
+        /// The number.
+        number: u64,
+    },
+    /// Data that the owner has not declared.
+    #[error(
+        "{owner} has begun data epoch {known} here, not {found}; it begins the next one with `consilium privacy epoch`"
+    )]
+    DataEpoch {
+        /// The owner.
+        owner: String,
+        /// The data epoch asked for.
+        found: u32,
+        /// The newest one on record.
+        known: u32,
+    },
     /// A name that is empty or too long.
     #[error("the {what} name has {length} bytes; 1 to {} are allowed", super::request::NAME_BYTES_MAX)]
     Name {

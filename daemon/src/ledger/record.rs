@@ -4,19 +4,20 @@
 //! with definite lengths, shortest integers and fields in the order declared here; bytes that decode
 //! but are not what encoding gives back are refused, so that one history has one chain.
 
-use super::{ReleaseId, Reserve};
+use super::{Opening, ReleaseId, Reserve, SignedStatement};
 use crate::vault::hex;
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
-/// Version of the record format.
-pub(super) const VERSION: u64 = 1;
+/// Version of the record format. In 1 a task's book was opened by its first reservation and budgets stood
+/// in the roster alone.
+pub(super) const VERSION: u64 = 2;
 /// Hash before the first record.
 pub(super) const BEFORE_FIRST: [u8; 32] = [0; 32];
 /// Longest record: the largest reservation has about 1024 owners of 128 bytes.
 const RECORD_BYTES_MAX: usize = 256 << 10;
 /// Deeper nesting than any record has, far less than a stack has room for.
-const RECORD_DEPTH_MAX: usize = 8;
+const RECORD_DEPTH_MAX: usize = 16;
 
 /// Position in the chain: the last record and its hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +52,10 @@ pub enum Entry {
         #[serde(with = "hex")]
         ledger: [u8; 16],
     },
+    /// The book of a task was opened. Before any other record of that task, and once.
+    Open(Opening),
+    /// An owner changed its budget or began a data epoch.
+    State(SignedStatement),
     /// A release was paid for.
     Reserve(Reserve),
     /// Its output share was stored.
@@ -149,7 +154,10 @@ fn finish(context: Context) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::request;
+    use crate::ledger::Change;
+    use crate::ledger::trial::{opening, request, statement};
+    use crate::net::Identity;
+    use consilium_protocol::privacy::Mechanism;
     use proptest::prelude::*;
 
     fn record() -> Record {
@@ -173,7 +181,7 @@ mod tests {
         let record = Record { version: VERSION, sequence: 300, entry };
         let expected = concat!(
             "a3",
-            "6776657273696f6e01",
+            "6776657273696f6e02",
             "6873657175656e636519012c",
             "65656e747279a166636f6d6d6974a2",
             "6772656c656173655007070707070707070707070707070707",
@@ -185,19 +193,42 @@ mod tests {
     #[test]
     fn a_later_format_is_named_even_if_it_looks_different() {
         let mut bytes = Vec::new();
-        ciborium::into_writer(&serde_json::json!({ "version": 2, "novelty": [1, 2] }), &mut bytes).unwrap();
-        assert_eq!(Record::decode(&bytes), Err(Unreadable::Version(2)));
+        ciborium::into_writer(&serde_json::json!({ "version": 3, "novelty": [1, 2] }), &mut bytes).unwrap();
+        assert_eq!(Record::decode(&bytes), Err(Unreadable::Version(3)));
         let record = Record { version: 7, ..record() };
         assert_eq!(Record::decode(&record.encode()), Err(Unreadable::Version(7)));
     }
 
     #[test]
+    fn an_unknown_kind_of_record_is_fatal() {
+        let mut bytes = Vec::new();
+        let entry = serde_json::json!({ "forgive": { "release": 1 } });
+        let record = serde_json::json!({ "version": VERSION, "sequence": 1, "entry": entry });
+        ciborium::into_writer(&record, &mut bytes).unwrap();
+        assert_eq!(Record::decode(&bytes), Err(Unreadable::Malformed("not a record")));
+    }
+
+    #[test]
+    fn the_deepest_records_are_read_back() {
+        let budget = Change::Budget { epsilon: "2.5".parse().unwrap() };
+        let signed = statement(1, budget).sign(&Identity::generate()).unwrap();
+        let mut paid = request(1);
+        paid.mechanism = Mechanism::Gaussian { sigma_squared: "25/4".parse().unwrap() };
+        for entry in [Entry::Open(opening()), Entry::State(signed), Entry::Reserve(paid)] {
+            let record = Record { version: VERSION, sequence: 1, entry };
+            assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+        }
+    }
+
+    #[test]
     fn integers_in_a_longer_form_are_refused() {
         let bytes = record().encode();
-        // 0x01 after the key "version" is the same number as 0x1801.
+        // 0x02 after the key "version" is the same number as 0x1802.
         let at = 1 + 1 + "version".len();
-        assert_eq!(bytes[at], 1);
-        let longer = [&bytes[..at], &[0x18, 0x01], &bytes[at + 1..]].concat();
+        assert_eq!(bytes[at], 2);
+        let longer = [&bytes[..at], &[0x18, 0x02], &bytes[at + 1..]].concat();
         assert_eq!(Record::decode(&longer), Err(Unreadable::Malformed("not in canonical form")));
     }
 

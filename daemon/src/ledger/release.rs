@@ -290,7 +290,7 @@ fn answer_context(origin: &[u8; 16], release: ReleaseId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::{Bench, granted, receipt, request};
+    use crate::ledger::trial::{Bench, charged, granted, receipt, request};
 
     fn stored(reservation: Result<Reservation, LedgerError>) -> Vec<u8> {
         match reservation.unwrap() {
@@ -345,7 +345,7 @@ mod tests {
         }
         // A retry after the owners of the task changed is still the same question.
         let mut retry = request(1);
-        (retry.owners, retry.cost, retry.correlations.first) = (vec!["west".into()], 99, 500);
+        (retry.owners, retry.cost, retry.correlations.first) = (vec![charged("west")], 99, 500);
         assert_eq!(stored(bench.ledger().reserve(&retry)), b"share");
         assert_eq!(bench.ledger().report("chest").unwrap().owners[0].spent, 10);
         assert_eq!(bench.ledger().head().unwrap(), position, "retries leave no record");

@@ -1,24 +1,30 @@
 //! What the ledger tells operators and auditors.
 
-use super::books::{self, ACCOUNTS, ANSWERS, CHAIN, CLIENT, MARKS, OWNER, Phase, RELEASES, TASKS, TICKETS};
+use super::books::{
+    self, ACCOUNTS, ANSWERS, CHAIN, CLIENT, MARKS, OPENINGS, OWNER, OWNERS, Phase, RELEASES, STATEMENTS,
+    TASKS, TICKETS,
+};
 use super::record::{BEFORE_FIRST, digest};
 use super::recover::Replay;
 use super::{Head, LedgerError, Record, ReleaseId};
 use crate::vault::{Store, hex};
 use redb::{Key, ReadTransaction, ReadableTable, TableDefinition, Value};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 
 /// The account of one owner or client in one task, in units of 2^-40.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Account {
     /// Whose account.
     pub name: String,
+    /// An owner's data epoch; 0 for a client.
+    pub data_epoch: u32,
     /// Spent so far.
     pub spent: u64,
-    /// The budget that the latest reservation named.
+    /// The budget in force: what its owner signed last, else that of the latest reservation.
     pub limit: u64,
 }
 
@@ -27,7 +33,7 @@ pub struct Account {
 pub struct Report {
     /// The task.
     pub task: String,
-    /// One account per owner that was ever charged, by name.
+    /// One account per owner and data epoch that was ever charged, by name.
     pub owners: Vec<Account>,
     /// One account per client that ever asked, by name.
     pub clients: Vec<Account>,
@@ -124,12 +130,23 @@ impl Snapshot {
         agree(unfinished == replay.unfinished(), "the list of unfinished releases")?;
         let answers: BTreeMap<_, _> = self.rows(ANSWERS, |key, row| (name(key), digest(row)))?;
         agree(answers == replay.answers, "a stored answer")?;
-        let accounts: BTreeMap<_, _> =
-            self.rows(ACCOUNTS, |(task, kind, name), row| ((task.to_owned(), kind, name.to_owned()), row))?;
+        let accounts: BTreeMap<_, _> = self.rows(ACCOUNTS, |(task, kind, name, epoch), row| {
+            ((task.to_owned(), kind, name.to_owned(), epoch), row)
+        })?;
         agree(accounts == replay.accounts, "a balance")?;
         let tasks: BTreeMap<_, _> = self.rows(TASKS, |task, row| (task.to_owned(), row))?;
         let tasks = tasks.into_iter().filter(|(_, counts)| counts.iter().any(|count| *count > 0));
         agree(tasks.eq(replay.tasks()), "the count of releases")?;
+        let openings: BTreeMap<_, _> = self.rows(OPENINGS, |task, row| (task.to_owned(), row))?;
+        let opened = replay.openings.iter().map(|(task, (sequence, _))| (task, *sequence));
+        agree(openings.iter().map(|(task, row)| (task, *row)).eq(opened), "the opening of a book")?;
+        let owners: BTreeMap<_, _> = self
+            .rows(OWNERS, |(task, owner), row| ((task.to_owned(), owner.to_owned()), books::standing(row)))?;
+        agree(owners == replay.owners, "what an owner signed")?;
+        let statements: BTreeMap<_, _> = self.rows(STATEMENTS, |(task, owner, number), row| {
+            (((task.to_owned(), owner.to_owned()), number), row)
+        })?;
+        agree(statements == replay.statements, "the place of a statement")?;
         agree(self.marks()? == replay.marks, "a mark of serials")?;
         let tickets: BTreeMap<_, _> =
             self.rows(TICKETS, |(epoch, ticket), by| ((*epoch, ticket), name(by)))?;
@@ -146,7 +163,7 @@ impl Snapshot {
     }
 
     /// Replays the chain, showing each record and the hash after it.
-    fn walk(
+    pub(super) fn walk(
         &self,
         mut visit: impl FnMut(&Record, [u8; 32]) -> Result<(), LedgerError>,
     ) -> Result<Replay, LedgerError> {
@@ -166,19 +183,23 @@ impl Snapshot {
     fn accounts(&self, task: &str, kind: u8) -> Result<Vec<Account>, LedgerError> {
         let mut accounts = Vec::new();
         let table = self.table(ACCOUNTS)?;
-        for row in table.range((task, kind, "")..).map_err(|error| self.failed(error))? {
+        let owners = self.table(OWNERS)?;
+        for row in table.range((task, kind, "", 0)..).map_err(|error| self.failed(error))? {
             let (key, row) = row.map_err(|error| self.failed(error))?;
-            let (of, its, name) = key.value();
+            let (of, its, name, data_epoch) = key.value();
             if (of, its) != (task, kind) {
                 break;
             }
             let (spent, limit) = row.value();
-            accounts.push(Account { name: name.to_owned(), spent, limit });
+            let stands = owners.get((task, name)).map_err(|error| self.failed(error))?;
+            let signed = stands.filter(|_| kind == OWNER).and_then(|row| row.value().2);
+            let limit = signed.unwrap_or(limit);
+            accounts.push(Account { name: name.to_owned(), data_epoch, spent, limit });
         }
         Ok(accounts)
     }
 
-    fn rows<K: Key, V: Value, T, C: FromIterator<T>>(
+    pub(super) fn rows<K: Key, V: Value, T, C: FromIterator<T>>(
         &self,
         definition: TableDefinition<'static, K, V>,
         take: impl Fn(K::SelfType<'_>, V::SelfType<'_>) -> T,
@@ -190,14 +211,18 @@ impl Snapshot {
             .map_err(|error| self.failed(error))
     }
 
-    fn table<K: Key, V: Value>(
+    pub(super) fn table<K: Key, V: Value>(
         &self,
         definition: TableDefinition<'static, K, V>,
     ) -> Result<redb::ReadOnlyTable<K, V>, LedgerError> {
         self.transaction.open_table(definition).map_err(|error| self.failed(error))
     }
 
-    fn failed(&self, error: impl Into<redb::Error>) -> LedgerError {
+    pub(super) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    pub(super) fn failed(&self, error: impl Into<redb::Error>) -> LedgerError {
         crate::vault::StoreError::new(&self.path, "read", error).into()
     }
 }
@@ -206,8 +231,9 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::ledger::books::Trouble;
-    use crate::ledger::trial::{Bench, granted, receipt, request};
-    use crate::ledger::{Abort, Entry, Reserve};
+    use crate::ledger::trial::{Bench, granted, opening, receipt, request, statement};
+    use crate::ledger::{Abort, Change, Entry, Reserve};
+    use crate::net::Identity;
 
     /// One release of each phase.
     fn varied() -> Bench {
@@ -221,6 +247,9 @@ mod tests {
             bench.ledger().abort(aborted.release(), abort).unwrap();
         }
         granted(bench.ledger().reserve(&request(4)));
+        let budget = Change::Budget { epsilon: "9".parse().unwrap() };
+        let signed = statement(1, budget).sign(&Identity::generate()).unwrap();
+        bench.ledger().state(&signed).unwrap();
         bench
     }
 
@@ -229,12 +258,13 @@ mod tests {
         let bench = varied();
         let mut other = request(5);
         other.task.push('2');
+        bench.ledger().open_task(&crate::ledger::Opening { task: "chest2".into(), ..opening() }).unwrap();
         granted(bench.ledger().reserve(&other));
         let report = bench.ledger().report("chest").unwrap();
         let Report { answered, in_progress, kept, refunded, dead, .. } = report;
         assert_eq!([answered, in_progress, kept, refunded, dead], [1, 1, 1, 1, 1]);
-        let account = |name: &str, limit| Account { name: name.into(), spent: 40, limit };
-        assert_eq!(report.owners, [account("north", 100), account("south", 100)]);
+        let account = |name: &str, limit| Account { name: name.into(), data_epoch: 0, spent: 40, limit };
+        assert_eq!(report.owners, [account("north", 9 << 40), account("south", 100)]);
         assert_eq!(report.clients, [account("clinic", 1000)]);
         assert!(bench.ledger().report("unknown").unwrap().owners.is_empty());
     }
@@ -258,14 +288,14 @@ mod tests {
             previous = line["hash"].as_str().unwrap().to_owned();
         }
         assert_eq!(previous, hex::encode(&bench.ledger().head().unwrap().hash));
-        assert_eq!(text.lines().count(), 10);
+        assert_eq!(text.lines().count(), 12);
     }
 
     #[test]
     fn a_changed_table_is_found_whichever_it_is() {
-        type Change = fn(&mut super::books::Books<'_>) -> Result<bool, Trouble>;
-        let changes: [(&str, Change); 7] = [
-            ("a balance", |b| Ok(b.accounts.insert(("chest", OWNER, "north"), (10, 100))?.is_some())),
+        type Spoil = fn(&mut super::books::Books<'_>) -> Result<bool, Trouble>;
+        let changes: [(&str, Spoil); 10] = [
+            ("a balance", |b| Ok(b.accounts.insert(("chest", OWNER, "north", 0), (10, 100))?.is_some())),
             ("a mark", |b| Ok(b.marks.insert(&request(1).correlations.epoch, 3)?.is_some())),
             ("a noise ticket", |b| {
                 let Reserve { correlations, noise_ticket, .. } = request(2);
@@ -276,6 +306,9 @@ mod tests {
             }),
             ("state of a release", |b| Ok(b.releases.remove(&request(3).release.0)?.is_some())),
             ("unfinished", |b| Ok(b.unfinished.remove(&request(4).release.0)?.is_some())),
+            ("the opening", |b| Ok(b.openings.insert("chest", 2)?.is_some())),
+            ("an owner signed", |b| Ok(b.owners.insert(("chest", "north"), (1, 1, None))?.is_some())),
+            ("a statement", |b| Ok(b.statements.insert(("chest", "north", 1), 2)?.is_some())),
             ("the count", |b| Ok(b.tasks.insert("chest", [0, 9, 0, 0, 0])?.is_some())),
         ];
         for (what, change) in changes {
@@ -308,10 +341,10 @@ mod tests {
         };
         let mut cheaper = request(1);
         cheaper.cost = 1;
-        let record = Record { version: 1, sequence: 3, entry: Entry::Reserve(cheaper) };
+        let record = Record { version: 2, sequence: 3, entry: Entry::Reserve(cheaper) };
         assert!(matches!(swap(3, record.encode()), LedgerError::Record { sequence: 3, .. }));
         assert!(matches!(swap(3, vec![0xff]), LedgerError::Record { sequence: 3, .. }));
-        let later = Record { version: 2, ..record };
-        assert!(matches!(swap(3, later.encode()), LedgerError::RecordVersion { version: 2, .. }));
+        let later = Record { version: 3, ..record };
+        assert!(matches!(swap(3, later.encode()), LedgerError::RecordVersion { version: 3, .. }));
     }
 }

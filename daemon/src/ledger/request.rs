@@ -2,12 +2,16 @@
 
 use super::LedgerError;
 use crate::vault::hex;
+use consilium_protocol::privacy::Mechanism;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Longest name of a task, an owner or a client, in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 128;
+/// Longest name of a consortium, in bytes.
+pub(super) const LABEL_BYTES_MAX: usize = 512;
 /// Most owners that one release may charge.
 pub(super) const OWNERS_MAX: usize = 1024;
 
@@ -39,6 +43,16 @@ pub struct Correlations {
     pub count: u32,
 }
 
+/// An owner that a release charges: its account is that of the data its model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Charged {
+    /// The owner.
+    pub name: String,
+    /// The data epoch of its model; one data epoch is one account.
+    pub data_epoch: u32,
+}
+
 /// One reservation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,13 +67,18 @@ pub struct Reserve {
     /// Who asks.
     pub client: String,
     /// Whose models vote; each is charged. No name twice.
-    pub owners: Vec<String>,
+    pub owners: Vec<Charged>,
     /// Hash of what the client sent.
     #[serde(with = "hex")]
     pub content: [u8; 32],
+    /// How its answers are protected.
+    pub mechanism: Mechanism,
+    /// Answers that it gives.
+    pub answers: u32,
     /// Price of the release in units of 2^-40; 0 for an exact answer.
     pub cost: u64,
-    /// Budget of each owner for this task, in the same units.
+    /// Budget of each owner that signed none, in the same units. What the book was opened with stays the
+    /// upper bound of it.
     pub owner_limit: u64,
     /// Budget of this client for this task, in the same units.
     pub client_limit: u64,
@@ -67,17 +86,13 @@ pub struct Reserve {
     pub correlations: Correlations,
     /// The noise drawn for this release, single-use within the epoch; 0 when no ticket is needed.
     pub noise_ticket: u64,
+    /// When it was reserved, in seconds since 1970 by this party's clock; decides nothing.
+    pub at: u64,
 }
 
 impl Reserve {
     /// Refuses what no honest caller sends, before anything is looked up.
     pub(super) fn check(&self) -> Result<(), LedgerError> {
-        let named = |what: &'static str, name: &str| {
-            if name.is_empty() || name.len() > NAME_BYTES_MAX {
-                return Err(LedgerError::Name { what, length: name.len() });
-            }
-            Ok(())
-        };
         named("task", &self.task)?;
         named("client", &self.client)?;
         if self.owners.is_empty() || self.owners.len() > OWNERS_MAX {
@@ -85,9 +100,9 @@ impl Reserve {
         }
         let mut seen = BTreeSet::new();
         for owner in &self.owners {
-            named("owner", owner)?;
-            if !seen.insert(owner) {
-                return Err(LedgerError::OwnerTwice { owner: owner.clone() });
+            named("owner", &owner.name)?;
+            if !seen.insert(&owner.name) {
+                return Err(LedgerError::OwnerTwice { owner: owner.name.clone() });
             }
         }
         self.mark_after().map(|_| ())
@@ -100,10 +115,23 @@ impl Reserve {
     }
 }
 
+/// Seconds since 1970 for records, which tell people when; 0 where the clock stands before.
+pub fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Refuses a name that is empty or too long.
+pub(super) fn named(what: &'static str, name: &str) -> Result<(), LedgerError> {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return Err(LedgerError::Name { what, length: name.len() });
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::trial::request;
+    use crate::ledger::trial::{charged, request};
 
     #[test]
     fn names_owners_and_serials_are_bounded() {
@@ -118,7 +146,7 @@ mod tests {
         assert!(matches!(refused(|r| r.client = "x".repeat(129)), LedgerError::Name { length: 129, .. }));
         assert!(matches!(refused(|r| r.owners.clear()), LedgerError::OwnerCount { count: 0 }));
         assert!(matches!(
-            refused(|r| r.owners = (0..1025).map(|n| n.to_string()).collect()),
+            refused(|r| r.owners = (0..1025).map(|n| charged(&n.to_string())).collect()),
             LedgerError::OwnerCount { count: 1025 }
         ));
         assert!(matches!(refused(|r| r.owners.push(r.owners[0].clone())), LedgerError::OwnerTwice { .. }));

@@ -1,15 +1,21 @@
 //! The accounts: who would be charged, whether it fits, and giving back.
 
 use super::books::{Books, CLIENT, OWNER, Trouble, inconsistent};
-use super::{LedgerError, Reserve};
+use super::{Charged, LedgerError, Reserve};
 use redb::ReadableTable;
 
 /// An account after a change that is known to be allowed.
 pub(super) struct Balance {
     kind: u8,
     name: String,
+    data_epoch: u32,
     spent: u64,
     limit: u64,
+}
+
+/// Budget of an owner: what it signed, else what both the opening of the book and the roster in force allow.
+pub(super) fn owner_limit(signed: Option<u64>, opened: u64, roster: u64) -> u64 {
+    signed.unwrap_or_else(|| opened.min(roster))
 }
 
 /// Spent after the charge, unless that is more than the limit. A sum that leaves 64 bits is more.
@@ -22,9 +28,16 @@ impl Books<'_> {
     /// promise, the client's is a policy.
     pub(super) fn price(&self, request: &Reserve) -> Result<Vec<Balance>, Trouble> {
         let Reserve { task, client, cost, owner_limit, client_limit, .. } = request;
+        let opening = self.opening(task)?;
         let mut balances = Vec::with_capacity(request.owners.len() + 1);
-        for owner in &request.owners {
-            let (spent, limit) = (self.spent(task, OWNER, owner)?, *owner_limit);
+        for Charged { name: owner, data_epoch } in &request.owners {
+            let standing = self.standing(task, owner)?;
+            if *data_epoch > standing.data_epoch {
+                let (owner, found, known) = (owner.clone(), *data_epoch, standing.data_epoch);
+                return Err(LedgerError::DataEpoch { owner, found, known }.into());
+            }
+            let spent = self.spent((task, OWNER, owner, *data_epoch))?;
+            let limit = self::owner_limit(standing.limit, opening.owner_limit(), *owner_limit);
             let after = charge(spent, *cost, limit).ok_or_else(|| LedgerError::OwnerBudget {
                 task: task.clone(),
                 owner: owner.clone(),
@@ -32,9 +45,10 @@ impl Books<'_> {
                 cost: *cost,
                 limit,
             })?;
-            balances.push(Balance { kind: OWNER, name: owner.clone(), spent: after, limit });
+            let (name, data_epoch) = (owner.clone(), *data_epoch);
+            balances.push(Balance { kind: OWNER, name, data_epoch, spent: after, limit });
         }
-        let (spent, limit) = (self.spent(task, CLIENT, client)?, *client_limit);
+        let (spent, limit) = (self.spent((task, CLIENT, client, 0))?, *client_limit);
         let after = charge(spent, *cost, limit).ok_or_else(|| LedgerError::ClientBudget {
             task: task.clone(),
             client: client.clone(),
@@ -42,40 +56,50 @@ impl Books<'_> {
             cost: *cost,
             limit,
         })?;
-        balances.push(Balance { kind: CLIENT, name: client.clone(), spent: after, limit });
+        let name = client.clone();
+        balances.push(Balance { kind: CLIENT, name, data_epoch: 0, spent: after, limit });
         Ok(balances)
     }
 
     /// What all accounts of a reserved release would hold without it.
     pub(super) fn price_back(&self, request: &Reserve) -> Result<Vec<Balance>, Trouble> {
-        let owners = request.owners.iter().map(|owner| (OWNER, owner));
+        let owners = request.owners.iter().map(|owner| (OWNER, &owner.name, owner.data_epoch));
         let mut balances = Vec::with_capacity(request.owners.len() + 1);
-        for (kind, name) in owners.chain([(CLIENT, &request.client)]) {
+        for (kind, name, data_epoch) in owners.chain([(CLIENT, &request.client, 0)]) {
             let wrong = || inconsistent(self.path, format!("the account of {name} in {}", request.task));
-            let row = self.accounts.get((request.task.as_str(), kind, name.as_str()))?.ok_or_else(wrong)?;
+            let row = self.accounts.get((request.task.as_str(), kind, name.as_str(), data_epoch))?;
+            let row = row.ok_or_else(wrong)?;
             let (spent, limit) = row.value();
             let spent = spent.checked_sub(request.cost).ok_or_else(wrong)?;
-            balances.push(Balance { kind, name: name.clone(), spent, limit });
+            balances.push(Balance { kind, name: name.clone(), data_epoch, spent, limit });
         }
         Ok(balances)
     }
 
     pub(super) fn settle(&mut self, task: &str, balances: &[Balance]) -> Result<(), Trouble> {
-        for Balance { kind, name, spent, limit } in balances {
-            self.accounts.insert((task, *kind, name.as_str()), (*spent, *limit))?;
+        for Balance { kind, name, data_epoch, spent, limit } in balances {
+            self.accounts.insert((task, *kind, name.as_str(), *data_epoch), (*spent, *limit))?;
         }
         self.touch();
         Ok(())
     }
 
-    fn spent(&self, task: &str, kind: u8, name: &str) -> Result<u64, Trouble> {
-        Ok(self.accounts.get((task, kind, name))?.map_or(0, |row| row.value().0))
+    fn spent(&self, account: (&str, u8, &str, u32)) -> Result<u64, Trouble> {
+        Ok(self.accounts.get(account)?.map_or(0, |row| row.value().0))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_owner_raises_its_budget() {
+        assert_eq!(owner_limit(None, 10, 20), 10, "a roster that was edited afterwards raises nothing");
+        assert_eq!(owner_limit(None, 10, 5), 5);
+        assert_eq!(owner_limit(Some(30), 10, 5), 30);
+        assert_eq!(owner_limit(Some(0), 10, 20), 0);
+    }
 
     #[test]
     fn the_last_unit_is_granted_and_one_more_is_not() {

@@ -1,7 +1,11 @@
 //! Test bench: a ledger in a temporary directory, requests, and a disk that fills up.
 
-use super::{Correlations, Ledger, LedgerError, Receipt, ReleaseId, Reservation, Reserve, books};
+use super::{
+    Change, Charged, Correlations, Ledger, LedgerError, Opening, Promise, Receipt, ReleaseId, Reservation,
+    Reserve, Statement, books,
+};
 use crate::vault::{StorageKey, Store};
+use consilium_protocol::privacy::{Mechanism, Unit};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
@@ -18,11 +22,17 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// A bench whose folder lies in this one.
+    pub(super) fn within(folder: &Path) -> Self {
+        let directory = tempfile::tempdir_in(folder).unwrap();
         let path = directory.path().join("ledger.redb");
         let key = Arc::new(StorageKey::load_or_create(&directory.path().join("storage.key")).unwrap());
-        let ledger = Some(Ledger::create(&path, Arc::clone(&key)).unwrap());
-        Self { _directory: directory, path, key, ledger }
+        let ledger = Ledger::create(&path, Arc::clone(&key)).unwrap();
+        ledger.open_task(&opening()).unwrap();
+        Self { _directory: directory, path, key, ledger: Some(ledger) }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -31,6 +41,10 @@ impl Bench {
 
     pub(super) fn take(&mut self) -> Ledger {
         self.ledger.take().unwrap()
+    }
+
+    pub(super) fn key(&self) -> Arc<StorageKey> {
+        Arc::clone(&self.key)
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -55,6 +69,24 @@ impl Bench {
     }
 }
 
+/// A book whose own budget is far above what tests ask for.
+pub(super) fn opening() -> Opening {
+    let epsilon = "1048576".parse().unwrap();
+    let promise = Promise::new("owner".into(), Unit::Pure, epsilon, None).unwrap();
+    Opening::new("chest".into(), Some(promise))
+}
+
+/// A statement of north, to be signed.
+pub(super) fn statement(number: u64, change: Change) -> Statement {
+    let (consortium, task, owner) = ("hospitals".into(), "chest".into(), "north".into());
+    Statement { consortium, task, owner, number, at: 7, change }
+}
+
+/// An owner with its first data.
+pub(super) fn charged(name: &str) -> Charged {
+    Charged { name: name.into(), data_epoch: 0 }
+}
+
 /// Release `n`: 10 of 100 units, ten serials from `10 n`.
 pub(super) fn request(n: u8) -> Reserve {
     Reserve {
@@ -62,13 +94,16 @@ pub(super) fn request(n: u8) -> Reserve {
         task: "chest".into(),
         task_digest: [1; 32],
         client: "clinic".into(),
-        owners: vec!["north".into(), "south".into()],
+        owners: vec![charged("north"), charged("south")],
         content: [n; 32],
+        mechanism: Mechanism::Exact,
+        answers: 1,
         cost: 10,
         owner_limit: 100,
         client_limit: 1000,
         correlations: Correlations { epoch: [5; 16], first: 10 * u64::from(n), count: 10 },
         noise_ticket: u64::from(n) + 1,
+        at: 1_700_000_000,
     }
 }
 
@@ -135,5 +170,7 @@ pub(super) fn filling_ledger() -> (Ledger, Arc<AtomicU64>) {
     let room = Arc::new(AtomicU64::new(u64::MAX));
     let backend = Filling { inner: InMemoryBackend::new(), room: Arc::clone(&room) };
     let store = Store::on(backend, super::KIND, |transaction| books::initialise(transaction, [1; 16]));
-    (Ledger { store, key: Arc::new(StorageKey::random().unwrap()) }, room)
+    let ledger = Ledger { store, key: Arc::new(StorageKey::random().unwrap()) };
+    ledger.open_task(&opening()).unwrap();
+    (ledger, room)
 }

@@ -65,6 +65,9 @@ pub struct Announcement {
     pub model: ModelId,
     /// The owner's version of its models.
     pub version: u64,
+    /// The owner's data epoch that they were trained in, whose account they are charged to.
+    #[serde(default)]
+    pub data_epoch: u32,
     /// The models, in the order in which they vote. They are shared, opened, counted and withdrawn as one.
     pub shards: Vec<Shard>,
 }
@@ -156,6 +159,7 @@ pub(super) mod tests {
             owner: "north".into(),
             model: ModelId([n + 100; 16]),
             version: 1,
+            data_epoch: 0,
             shards: vec![Shard { network: Network::new(input, layers).unwrap(), mask: MaskId([n; 16]) }],
         }
     }
