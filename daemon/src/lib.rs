@@ -21,5 +21,6 @@ pub mod telemetry;
 pub mod datasets;
 pub mod training;
 pub mod bench;
+pub mod chart;
 pub mod demo;
 pub mod cli;
