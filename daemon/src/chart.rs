@@ -85,9 +85,9 @@ impl Axis {
         if self.log { value.ln() } else { value }
     }
 
-    /// The value that stands at a place.
-    fn value(&self, place: f64) -> f64 {
-        if self.log { place.exp() } else { place }
+    /// How far along the axis a value stands: 0 at the low end, 1 at the high one.
+    fn share(&self, (low, high): (f64, f64), value: f64) -> f64 {
+        (self.place(value) - self.place(low)) / (self.place(high) - self.place(low))
     }
 
     fn shows(&self, value: f64) -> bool {

@@ -8,6 +8,7 @@ mod daemon;
 mod identity;
 mod model;
 mod output;
+mod privacy;
 mod status;
 
 use clap::{Args, Parser, Subcommand};
@@ -38,6 +39,8 @@ enum Command {
     Ask(ask::AskArgs),
     /// Measure questions to a running consortium, or what preprocessing costs on this machine
     Bench(bench::BenchArgs),
+    /// What answers cost in privacy: the ledger, budgets and what they buy
+    Privacy(privacy::PrivacyArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
     Status(status::StatusArgs),
     /// Show the peer id of this node for the roster, making its key if there is none
@@ -63,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Privacy(args) => privacy::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Identity(args) => identity::run(&args),
     };

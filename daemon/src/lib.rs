@@ -22,5 +22,6 @@ pub mod datasets;
 pub mod training;
 pub mod bench;
 pub mod chart;
+pub mod planning;
 pub mod demo;
 pub mod cli;

@@ -1,9 +1,11 @@
 //! The larger evaluations: the demo's processes on the data beside the repository.
 
 mod noise;
+mod planned;
 mod scenario;
 mod shipped;
 
+pub use planned::{Compared, Planned, PlannedError, planned, recorded, service};
 pub use noise::{NoisyAccuracy, noisy_accuracies};
 pub use scenario::{Choice, EvaluationError, scenario};
 pub use shipped::{ShippedVotes, shipped_votes};

@@ -1,6 +1,7 @@
 //! A chart as an SVG picture.
 
 use super::{Axis, Chart, ChartError, Series, short, ticks};
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::drawing::DrawingAreaErrorKind;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -98,41 +99,62 @@ fn paint_head(chart: &Chart, area: &Area<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Axes, lines, then the upright marks. The library sees placed values only, so that its axes are linear.
+/// One direction of the plot, for the library: it maps values, logarithmically or not, and sets round ticks.
+struct Scale {
+    axis: Axis,
+    ends: (f64, f64),
+    most: f64,
+}
+
+impl Ranged for Scale {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, (from, to): (i32, i32)) -> i32 {
+        // A float is cut to the range of the integer.
+        from + (self.axis.share(self.ends, *value) * f64::from(to - from)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { ticks(&self.axis, self.ends, self.most) }
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.ends.0..self.ends.1
+    }
+}
+
+impl ValueFormatter<f64> for Scale {
+    fn format(value: &f64) -> String {
+        short(*value)
+    }
+}
+
+/// Axes, upright marks, then the lines.
 fn paint_plot(chart: &Chart, area: &Area<'_>, (x, y): ((f64, f64), (f64, f64))) -> Result<(), Failure> {
-    let placed = |axis: &Axis, (low, high): (f64, f64), most: f64| {
-        let points = ticks(axis, (low, high), most).into_iter().map(|tick| axis.place(tick)).collect();
-        (axis.place(low)..axis.place(high)).with_key_points(points)
-    };
+    let scale = |axis: &Axis, ends, most| Scale { axis: axis.clone(), ends, most };
     let mut builder = ChartBuilder::on(area);
     builder.margin(10).margin_right(28).x_label_area_size(48).y_label_area_size(66);
-    let mut context = builder.build_cartesian_2d(placed(&chart.x, x, 10.0), placed(&chart.y, y, 6.0))?;
+    let mut context = builder.build_cartesian_2d(scale(&chart.x, x, 10.0), scale(&chart.y, y, 6.0))?;
     context
         .configure_mesh()
-        .light_line_style(TRANSPARENT)
         .bold_line_style(FAINT)
         .axis_style(MUTED)
-        .x_labels(24)
-        .y_labels(24)
-        .x_label_formatter(&|place| short(chart.x.value(*place)))
-        .y_label_formatter(&|place| short(chart.y.value(*place)))
         .label_style((FONT, 15).into_font().color(&MUTED))
         .axis_desc_style((FONT, 17).into_font().color(&INK))
         .x_desc(chart.x.label.clone())
         .y_desc(chart.y.label.clone())
         .draw()?;
-    let (bottom, top) = (chart.y.place(y.0), chart.y.place(y.1));
     for (at, label) in &chart.marks {
-        let at = chart.x.place(*at);
-        context.draw_series(DashedLineSeries::new([(at, bottom), (at, top)], 5, 4, INK.stroke_width(1)))?;
-        let beside = EmptyElement::at((at, top)) + Text::new(label.clone(), (6, 10), text(15, &INK));
+        let upright = [(*at, y.0), (*at, y.1)];
+        context.draw_series(DashedLineSeries::new(upright, 5, 4, INK.stroke_width(1)))?;
+        let beside = EmptyElement::at((*at, y.1)) + Text::new(label.clone(), (6, 10), text(15, &INK));
         context.draw_series([beside])?;
     }
     for (index, Series { points, .. }) in chart.series.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
-        let places: Vec<_> = points.iter().map(|(at, up)| (chart.x.place(*at), chart.y.place(*up))).collect();
-        context.draw_series(LineSeries::new(places.iter().copied(), colour.stroke_width(2)))?;
-        context.draw_series(places.iter().map(|point| marker(index, *point, colour)))?;
+        context.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+        context.draw_series(points.iter().map(|point| marker(index, *point, colour)))?;
     }
     Ok(())
 }

@@ -79,10 +79,9 @@ fn foot(chart: &Chart, (low, high): (f64, f64), width: usize) -> String {
 }
 
 /// Where a value falls among `cells` of them; at the ends what lies outside.
-fn position(axis: &Axis, (low, high): (f64, f64), value: f64, cells: usize) -> usize {
-    let share = (axis.place(value) - axis.place(low)) / (axis.place(high) - axis.place(low));
+fn position(axis: &Axis, ends: (f64, f64), value: f64, cells: usize) -> usize {
     // A float is cut to the range of the integer; there is no panic and no wrap.
-    (share.clamp(0.0, 1.0) * (cells - 1) as f64).round() as usize
+    (axis.share(ends, value).clamp(0.0, 1.0) * (cells - 1) as f64).round() as usize
 }
 
 struct Canvas {
