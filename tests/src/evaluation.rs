@@ -5,7 +5,7 @@ mod planned;
 mod scenario;
 mod shipped;
 
-pub use planned::{Compared, Planned, PlannedError, planned, recorded, service};
 pub use noise::{NoisyAccuracy, noisy_accuracies};
+pub use planned::{Compared, Planned, PlannedError, planned, recorded, service};
 pub use scenario::{Choice, EvaluationError, scenario};
 pub use shipped::{ShippedVotes, shipped_votes};
