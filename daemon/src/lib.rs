@@ -24,5 +24,6 @@ pub mod training;
 pub mod distill;
 pub mod bench;
 pub mod chart;
+pub mod planning;
 pub mod demo;
 pub mod cli;

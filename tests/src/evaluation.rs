@@ -4,6 +4,7 @@ mod distill;
 mod live;
 mod noise;
 mod pair;
+mod planned;
 mod released;
 mod scenario;
 mod shipped;
@@ -13,5 +14,6 @@ pub use live::{ClientFiles, LiveError, LiveOptions, client_files, distillable, l
 pub use noise::{NoisyAccuracy, noisy_accuracies};
 pub use pair::{ReleaseError, Released, release_votes};
 pub use released::{Figures, ReleasedError, ReleasedRow, judge, released_rows};
+pub use planned::{Compared, Planned, PlannedError, planned, recorded, service};
 pub use scenario::{Choice, EvaluationError, scenario};
 pub use shipped::{ShippedVotes, shipped_votes};

@@ -1,6 +1,7 @@
 //! `consilium privacy`: what answers cost, who paid, and what a budget buys.
 
 mod account;
+mod plan;
 mod report;
 mod verify;
 mod words;
@@ -44,6 +45,8 @@ enum Action {
     /// patients: a record that an earlier model of this task has used must not be used again, else more is
     /// lost about it than any account shows. Earlier models stay on their own account until they are replaced.
     Epoch(account::EpochArgs),
+    /// Work out how many answers a budget buys, and how good they are, before anything is spent
+    Plan(plan::PlanArgs),
 }
 
 pub(super) fn run(args: &PrivacyArgs) -> Result<()> {
@@ -52,5 +55,6 @@ pub(super) fn run(args: &PrivacyArgs) -> Result<()> {
         Action::Verify(args) => verify::run(args),
         Action::Budget(args) => account::budget(args),
         Action::Epoch(args) => account::epoch(args),
+        Action::Plan(args) => plan::run(args),
     }
 }
