@@ -258,6 +258,7 @@ mod tests {
         let terms = AnswerTerms {
             share_words: 1,
             owners: 3,
+            shards: 1,
             noise: Provenance::Software,
             preprocessing: "pairwise".into(),
             gadget: "digits".into(),
@@ -277,6 +278,7 @@ mod tests {
             terms,
             mechanism: String::new(),
             epsilon: Some(0.5),
+            losses: None,
             milliseconds: 1.0,
             cpu_us: [0; 2],
         };

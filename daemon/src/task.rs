@@ -103,10 +103,8 @@ impl TaskTerms {
     pub fn opening(&self) -> Result<Opening, LedgerError> {
         let promise = match (self.budget, self.roster.release.terms()) {
             (Some(budget), Some(terms)) => {
-                let covers = match terms.unit {
-                    consilium_config::Unit::Owner => "owner",
-                };
-                Some(Promise::new(covers.to_owned(), budget.unit, budget.epsilon, budget.delta)?)
+                let covers = terms.unit.as_str().to_owned();
+                Some(Promise::new(covers, budget.unit, budget.epsilon, budget.delta)?)
             }
             _ => None,
         };

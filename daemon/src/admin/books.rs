@@ -159,7 +159,7 @@ impl SignedReport {
             at: seconds_now(),
             mechanism: terms.mechanism,
             price: terms.budget.map_or(0, |budget| budget.price),
-            votes: terms.roster.owners.len() as u64,
+            votes: terms.roster.votes() as u64,
             owners: view.owners.iter().map(loss).collect(),
             clients: view.counts.clients.iter().map(loss).collect(),
             answered: view.counts.answered,

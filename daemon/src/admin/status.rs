@@ -1,8 +1,8 @@
 //! What a node tells its administrator.
 
 use crate::compute::{Compute, Epoch};
-use crate::losses::Losses;
 use crate::ledger::Account;
+use crate::losses::Losses;
 use crate::node::Shared;
 use crate::task::TaskTerms;
 use crate::vault::hex;

@@ -92,7 +92,7 @@ fn paint_head(chart: &Chart, area: &Area<'_>) -> Result<(), Failure> {
     for (index, series) in chart.series.iter().enumerate() {
         let (colour, middle) = (COLOURS[index % COLOURS.len()], 76);
         area.draw(&PathElement::new(vec![(at, middle), (at + 28, middle)], colour.stroke_width(3)))?;
-        area.draw(&marker(index, (at + 14, middle), colour))?;
+        area.draw(&(EmptyElement::at((at + 14, middle)) + sign(index, colour)))?;
         area.draw(&Text::new(series.name.clone(), (at + 36, middle), text(17, &INK)))?;
         at += 36 + 22 + LETTER * i32::try_from(series.name.chars().count()).unwrap_or(0);
     }
@@ -154,21 +154,21 @@ fn paint_plot(chart: &Chart, area: &Area<'_>, (x, y): ((f64, f64), (f64, f64))) 
     for (index, Series { points, .. }) in chart.series.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
         context.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
-        context.draw_series(points.iter().map(|point| marker(index, *point, colour)))?;
+        let sign = |point: &(f64, f64)| EmptyElement::at(*point) + sign(index, colour);
+        context.draw_series(points.iter().map(sign))?;
     }
     Ok(())
 }
 
-/// The sign of a series: shape and colour both tell it.
-fn marker<'a, C: Clone + 'a>(index: usize, at: C, colour: RGBColor) -> DynElement<'a, SVGBackend<'a>, C> {
-    let outline =
-        |points: &[(i32, i32)]| EmptyElement::at(at.clone()) + Polygon::new(points.to_vec(), colour.filled());
-    match index % COLOURS.len() {
-        0 => (EmptyElement::at(at) + Circle::new((0, 0), 4, colour.filled())).into_dyn(),
-        1 => outline(&[(-4, -4), (4, -4), (4, 4), (-4, 4)]).into_dyn(),
-        2 => outline(&[(-5, 4), (5, 4), (0, -5)]).into_dyn(),
-        3 => outline(&[(0, -6), (6, 0), (0, 6), (-6, 0)]).into_dyn(),
-        4 => outline(&[(-5, -4), (5, -4), (0, 5)]).into_dyn(),
-        _ => (EmptyElement::at(at) + Circle::new((0, 0), 4, colour.stroke_width(2))).into_dyn(),
-    }
+/// The sign of a series, around the point that it stands for: shape and colour both tell it.
+fn sign(index: usize, colour: RGBColor) -> Polygon<(i32, i32)> {
+    let outline: &[(i32, i32)] = match index % COLOURS.len() {
+        0 => &[(-2, -4), (2, -4), (4, -2), (4, 2), (2, 4), (-2, 4), (-4, 2), (-4, -2)],
+        1 => &[(-4, -4), (4, -4), (4, 4), (-4, 4)],
+        2 => &[(-5, 4), (5, 4), (0, -5)],
+        3 => &[(0, -6), (6, 0), (0, 6), (-6, 0)],
+        4 => &[(-5, -4), (5, -4), (0, 5)],
+        _ => &[(-5, -5), (5, -5), (-5, 5), (5, 5)],
+    };
+    Polygon::new(outline.to_vec(), colour.filled())
 }

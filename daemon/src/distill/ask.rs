@@ -74,7 +74,7 @@ pub(crate) struct Given {
 impl Given {
     /// What an answer to one row says. A label behind the last class is no class.
     fn of(answer: &Answer, classes: usize) -> Self {
-        let label: Option<u32> = answer.labels.first().and_then(|label| (*label).into());
+        let label = answer.labels.first().copied().flatten();
         let class = label.and_then(|label| u8::try_from(label).ok());
         Self { class: class.filter(|class| usize::from(*class) < classes), charged: answer.terms.charged }
     }

@@ -171,7 +171,8 @@ mod tests {
     #[test]
     fn the_clear_release_is_that_of_the_protocol() {
         let mechanism = Mechanism::Gaussian { sigma_squared: "2".parse().unwrap() };
-        let release = ReleaseShape { noise_magnitude_max: Sampler::new(&mechanism).magnitude_max() };
+        let release =
+            ReleaseShape { noise_magnitude_max: Sampler::new(&mechanism).magnitude_max(), threshold: None };
         let mut random = StdRng::seed_from_u64(1);
         let bank = Bank::draw(&mechanism, CLASSES, 60, &mut random).unwrap();
         let mut ties = 0;

@@ -99,6 +99,7 @@ impl Outcome {
             name: format!("hospital-{:02}", index + 1),
             rows: plan.records,
             model,
+            shards: Vec::new(),
         });
         Scenario {
             name: plan.subject.name().to_owned(),

@@ -186,6 +186,7 @@ mod tests {
         let terms = AnswerTerms {
             share_words: 1,
             owners: 10,
+            shards: 1,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),
             gadget: "digits".into(),
@@ -205,6 +206,7 @@ mod tests {
             terms,
             mechanism: "exact".into(),
             epsilon: None,
+            losses: None,
             milliseconds,
             cpu_us: [900, 1100],
         };

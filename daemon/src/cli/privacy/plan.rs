@@ -195,7 +195,7 @@ fn service(args: &PlanArgs, terms: Option<&Terms>, table: Option<&VoteTable>) ->
 
 /// Owners, and models of each.
 fn sizes(args: &PlanArgs, terms: Option<&Terms>, table: Option<&VoteTable>) -> Result<(u32, u32)> {
-    let shards = args.shards.unwrap_or(1);
+    let shards = args.shards.or(terms.map(|terms| terms.task.shards)).unwrap_or(1);
     let owners = terms.and_then(|terms| u32::try_from(terms.task.owners.len()).ok());
     if let (None, Some(owners)) = (args.votes, owners) {
         return Ok((owners, shards));
@@ -212,6 +212,7 @@ fn sizes(args: &PlanArgs, terms: Option<&Terms>, table: Option<&VoteTable>) -> R
 fn unit(args: &PlanArgs, terms: Option<&Terms>, shards: u32) -> Result<PrivacyUnit> {
     let stated = terms.and_then(|terms| terms.task.release.terms()).map(|terms| match terms.unit {
         Unit::Owner => PrivacyUnit::Owner,
+        Unit::Patient => PrivacyUnit::Patient,
     });
     let usual = if shards > 1 { Some(PrivacyUnit::Patient) } else { stated };
     match (args.unit.or(usual).unwrap_or(PrivacyUnit::Owner), shards) {
