@@ -4,7 +4,7 @@
 //!   privacy loss of releasing the label with the largest noisy count.
 //! - Learns: nobody but the party that draws it knows the noise; the account depends only on public
 //!   parameters and on how many labels were released, never on votes.
-//! - Consumes: a generator of random bits handed in by the caller; no correlation.
+//! - Consumes: a seed from a generator handed in by the caller; no correlation.
 //! - Costs: no message. Drawing takes the same time and the same random words whatever is drawn.
 //! - Source: Canonne, Kamath and Steinke, "The Discrete Gaussian for Differential Privacy", 2020, for the
 //!   law, its cost and the conversion; digit-wise geometric draws as in Dwork et al., "Our Data, Ourselves",
@@ -15,7 +15,7 @@
 //! the noisy counts afterwards, the label above all, costs nothing more.
 //!
 //! A [`Mechanism`] names the noise, a [`Sampler`] draws it, a [`Cost`] is what one label takes from a
-//! [`Budget`]:
+//! [`Budget`], an [`Account`] is what was taken so far. [`winners`] says how often a label survives the noise.
 //!
 //! ```
 //! use consilium_protocol::privacy::{Budget, Mechanism};
@@ -27,21 +27,27 @@
 //! ```
 
 mod accountant;
+#[cfg(test)]
+mod agreement;
 mod conversion;
 mod cost;
+#[cfg(test)]
+mod drawn;
 mod gaussian;
 mod geometric;
-#[cfg(test)]
 mod law;
 mod mechanism;
 mod number;
 #[cfg(test)]
 mod oracle;
 mod sampler;
+mod selection;
 
-pub use accountant::{Budget, BudgetError, epsilon_of};
+pub use accountant::{Account, AccountError, Budget, BudgetError, epsilon_of};
 pub use conversion::cks_epsilon;
 pub use cost::{COST_ONE, Cost, CostError, Unit};
+pub use law::Law;
 pub use mechanism::Mechanism;
 pub use number::{Delta, NumberError, Ratio};
 pub use sampler::Sampler;
+pub use selection::{winners, winners_under};

@@ -12,3 +12,4 @@ mod size;
 mod words;
 mod card;
 mod command;
+mod float;

@@ -154,9 +154,9 @@
 //! # Release with software noise
 //!
 //! *Function.* Each party adds its own full draw for every class and column; the noisy winner is opened to
-//! the client only. *Source.* Canonne, Kamath, Steinke 2020 for law and account. *Parameters.* Tables to
-//! 2^-128, read from end to end; [`Sampler::distance_bits`](crate::privacy::Sampler::distance_bits) is at
-//! least 114. *Error.* `n (1 + e^epsilon) 2^-114` in delta for `n` draws. *Deviating.* A party that draws
+//! the client only. *Source.* Canonne, Kamath, Steinke 2020 for law and account. *Parameters.* Integers
+//! alone; tables to 2^-128, read from end to end against words of AES-128 under a fresh seed;
+//! [`Sampler::distance_bits`](crate::privacy::Sampler::distance_bits) is at least 114. *Error.* `n (1 + e^epsilon) 2^-114` in delta for `n` draws. *Deviating.* A party that draws
 //! none leaves the other's full noise, for which the ledger charged; it can also set counts, see above. The
 //! client sees the label of both noises.
 //!

@@ -64,6 +64,144 @@ pub fn epsilon_of(spent: Cost, delta: Option<Delta>) -> Result<f64, BudgetError>
     }
 }
 
+/// The sum of one ledger: an odometer, which says what is spent so far, and a filter, which says whether one
+/// more charge fits.
+///
+/// Everything is in whole units of 2^-40, so both compute parties find the same. The plain sum bounds the loss
+/// of all releases together even where each question, and the wish to ask it, depends on earlier answers
+/// (Whitehouse, Ramdas, Rogers and Wu, "Fully adaptive composition in differential privacy", 2022), provided
+/// that a release is charged before it is made and the limit is fixed in advance.
+///
+/// ```
+/// use consilium_protocol::privacy::{Account, Budget, Mechanism, Unit};
+///
+/// let budget = Budget { epsilon: "8".parse()?, delta: Some("1e-6".parse()?) };
+/// let label = Mechanism::Gaussian { sigma_squared: "100".parse()? }.cost().ok_or("exact")?;
+/// let mut account = Account::new(budget.limit(Unit::Zcdp)?);
+/// for _ in 0..105 {
+///     account.charge(label)?;
+/// }
+/// assert!(!account.fits(label)?);
+/// assert!((7.9..=8.0).contains(&account.epsilon(budget.delta)?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    limit: Cost,
+    spent: Cost,
+}
+
+/// Why an account does not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// The charge does not fit; nothing was charged.
+    #[error(
+        "a loss of {charge} does not fit: {spent} of {limit} are spent, in units of 2^-40 {unit}; ask for a \
+         larger budget"
+    )]
+    Exhausted {
+        /// What is counted.
+        unit: Unit,
+        /// Amount of the charge.
+        charge: u64,
+        /// Amount spent before.
+        spent: u64,
+        /// Amount that may be spent in all.
+        limit: u64,
+    },
+    /// More would be given back than was ever charged; nothing was given back.
+    #[error("a loss of {refund} cannot be given back where only {spent} were spent")]
+    Refund {
+        /// Amount to be given back.
+        refund: u64,
+        /// Amount spent.
+        spent: u64,
+    },
+    /// Losses that do not add up.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+}
+
+impl Account {
+    /// An account of which nothing is spent.
+    pub const fn new(limit: Cost) -> Self {
+        Self { limit, spent: Cost::new(limit.unit(), 0) }
+    }
+
+    /// An account of which something is spent, perhaps more than a limit lowered since.
+    ///
+    /// # Errors
+    /// [`CostError::Units`] if the two differ in unit.
+    pub fn resume(limit: Cost, spent: Cost) -> Result<Self, CostError> {
+        Ok(Self { limit, spent: Self::new(limit).spent.plus(spent)? })
+    }
+
+    /// What may be spent in all.
+    pub const fn limit(&self) -> Cost {
+        self.limit
+    }
+
+    /// The odometer: what is spent so far.
+    pub const fn spent(&self) -> Cost {
+        self.spent
+    }
+
+    /// What may still be spent; nothing where the limit was lowered below what is spent.
+    pub const fn left(&self) -> Cost {
+        Cost::new(self.limit.unit(), self.limit.amount().saturating_sub(self.spent.amount()))
+    }
+
+    /// The filter: whether this charge would still fit.
+    ///
+    /// # Errors
+    /// [`CostError::Units`] if it is counted in another unit; see [`Cost::in_zcdp`].
+    pub fn fits(&self, charge: Cost) -> Result<bool, CostError> {
+        match self.spent.plus(charge) {
+            Ok(after) => after.is_within(self.limit),
+            // A sum that leaves 64 bits is over any limit.
+            Err(CostError::Overflow { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Charges if it fits, else changes nothing.
+    ///
+    /// # Errors
+    /// [`AccountError::Exhausted`] if it does not fit, [`CostError::Units`] in another unit.
+    pub fn charge(&mut self, charge: Cost) -> Result<(), AccountError> {
+        if !self.fits(charge)? {
+            return Err(AccountError::Exhausted {
+                unit: self.limit.unit(),
+                charge: charge.amount(),
+                spent: self.spent.amount(),
+                limit: self.limit.amount(),
+            });
+        }
+        self.spent = self.spent.plus(charge)?;
+        Ok(())
+    }
+
+    /// Takes a charge back whose release was never made.
+    ///
+    /// # Errors
+    /// [`AccountError::Refund`] if less than that was spent, [`CostError::Units`] in another unit.
+    pub fn refund(&mut self, charge: Cost) -> Result<(), AccountError> {
+        charge.is_within(self.spent)?;
+        let (refund, spent) = (charge.amount(), self.spent.amount());
+        let left = spent.checked_sub(refund).ok_or(AccountError::Refund { refund, spent })?;
+        self.spent = Cost::new(self.spent.unit(), left);
+        Ok(())
+    }
+
+    /// The epsilon that the odometer stands for, rounded up, for display only.
+    ///
+    /// # Errors
+    /// [`BudgetError::DeltaMissing`] for a zCDP account without a delta.
+    pub fn epsilon(&self, delta: Option<Delta>) -> Result<f64, BudgetError> {
+        epsilon_of(self.spent, delta)
+    }
+}
+
 fn pure_limit(epsilon: Ratio) -> u64 {
     let amount = u128::from(epsilon.numerator()) * u128::from(COST_ONE) / u128::from(epsilon.denominator());
     u64::try_from(amount).expect("a ratio is at most 2^20, so 2^60 units")
@@ -72,6 +210,7 @@ fn pure_limit(epsilon: Ratio) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn budget(epsilon: &str, delta: Option<&str>) -> Budget {
         Budget { epsilon: epsilon.parse().unwrap(), delta: delta.map(|text| text.parse().unwrap()) }
@@ -124,6 +263,63 @@ mod tests {
         let limit = budget.limit(Unit::Zcdp).unwrap();
         let shown = epsilon_of(limit, budget.delta).unwrap();
         assert!((7.999_999..=8.0 + 1e-12).contains(&shown), "{shown}");
+    }
+
+    #[test]
+    fn an_account_ends_at_its_limit() {
+        let cost = |amount| Cost::new(Unit::Zcdp, amount);
+        let mut account = Account::new(cost(10));
+        assert_eq!(account.charge(cost(7)), Ok(()));
+        assert_eq!((account.spent(), account.left(), account.fits(cost(3))), (cost(7), cost(3), Ok(true)));
+        let refused = AccountError::Exhausted { unit: Unit::Zcdp, charge: 4, spent: 7, limit: 10 };
+        assert_eq!(account.charge(cost(4)), Err(refused));
+        assert_eq!(account.charge(cost(u64::MAX)).is_err(), account.fits(cost(u64::MAX)) == Ok(false));
+        assert_eq!(account.spent(), cost(7), "a refused charge changes nothing");
+        assert_eq!(account.charge(cost(3)), Ok(()));
+        assert_eq!(
+            (account.left(), account.fits(cost(1)), account.fits(cost(0))),
+            (cost(0), Ok(false), Ok(true))
+        );
+        assert_eq!(account.refund(cost(11)), Err(AccountError::Refund { refund: 11, spent: 10 }));
+        assert_eq!(account.refund(cost(4)), Ok(()));
+        assert_eq!(account, Account::resume(cost(10), cost(6)).unwrap());
+        let pure = Cost::new(Unit::Pure, 1);
+        assert!(
+            account.charge(pure).is_err() && account.refund(pure).is_err() && account.fits(pure).is_err()
+        );
+        assert!(Account::resume(cost(10), pure).is_err());
+        let lowered = Account::resume(cost(10), cost(12)).unwrap();
+        assert_eq!((lowered.left(), lowered.fits(cost(0))), (cost(0), Ok(false)));
+    }
+
+    #[test]
+    fn the_odometer_speaks_of_epsilon() {
+        let budget = budget("8", Some("1e-6"));
+        let mut account = Account::new(budget.limit(Unit::Zcdp).unwrap());
+        assert_eq!(account.epsilon(budget.delta), Ok(0.0));
+        account.charge(account.left()).unwrap();
+        assert!((7.999_999..=8.0 + 1e-12).contains(&account.epsilon(budget.delta).unwrap()));
+        assert_eq!(account.epsilon(None), Err(BudgetError::DeltaMissing));
+    }
+
+    proptest! {
+        #[test]
+        fn accounts_never_pass_their_limit(
+            limit in 0u64..1000, steps in prop::collection::vec((any::<bool>(), 0u64..200), 0..60),
+        ) {
+            // Against plain numbers that cannot overflow.
+            let (mut account, mut spent) = (Account::new(Cost::new(Unit::Pure, limit)), 0i128);
+            for (charging, amount) in steps {
+                let (cost, change) = (Cost::new(Unit::Pure, amount), i128::from(amount));
+                let after = if charging { spent + change } else { spent - change };
+                let allowed = (0..=i128::from(limit)).contains(&after);
+                let done = if charging { account.charge(cost) } else { account.refund(cost) };
+                prop_assert_eq!(done.is_ok(), allowed);
+                spent = if allowed { after } else { spent };
+                prop_assert_eq!(i128::from(account.spent().amount()), spent);
+                prop_assert_eq!(i128::from(account.left().amount()), i128::from(limit) - spent);
+            }
+        }
     }
 
     #[test]

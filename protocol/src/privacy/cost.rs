@@ -101,6 +101,20 @@ impl Cost {
         }
     }
 
+    /// The same loss counted in rho: a pure loss of epsilon is one of `epsilon² / 2`, rounded up.
+    ///
+    /// # Errors
+    /// [`CostError::Overflow`] beyond 64 bits.
+    pub fn in_zcdp(self) -> Result<Self, CostError> {
+        let amount = match self.unit {
+            Unit::Zcdp => return Ok(self),
+            // Both sides in units of 2^-40: the square is in units of 2^-80, and its half in 2^-81.
+            Unit::Pure => (u128::from(self.amount) * u128::from(self.amount)).div_ceil(2 << 40),
+        };
+        let amount = u64::try_from(amount).map_err(|_| CostError::Overflow { unit: Unit::Zcdp })?;
+        Ok(Self { unit: Unit::Zcdp, amount })
+    }
+
     /// Whether this much, spent in all, stays within `limit`.
     ///
     /// # Errors
@@ -145,6 +159,17 @@ mod tests {
     fn group_loss_is_quadratic_in_rho_only() {
         assert_eq!(Cost::new(Unit::Zcdp, 7).of_group(3).unwrap().amount(), 63);
         assert_eq!(Cost::new(Unit::Pure, 7).of_group(3).unwrap().amount(), 21);
+    }
+
+    #[test]
+    fn a_pure_loss_has_a_rho() {
+        let rho = |amount| Cost::new(Unit::Pure, amount).in_zcdp();
+        assert_eq!(rho(COST_ONE), Ok(Cost::new(Unit::Zcdp, COST_ONE / 2)));
+        assert_eq!(rho(4 * COST_ONE), Ok(Cost::new(Unit::Zcdp, 8 * COST_ONE)));
+        assert_eq!(rho(0), Ok(Cost::new(Unit::Zcdp, 0)));
+        assert_eq!(rho(1), Ok(Cost::new(Unit::Zcdp, 1)));
+        assert_eq!(rho(u64::MAX), Err(CostError::Overflow { unit: Unit::Zcdp }));
+        assert_eq!(Cost::new(Unit::Zcdp, 7).in_zcdp(), Ok(Cost::new(Unit::Zcdp, 7)));
     }
 
     #[test]

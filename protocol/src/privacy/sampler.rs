@@ -3,9 +3,13 @@
 use super::Mechanism;
 use super::gaussian::Table;
 use super::geometric::Digits;
+use crate::algebra::prg::{Prg, SEED_BYTES, Seed};
 use rand::CryptoRng;
 use std::fmt;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
+
+/// Draws made side by side: their words, at most 18 kB, stay in the nearest cache.
+const AT_ONCE: usize = 32;
 
 /// The tables of one mechanism. Public: they depend on the contract alone.
 ///
@@ -40,17 +44,35 @@ impl Sampler {
 
     /// One draw, to be added to one count in the ring; always 0 for an exact release.
     pub fn draw(&self, rng: &mut (impl CryptoRng + ?Sized)) -> i64 {
-        match &self.law {
-            Law::Nothing => 0,
-            Law::Gaussian(table) => table.draw(rng),
-            Law::Laplace(digits) => digits.draw(rng),
-        }
+        let mut noise = Zeroizing::new([0]);
+        self.fill(noise.as_mut_slice(), rng);
+        noise[0]
     }
 
     /// `count` draws, fresh and independent for each entry. The same draw on every class would change no
     /// label and protect nobody. The caller bounds `count`.
+    ///
+    /// Each call takes one seed from the generator, whatever `count`, so many draws at once are much faster.
     pub fn draw_many(&self, count: usize, rng: &mut (impl CryptoRng + ?Sized)) -> Zeroizing<Vec<i64>> {
-        Zeroizing::new((0..count).map(|_| self.draw(rng)).collect())
+        let mut noise = Zeroizing::new(vec![0; count]);
+        self.fill(&mut noise, rng);
+        noise
+    }
+
+    fn fill(&self, noise: &mut [i64], rng: &mut (impl CryptoRng + ?Sized)) {
+        let each = self.law.words();
+        if each == 0 {
+            return;
+        }
+        let mut bytes = Zeroizing::new([0; SEED_BYTES]);
+        rng.fill_bytes(bytes.as_mut_slice());
+        let mut stream = Prg::new(&Seed::from_bytes(*bytes));
+        let mut words = Zeroizing::new(vec![0; each * noise.len().min(AT_ONCE)]);
+        for noise in noise.chunks_mut(AT_ONCE) {
+            let words = &mut words[..each * noise.len()];
+            stream.fill_words(words);
+            self.law.draw(words, noise);
+        }
     }
 
     /// No draw is larger than this in absolute value: below 2^18 for any mechanism, so that a sum of two
@@ -67,7 +89,7 @@ impl Sampler {
     /// least 114; 128 for an exact release.
     ///
     /// A promise of (ε, δ) that rests on n draws is really kept with `δ + n (1 + e^ε) 2^-b`. Pure ε is
-    /// therefore pure but for this tiny δ.
+    /// therefore pure but for this tiny δ. The words themselves are those of AES-128 under a fresh seed.
     pub fn distance_bits(&self) -> u32 {
         let units = match &self.law {
             Law::Nothing => return 128,
@@ -78,38 +100,49 @@ impl Sampler {
     }
 }
 
+impl Law {
+    /// Random words behind each draw.
+    fn words(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Gaussian(_) => Table::WORDS,
+            Self::Laplace(digits) => digits.words(),
+        }
+    }
+
+    /// Turns [`Law::words`] words for each entry into noise.
+    fn draw(&self, words: &[u64], noise: &mut [i64]) {
+        match self {
+            Self::Nothing => noise.fill(0),
+            Self::Gaussian(table) => table.draw(words, noise),
+            Self::Laplace(digits) => digits.draw(words, noise),
+        }
+    }
+}
+
 impl fmt::Debug for Sampler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sampler({})", self.mechanism)
     }
 }
 
-/// 128 random bits.
-pub(super) fn random_word(rng: &mut (impl CryptoRng + ?Sized)) -> u128 {
-    let (mut high, mut low) = (rng.next_u64(), rng.next_u64());
-    let word = u128::from(high) << 64 | u128::from(low);
-    high.zeroize();
-    low.zeroize();
-    word
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use rand::rngs::StdRng;
     use rand::{Rng, SeedableRng, TryCryptoRng, TryRng};
     use std::convert::Infallible;
 
-    /// Counts the words taken; hands out a fixed word instead of random ones if there is one.
+    /// Counts the bytes taken.
     struct Counted {
         inner: StdRng,
-        fixed: Option<u64>,
-        words: usize,
+        bytes: usize,
     }
 
     impl Counted {
-        fn new(fixed: Option<u64>) -> Self {
-            Self { inner: StdRng::seed_from_u64(7), fixed, words: 0 }
+        fn new() -> Self {
+            Self { inner: StdRng::seed_from_u64(7), bytes: 0 }
         }
     }
 
@@ -117,16 +150,17 @@ mod tests {
         type Error = Infallible;
 
         fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-            unreachable!("the samplers take whole words")
+            unreachable!("the samplers take a whole seed")
         }
 
         fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-            self.words += 1;
-            Ok(self.fixed.unwrap_or_else(|| self.inner.next_u64()))
+            unreachable!("the samplers take a whole seed")
         }
 
-        fn try_fill_bytes(&mut self, _: &mut [u8]) -> Result<(), Infallible> {
-            unreachable!("the samplers take whole words")
+        fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+            self.bytes += bytes.len();
+            self.inner.fill_bytes(bytes);
+            Ok(())
         }
     }
 
@@ -140,16 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn every_draw_takes_the_same_random_words() {
+    fn a_call_takes_one_seed_and_calls_do_not_repeat() {
         for mechanism in mechanisms() {
             let sampler = Sampler::new(&mechanism);
-            let mut rng = Counted::new(None);
+            let mut rng = Counted::new();
             sampler.draw(&mut rng);
-            let per_draw = rng.words;
-            assert!(per_draw > 0, "{mechanism}");
+            assert_eq!(rng.bytes, SEED_BYTES, "{mechanism}");
             sampler.draw_many(200, &mut rng);
-            assert_eq!(rng.words, 201 * per_draw, "{mechanism}");
+            assert_eq!(rng.bytes, 2 * SEED_BYTES, "{mechanism}");
         }
+        let sampler = Sampler::new(&Mechanism::Gaussian { sigma_squared: "25".parse().unwrap() });
+        let mut rng = Counted::new();
+        let [one, other] = [40, 40].map(|count| sampler.draw_many(count, &mut rng));
+        assert_ne!(one, other);
+        assert_ne!(one[..8], one[32..], "blocks of one call differ");
     }
 
     #[test]
@@ -158,18 +196,44 @@ mod tests {
             let sampler = Sampler::new(&mechanism);
             let bound = sampler.magnitude_max();
             assert!(bound < 1 << 18, "{mechanism}: {bound}");
-            for fixed in [Some(0), Some(u64::MAX), None] {
-                let draws = sampler.draw_many(300, &mut Counted::new(fixed));
-                assert!(draws.iter().all(|draw| draw.unsigned_abs() <= bound), "{mechanism}");
+            let mut noise = [i64::MAX; 3];
+            for word in [0, 1, u64::MAX - 1, u64::MAX] {
+                sampler.law.draw(&vec![word; noise.len() * sampler.law.words()], &mut noise);
+                assert!(noise.iter().all(|draw| draw.unsigned_abs() <= bound), "{mechanism}");
             }
+            let draws = sampler.draw_many(1_000, &mut StdRng::seed_from_u64(1));
+            assert!(draws.iter().all(|draw| draw.unsigned_abs() <= bound), "{mechanism}");
         }
     }
 
     #[test]
-    fn the_largest_gaussian_can_be_drawn() {
-        let sampler = Sampler::new(&Mechanism::Gaussian { sigma_squared: "100".parse().unwrap() });
-        let draw = sampler.draw(&mut Counted::new(Some(u64::MAX)));
-        assert_eq!(draw.unsigned_abs(), sampler.magnitude_max());
+    fn the_largest_draws_are_within_reach() {
+        let gaussian = Sampler::new(&Mechanism::Gaussian { sigma_squared: "100".parse().unwrap() });
+        let mut noise = [0];
+        gaussian.law.draw(&[u64::MAX, u64::MAX, 0], &mut noise);
+        assert_eq!(noise[0].unsigned_abs(), gaussian.magnitude_max());
+        // All coins of one geometric draw below their thresholds, none of the other's.
+        let laplace = Sampler::new(&Mechanism::Laplace { epsilon: "2".parse().unwrap() });
+        let words = [[0, 0, u64::MAX, u64::MAX], [u64::MAX, u64::MAX, 0, 0]];
+        for (words, sign) in words.iter().zip([1, -1]) {
+            laplace.law.draw(&words.repeat(laplace.law.words() / 4), &mut noise);
+            assert_eq!(noise[0] * sign, i64::try_from(laplace.magnitude_max()).unwrap());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        #[test]
+        fn any_number_of_draws_starts_alike(count in 0usize..150, seed: u64) {
+            for mechanism in mechanisms().into_iter().filter(|mechanism| !mechanism.to_string().contains("10485")) {
+                let sampler = Sampler::new(&mechanism);
+                let draw = |count| sampler.draw_many(count, &mut StdRng::seed_from_u64(seed)).to_vec();
+                let whole = count / AT_ONCE * AT_ONCE;
+                prop_assert_eq!(&draw(count)[..whole], &draw(192)[..whole]);
+                prop_assert_eq!(draw(count).len(), count);
+                prop_assert_eq!(draw(1)[0], sampler.draw(&mut StdRng::seed_from_u64(seed)));
+            }
+        }
     }
 
     #[test]
@@ -183,9 +247,9 @@ mod tests {
     #[test]
     fn an_exact_release_gets_zeros() {
         let sampler = Sampler::new(&Mechanism::Exact);
-        let mut rng = Counted::new(None);
+        let mut rng = Counted::new();
         assert_eq!(*sampler.draw_many(3, &mut rng), vec![0; 3]);
-        assert_eq!((rng.words, sampler.magnitude_max(), sampler.distance_bits()), (0, 0, 128));
+        assert_eq!((rng.bytes, sampler.magnitude_max(), sampler.distance_bits()), (0, 0, 128));
     }
 
     #[test]
