@@ -87,7 +87,7 @@ impl Epoch {
             stock: Mutex::new(Stock::new(agreed)),
             changed: Notify::new(),
         });
-        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.background.clone()));
+        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.ahead.clone()));
         epoch
     }
 
