@@ -32,7 +32,7 @@ mod traffic;
 mod waiting;
 mod watch;
 
-pub(crate) use background::Background;
+pub(crate) use background::{Background, Yielding};
 pub use epoch::{Epoch, EpochId};
 pub(crate) use pairwise::Workshop;
 pub(crate) use progress::{Progress, Seen};
@@ -98,7 +98,10 @@ pub struct Compute {
     /// batches of all tasks in the same order, and neither waits for the other.
     pub(crate) making: tokio::sync::Mutex<()>,
     pub(crate) traffic: Traffic,
-    pub(crate) background: Arc<Background>,
+    /// Makes batches. Questions wait for them when a pool is dry.
+    pub(crate) background: Background,
+    /// Lays bundles out ahead of questions, which do it themselves where it is not done.
+    pub(crate) ahead: Arc<Background>,
     pub(crate) progress: HashMap<String, Progress>,
     pub(crate) ledger: LedgerHandle,
     /// Name of the consortium, which owners' statements carry.

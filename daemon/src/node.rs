@@ -1,7 +1,7 @@
 //! One running node: its network, its seats, its dealer, its owner and client sides.
 
 use crate::client::Client;
-use crate::compute::{Background, Compute, ComputeLimits, Progress, Source, Traffic};
+use crate::compute::{Background, Compute, ComputeLimits, Progress, Source, Traffic, Yielding};
 use crate::dealer::Dealer;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
@@ -346,7 +346,8 @@ fn seat_of(
         workshop: tokio::sync::Mutex::default(),
         making: tokio::sync::Mutex::default(),
         traffic: Traffic::default(),
-        background: Arc::new(Background::new()?),
+        background: Background::new(Yielding::Most)?,
+        ahead: Arc::new(Background::new(Yielding::All)?),
         progress: served.keys().map(|name| (name.clone(), Progress::default())).collect(),
         ledger,
         consortium: roster.consortium().to_owned(),

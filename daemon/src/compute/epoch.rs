@@ -97,7 +97,7 @@ impl Epoch {
             changed: Notify::new(),
             noted: AtomicBool::new(false),
         });
-        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.background.clone()));
+        tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.ahead.clone()));
         epoch
     }
 
