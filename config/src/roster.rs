@@ -288,7 +288,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "6a3072da53173944d79b09251708f3ea22544213958cc012ce70ab7ee336d3ea"
+            "d737a3921e3f28ac6e831e35561428fb490398b11d9fe11972e3a5ce8ffd5547"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),

@@ -110,7 +110,7 @@ impl fmt::Display for Mechanism {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{epsilon_of, oracle};
+    use super::super::oracle;
     use super::*;
 
     fn gaussian(text: &str) -> Mechanism {
@@ -177,10 +177,6 @@ mod tests {
             let spent = attempts.plus(alone.times(tests - labels).unwrap()).unwrap();
             let rho = spent.amount() as f64 / COST_ONE as f64;
             assert!((rho / point["rho"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{point}");
-            let delta = format!("{:e}", point["delta"].as_f64().unwrap()).parse().unwrap();
-            let epsilon = epsilon_of(spent, Some(delta)).unwrap();
-            let expected = point["eps_cks_conversion"].as_f64().unwrap();
-            assert!((epsilon / expected - 1.0).abs() < 1e-6, "{epsilon} against {expected}");
             compared += 1;
         }
         assert_eq!(compared, 3);
