@@ -22,7 +22,7 @@ pub enum NoiseError {
     /// The policy does not allow the only source there is.
     #[error(
         "the task's noise policy refuses {mechanism} drawn in software, and this version has no attested \
-         source; set `allow_software = true` in the task's noise policy on both compute parties"
+         source; set `software_noise = true` in the release of the task, in the roster of every member"
     )]
     Refused {
         /// The mechanism asked for.
@@ -110,7 +110,7 @@ mod tests {
     fn without_permission_there_is_no_noise() {
         let error = SoftwareNoise::new(&gaussian(), NoisePolicy { allow_software: false }).unwrap_err();
         assert_eq!(error, NoiseError::Refused { mechanism: gaussian() });
-        assert!(error.to_string().contains("`allow_software = true`"), "{error}");
+        assert!(error.to_string().contains("`software_noise = true`"), "{error}");
     }
 
     #[test]

@@ -18,8 +18,8 @@ mod spread;
 mod student;
 mod work;
 
+pub(crate) use ask::{ATTEMPTS_MAX, Line, ask_all};
 pub use ask::{AskError, Ended, Patience};
-pub(crate) use ask::{Line, ask_all};
 pub use choice::clusters;
 pub use curve::{CurvePoint, TestRows, curve};
 pub use deliver::{labels_csv, npy};
@@ -28,7 +28,7 @@ pub use rows::{Rows, RowsError, UNLABELLED_MAX};
 pub use space::Space;
 pub use spread::{Graph, Labelled};
 pub use student::{
-    Counts, PROTECTS, PROTECTS_NOT, Provenance, REPORT_FILE, STUDENT_FILE, Scaling, Student, StudentError,
-    sha256,
+    Counts, PROTECTS, PROTECTS_EXACT, PROTECTS_NOT, Provenance, REPORT_FILE, STUDENT_FILE, Scaling, Student,
+    StudentError, protects, sha256,
 };
 pub use work::{Asked, Entry, Heading, Outcome, Work, WorkError};

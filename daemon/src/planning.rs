@@ -21,6 +21,7 @@ pub use outlook::{Outlook, Row};
 pub use profile::{Case, Profile, ProfileError, Tendency};
 pub(crate) use search::noise_share;
 pub use search::{Plan, Wanted};
+pub(crate) use service::{ANSWERS_WANTED, SHARE_USUAL, answers_within};
 pub use service::{NoiseMaker, PrivacyUnit, Service, ServiceError};
 pub use setting::{Family, Setting};
 pub use votes::{VoteTable, VotesError};

@@ -217,22 +217,6 @@ impl Registry {
         self.transact(|tables| tables.told(model))
     }
 
-    /// Most models of each owner with which answers of a task were ever charged; 0 before the first.
-    ///
-    /// # Errors
-    /// [`RegistryError::Store`].
-    pub fn charged_shards(&self, task: &str) -> Result<u32, RegistryError> {
-        self.transact(|tables| tables.charged(task))
-    }
-
-    /// Remembers that answers of a task are charged with so many models of each owner.
-    ///
-    /// # Errors
-    /// [`RegistryError::Store`].
-    pub fn charge_shards(&self, task: &str, shards: u32) -> Result<(), RegistryError> {
-        self.transact(|tables| tables.charge(task, shards))
-    }
-
     fn put(
         &self,
         model: ModelId,
@@ -484,16 +468,6 @@ mod tests {
         let mut changed = announcement(1);
         changed.version += 1;
         assert!(matches!(registry.register(changed), Err(RegistryError::Differs { model: m }) if m == model));
-    }
-
-    #[test]
-    fn the_most_models_that_were_charged_are_remembered() {
-        let (bench, registry) = Bench::new();
-        registry.charge_shards("chest", 5).unwrap();
-        registry.charge_shards("chest", 3).unwrap();
-        drop(registry);
-        let registry = bench.open().unwrap();
-        assert_eq!(["chest", "skin"].map(|task| registry.charged_shards(task).unwrap()), [5, 0]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::ledger::{LedgerError, Opening, Promise};
 use crate::message::{Obstacle, Refusal};
 use consilium_attest::{NoisePolicy, NoiseSource};
-use consilium_config::{Comparison, Fraction, Release, Task};
+use consilium_config::{Comparison, Fraction, Release, Task, Unit as Covered};
 use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape, Threshold};
 use consilium_protocol::privacy::{Budget, Cost, Delta, Mechanism, Ratio, Sampler, Unit, epsilon_of};
 use consilium_protocol::stock::Gadget;
@@ -103,7 +103,11 @@ impl TaskTerms {
     pub fn opening(&self) -> Result<Opening, LedgerError> {
         let promise = match (self.budget, self.roster.release.terms()) {
             (Some(budget), Some(terms)) => {
-                let covers = terms.unit.as_str().to_owned();
+                // Of patients, with the number of models: the loss of their owner depends on it.
+                let covers = match terms.unit {
+                    Covered::Owner => terms.unit.as_str().to_owned(),
+                    Covered::Patient => format!("patient ({} models of each owner)", self.roster.shards),
+                };
                 Some(Promise::new(covers, budget.unit, budget.epsilon, budget.delta)?)
             }
             _ => None,

@@ -10,4 +10,4 @@ pub use contract::{MaskSeeds, Violation, contract};
 pub use gates::{Dealt, Gate, Outcome};
 pub use observer::{Finding, Observed, Place, inspect};
 pub use pair::{MemoryLink, Transcript, pair, run_now};
-pub use task::{Inside, Seat, TestTask};
+pub use task::{Attempt, Inside, Seat, TestTask};

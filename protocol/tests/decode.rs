@@ -74,7 +74,7 @@ fn use_network(network: &Network, numbers: Numbers, batch: usize) {
     }
     let noise_magnitude_max = u64::from(numbers.value_bits);
     let votes = u64::from(numbers.fraction_bits);
-    let threshold = (batch % 3 == 0).then_some(Threshold { votes, noise_magnitude_max });
+    let threshold = batch.is_multiple_of(3).then_some(Threshold { votes, noise_magnitude_max });
     let release = ReleaseShape { noise_magnitude_max, threshold };
     let classes = network.output().len();
     let networks = std::slice::from_ref(network);

@@ -112,7 +112,8 @@ fn a_budget_becomes_a_student_that_needs_no_consortium() {
         let labels = std::fs::read_to_string(client.out.join("labels.csv")).unwrap();
         assert_eq!(labels.lines().filter(|line| line.contains(",label,")).count(), paid);
         let last: f64 = labels.lines().last().unwrap().rsplit(',').next().unwrap().parse().unwrap();
-        assert!((last - epsilon).abs() < 1e-5);
+        assert!(last >= epsilon && last - epsilon < 1e-5, "{last} is {epsilon} rounded up");
+        assert!(report["protects"].as_str().unwrap().contains("bounded by the epsilon"), "{report}");
         assert!(std::fs::read_to_string(client.out.join("curve.svg")).unwrap().starts_with("<svg"));
         for (file, columns) in [("rows.npy", 30), ("targets.npy", 2)] {
             let bytes = std::fs::read(client.out.join(file)).unwrap();

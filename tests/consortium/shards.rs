@@ -6,7 +6,7 @@ use crate::setting::{
     sharded_scenario,
 };
 use consilium::admin::{AdminReply, AdminRequest, TaskStatus, call};
-use consilium::demo::{Preprocessing, Scenario, Shard, names};
+use consilium::demo::{Preprocessing, Scenario, Shard, WorldError, names};
 use consilium::message::{MESSAGE_BYTES_MAX, Obstacle, PublishReply, PublishRequest, Refusal};
 use consilium::net::{Channel, Network, Role};
 use consilium::owner::Published;
@@ -359,6 +359,17 @@ fn a_restart_keeps_all_and_a_publication_that_was_cut_short_counts_for_nothing()
     });
 }
 
+/// Changes the tasks of the roster that all processes read when they start.
+fn edit_roster(setting: &Setting, change: impl Fn(&mut Task)) {
+    let file = setting.world.folder_of("roster.toml");
+    let roster = Roster::load(&file).unwrap();
+    let mut tasks = roster.tasks().to_vec();
+    tasks.iter_mut().for_each(change);
+    let (members, pairs) = (roster.members().to_vec(), roster.pairs().to_vec());
+    let roster = Roster::new(roster.consortium(), members, pairs, tasks).unwrap();
+    std::fs::write(file, roster.to_toml()).unwrap();
+}
+
 /// Everybody gets a roster whose tasks were changed.
 async fn change_roster(setting: &mut Setting, change: impl Fn(&mut Task)) {
     let mut everyone: Vec<String> =
@@ -367,13 +378,7 @@ async fn change_roster(setting: &mut Setting, change: impl Fn(&mut Task)) {
     for name in &everyone {
         setting.world.kill(name).unwrap();
     }
-    let file = setting.world.folder_of("roster.toml");
-    let roster = Roster::load(&file).unwrap();
-    let mut tasks = roster.tasks().to_vec();
-    tasks.iter_mut().for_each(change);
-    let (members, pairs) = (roster.members().to_vec(), roster.pairs().to_vec());
-    let roster = Roster::new(roster.consortium(), members, pairs, tasks).unwrap();
-    std::fs::write(file, roster.to_toml()).unwrap();
+    edit_roster(setting, change);
     for name in &everyone {
         setting.world.launch(name).unwrap();
     }
@@ -390,29 +395,31 @@ fn promise(task: &mut Task, unit: Unit, shards: u32) {
 }
 
 #[test]
-fn what_patients_lost_is_not_taken_for_what_owners_lost() {
+fn a_book_keeps_its_promise_for_life() {
     alone(async {
         let mut setting = published(&[PRIVATE]).await;
-        // Nothing was charged yet, so the consortium may still change its mind.
-        change_roster(&mut setting, |task| promise(task, Unit::Owner, 1)).await;
-        let all = setting.scenario.hospitals.iter_mut();
-        let kept: Vec<Vec<Shard>> = all.map(|hospital| std::mem::take(&mut hospital.shards)).collect();
-        setting.publish_all(&[PRIVATE]).await;
-        let answer = setting.ask(PRIVATE, 0, None).await.unwrap();
-        assert_eq!(answer.losses.unwrap().unit, "owner");
-        change_roster(&mut setting, |task| promise(task, Unit::Patient, SHARDS as u32)).await;
-        for (hospital, shards) in setting.scenario.hospitals.iter_mut().zip(kept) {
-            hospital.shards = shards;
-        }
-        setting.publish_all(&[PRIVATE]).await;
         let answer = setting.ask(PRIVATE, 0, None).await.unwrap();
         assert_eq!(answer.losses.unwrap().unit, "patient");
-        change_roster(&mut setting, |task| promise(task, Unit::Owner, 1)).await;
-        for hospital in &setting.scenario.hospitals {
-            setting.publish(&hospital.name, PRIVATE, &hospital.model).await.unwrap();
+        let file = setting.world.folder_of("roster.toml");
+        let kept = std::fs::read(&file).unwrap();
+        for (unit, shards, words) in
+            [(Unit::Owner, 1, "a promise to each owner"), (Unit::Patient, 2, "patient (2 models")]
+        {
+            setting.world.kill(names::ZERO).unwrap();
+            edit_roster(&setting, |task| promise(task, unit, shards));
+            setting.world.launch(names::ZERO).unwrap();
+            // It ends before it is ready, or just after: its log says why.
+            let started = setting.world.ready(names::ZERO).await;
+            let Err(WorldError::Ended { tail, .. }) = started else { panic!("{started:?}") };
+            let said = tail.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+            assert!(said.contains("patient (3 models of each owner)") && said.contains(words), "{said}");
+            assert!(said.contains("restore the roster"), "{said}");
         }
-        let refusal = refused(setting.ask(PRIVATE, 0, None).await, &[Obstacle::Budget]);
-        assert!(refusal.explanation.contains("was answered with 3 models of each"), "{refusal}");
+        std::fs::write(&file, kept).unwrap();
+        setting.revive(names::ZERO).await;
+        setting.filled(PRIVATE).await;
+        let answer = setting.ask(PRIVATE, 1, None).await.unwrap();
+        assert_eq!(answer.losses.unwrap().unit, "patient");
     });
 }
 

@@ -4,6 +4,7 @@ use crate::compute::Compute;
 use crate::ledger::{
     Account, Head, Opening, OwnerBooks, Past, RecordedStatement, Report as Counts, Snapshot, seconds_now,
 };
+use crate::losses::rounded_up;
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Identity, PeerId};
 use crate::node::Shared;
@@ -311,6 +312,5 @@ fn epsilon(terms: &TaskTerms, amount: u64) -> Option<String> {
     if amount == u64::MAX {
         return None;
     }
-    let epsilon = terms.epsilon_spent(amount)?;
-    Some(format!("{:.4}", (epsilon * 1e4).ceil() / 1e4))
+    terms.epsilon_spent(amount).map(rounded_up)
 }

@@ -98,7 +98,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_comes_in_bounded_frames_and_whole() {
         let (queue, mut frames) = mpsc::channel(FRAMES_AHEAD);
-        let sent: Vec<u8> = (0..2 * BULK_FRAME_BYTES + 77).map(|at| (at * 13 >> 2) as u8).collect();
+        let sent: Vec<u8> = (0..2 * BULK_FRAME_BYTES + 77).map(|at| ((at * 13) >> 2) as u8).collect();
         let bytes = sent.clone();
         let writing = tokio::task::spawn_blocking(move || {
             let mut writer = Frames { frame: Vec::new(), queue };

@@ -89,13 +89,13 @@ pub struct TaskStatus {
     pub computations: u64,
     /// Most questions that shared one.
     pub together_most: u64,
-    /// Largest privacy loss of any owner so far.
+    /// Largest privacy loss of any owner's account, which is of one data epoch, so far.
     pub epsilon_spent: Option<f64>,
-    /// What that owner accepts in all.
+    /// What that owner accepts in all for that data epoch.
     pub epsilon_budget: Option<f64>,
-    /// What the largest loss so far means for each who has a stake; `None` for an exact release.
+    /// What the losses so far mean for each who has a stake; `None` for an exact release.
     pub losses: Option<Losses>,
-    /// What it means when the budget is spent.
+    /// What they mean when the largest budgets are spent.
     pub losses_at_budget: Option<Losses>,
 }
 
@@ -201,7 +201,8 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
         let cost = epoch.as_ref().map(|epoch| epoch.plan().cost());
         let (computations, together_most) = compute.shared_computations(terms.name());
         let report = compute.ledger().report(terms.name().to_owned()).await.ok();
-        let most = report.as_ref().and_then(|report| report.owners.iter().max_by_key(|owner| owner.spent));
+        let accounts = report.as_ref().map_or(&[][..], |report| &report.owners[..]);
+        let most = accounts.iter().max_by_key(|owner| owner.spent);
         let owners_ready = compute.ready_owners(terms.name());
         tasks.push(TaskStatus {
             task: terms.name().to_owned(),
@@ -221,11 +222,8 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
                 .budget
                 .and_then(|_| terms.epsilon_spent(most.map_or(0, |owner| owner.spent))),
             epsilon_budget: budget_of(terms, most),
-            losses: Losses::of(terms, most.map_or(0, |owner| owner.spent)),
-            losses_at_budget: most
-                .map(|owner| owner.limit)
-                .or(terms.budget.map(|budget| budget.owner))
-                .and_then(|limit| Losses::of(terms, limit)),
+            losses: Losses::so_far(terms, accounts),
+            losses_at_budget: Losses::at_budget(terms, accounts),
         });
     }
     tasks.sort_by(|a, b| a.task.cmp(&b.task));

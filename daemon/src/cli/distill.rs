@@ -5,11 +5,12 @@ use super::output::{block_on, node_file, print_json, table};
 use crate::chart::{Axis, Chart};
 use crate::demo::Progress;
 use crate::distill::{
-    Counts, CurvePoint, Ended, Ground, Heading, Labelled, Line, Outcome, PROTECTS, PROTECTS_NOT, Patience,
-    Provenance, REPORT_FILE, Rows, STUDENT_FILE, Scaling, TestRows, Work, ask_all, curve, labels_csv, npy,
-    sha256, student_network,
+    ATTEMPTS_MAX, Counts, CurvePoint, Ended, Ground, Heading, Labelled, Line, Outcome, PROTECTS_NOT,
+    Patience, Provenance, REPORT_FILE, Rows, STUDENT_FILE, Scaling, TestRows, Work, ask_all, curve,
+    labels_csv, npy, protects, sha256, student_network,
 };
-use crate::task::TaskTerms;
+use crate::losses::rounded_up;
+use crate::task::{TaskBudget, TaskTerms};
 use crate::training::Examples;
 use crate::vault::{private_directory, write_atomic};
 use clap::Args;
@@ -31,6 +32,11 @@ const TARGETS_FILE: &str = "targets.npy";
 /// `consilium ask --student DIR/student.onnx`. Which rows to ask about is chosen so that each answer tells
 /// most about the others; answers are spread to rows that are alike, which also outvotes answers that noise
 /// made wrong. Asking stops when there are enough labels or the ledger refuses.
+///
+/// Where the owners may fail to agree, an attempt without a label costs as much as one with a label, and up
+/// to two more rows of the same group are tried. Asking stops at the wanted number of labels: a compute party
+/// that counts your releases learns that the last attempt was answered and, where it guesses that number, how
+/// many attempts ended without a label. Each outcome is charged, so the promise to the owners holds.
 ///
 /// Every question and answer is on the disk before the next step. After a crash the same command goes on: it
 /// asks the open question under its old name, and an answer that was paid for is not paid for again.
@@ -82,7 +88,7 @@ pub(crate) fn run(args: &DistillArgs) -> Result<()> {
         labels: wanted,
         seed: rand::random(),
     };
-    let mut work = Work::open(&args.out.join(WORK_FILE), &heading).into_diagnostic()?;
+    let mut work = Work::open(&args.out.join(WORK_FILE), &heading, rows.count()).into_diagnostic()?;
     let progress = Progress::new(!args.node.json);
     if !args.node.json {
         println!("{}", intent(&terms, wanted, rows.count()));
@@ -103,8 +109,7 @@ pub(crate) fn run(args: &DistillArgs) -> Result<()> {
 
 /// How many labels to ask for.
 fn wanted(args: &DistillArgs, terms: &TaskTerms, rows: usize) -> Result<usize> {
-    let paid = terms.budget.map(|budget| budget.owner.min(budget.client) / budget.price.max(1));
-    let paid = paid.map_or(rows, |paid| usize::try_from(paid).unwrap_or(usize::MAX));
+    let paid = terms.budget.map_or(rows, |budget| usize::try_from(paid(&budget)).unwrap_or(usize::MAX));
     let wanted = args.labels.map_or(paid, |labels| labels as usize).min(rows);
     if wanted == 0 {
         return Err(miette!("the whole budget of task {} pays for no answer", terms.name()));
@@ -112,7 +117,19 @@ fn wanted(args: &DistillArgs, terms: &TaskTerms, rows: usize) -> Result<usize> {
     Ok(wanted)
 }
 
-/// What will be spent, before it is.
+/// Answers that the whole budget pays for.
+fn paid(budget: &TaskBudget) -> u64 {
+    budget.owner.min(budget.client) / budget.price.max(1)
+}
+
+/// Most attempts that are answered, with a label or without one, before there are so many labels. Each costs
+/// the price of a label, and none is about a row that was answered before.
+fn attempts_max(terms: &TaskTerms, budget: &TaskBudget, wanted: usize, rows: usize) -> u64 {
+    let attempts = if terms.may_abstain() { ATTEMPTS_MAX.saturating_mul(wanted).min(rows) } else { wanted };
+    u64::try_from(attempts).unwrap_or(u64::MAX).min(paid(budget))
+}
+
+/// What will be spent at most, before it is.
 fn intent(terms: &TaskTerms, wanted: usize, rows: usize) -> String {
     let owners = terms.roster.owners.len();
     let head =
@@ -122,10 +139,20 @@ fn intent(terms: &TaskTerms, wanted: usize, rows: usize) -> String {
             "{head}; the release is exact: no privacy promise stands behind these labels or the student"
         );
     };
-    let cost = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_mul(budget.price);
-    let epsilon = terms.epsilon_spent(cost).map_or_else(String::new, |epsilon| format!("{epsilon:.3}"));
+    let attempts = attempts_max(terms, &budget, wanted, rows);
     let whole = budget.epsilon.numerator() as f64 / budget.epsilon.denominator() as f64;
-    format!("{head}; this spends epsilon {epsilon} of the {whole} that each of them accepts in all, for good")
+    // What fits into a budget loses no more than that, also where the conversion rounds up.
+    let epsilon = terms.epsilon_spent(attempts.saturating_mul(budget.price));
+    let epsilon = epsilon.map_or_else(String::new, |epsilon| rounded_up(epsilon.min(whole)));
+    let tries = if terms.may_abstain() {
+        format!(" in up to {attempts} attempts, each of which costs the same with a label and without")
+    } else {
+        String::new()
+    };
+    format!(
+        "{head}{tries}; under the roster's budgets this spends up to epsilon {epsilon} of the {whole} that \
+         each of them accepts in all, for good; questions lost to a failure may add to it"
+    )
 }
 
 fn label(
@@ -202,10 +229,7 @@ impl Finished<'_> {
         let taught = taught.into_diagnostic()?;
         bar.finish_and_clear();
         let bar = progress.bar("smaller budgets compared", 1);
-        let epsilon = |labels: usize| {
-            let charged: u64 = self.labelled_charges().take(labels).sum();
-            self.terms.epsilon_spent(charged)
-        };
+        let epsilon = |labels: usize| self.terms.epsilon_spent(self.work.charged_until(labels));
         let curve = curve(ground, &network, &answers, test, epsilon, &mut |done, all| {
             bar.set_length(all as u64);
             bar.set_position(done as u64);
@@ -229,11 +253,6 @@ impl Finished<'_> {
         Ok(provenance)
     }
 
-    fn labelled_charges(&self) -> impl Iterator<Item = u64> {
-        let labelled = self.work.asked().iter().filter(|asked| matches!(asked.outcome, Outcome::Label(_)));
-        labelled.map(|asked| asked.charged)
-    }
-
     fn provenance(
         &self,
         student_sha256: String,
@@ -242,7 +261,7 @@ impl Finished<'_> {
         curve: Vec<CurvePoint>,
     ) -> Provenance {
         let (task, terms, asked) = (self.task, self.terms, counts(self.work));
-        let spent: u64 = self.work.asked().iter().map(|asked| asked.charged).sum();
+        let spent = self.work.asked().iter().map(|asked| asked.charged).fold(0, u64::saturating_add);
         let lost = terms.budget.map_or(0, |budget| budget.price.saturating_mul(asked.lost as u64));
         let unit = task.release.terms().and_then(|terms| serde_json::to_value(terms.unit).ok());
         Provenance {
@@ -270,7 +289,7 @@ impl Finished<'_> {
             delta: terms.budget.and_then(|budget| budget.delta).map(|delta| delta.to_string()),
             accuracy,
             curve,
-            protects: PROTECTS.into(),
+            protects: protects(terms.budget.is_some()).into(),
             protects_not: PROTECTS_NOT.into(),
         }
     }
@@ -306,7 +325,7 @@ fn show(provenance: &Provenance, out: &Path) -> Result<()> {
         for point in &provenance.curve {
             rows.add_row([
                 point.labels.to_string(),
-                point.epsilon.map_or_else(|| "none".into(), |epsilon| format!("{epsilon:.2}")),
+                point.epsilon.map_or_else(|| "none".into(), rounded_up),
                 percent(point.agreement),
                 point.accuracy.map_or_else(|| "unknown".into(), percent),
             ]);
@@ -333,12 +352,44 @@ pub(super) fn price(provenance: &Provenance) -> String {
     };
     let delta = provenance.delta.as_ref().map_or_else(String::new, |delta| format!(" (delta {delta})"));
     let lost = if most > epsilon {
-        format!(", or {most:.3} if every lost question was charged as well")
+        format!(", or {} if every lost question was charged as well", rounded_up(most))
     } else {
         String::new()
     };
-    format!(
-        "the answers cost each {} epsilon {epsilon:.3}{delta}{lost}; the student costs nothing more",
-        provenance.unit
-    )
+    let (unit, epsilon) = (&provenance.unit, rounded_up(epsilon));
+    format!("the answers cost each {unit} epsilon {epsilon}{delta}{lost}; the student costs nothing more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consilium_config::EXAMPLE_ROSTER;
+
+    fn terms(name: &str) -> TaskTerms {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        TaskTerms::new(roster.task(name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn attempts_without_a_label_are_foreseen() {
+        let (plain, agreed) = (terms("breast-cancer"), terms("digits-agreed"));
+        let budget = agreed.budget.unwrap();
+        let rich = TaskBudget { owner: u64::MAX, client: u64::MAX, ..budget };
+        assert_eq!(attempts_max(&plain, &rich, 4, 100), 4);
+        assert_eq!(attempts_max(&agreed, &rich, 4, 100), 4 * ATTEMPTS_MAX as u64);
+        assert_eq!(attempts_max(&agreed, &rich, 4, 10), 10, "no row is tried twice");
+        let poor = TaskBudget { client: 7 * budget.price + 1, ..rich };
+        assert_eq!(attempts_max(&agreed, &poor, 4, 100), 7);
+        assert!(intent(&agreed, 1, 100).contains(" attempts") && !intent(&plain, 1, 100).contains("attempt"));
+    }
+
+    #[test]
+    fn what_is_announced_is_a_bound_within_the_budget() {
+        // Sixteen answers of one half each spend all of it; the conversion alone would round up beyond.
+        let text = intent(&terms("digits"), 16, 100);
+        assert!(text.contains("up to epsilon 8.0000 of the 8 that"), "{text}");
+        let part = intent(&terms("digits"), 4, 100);
+        assert!(part.contains("up to epsilon 2.0001 of the 8 that"), "never less than the loss: {part}");
+        assert!(intent(&terms("digits-exact"), 4, 100).contains("no privacy promise"));
+    }
 }

@@ -44,9 +44,13 @@ enum Action {
     /// continues the account of its data; only this statement begins another one. It is a promise to your
     /// patients: a record that an earlier model of this task has used must not be used again, else more is
     /// lost about it than any account shows. Earlier models stay on their own account until they are replaced.
+    ///
+    /// Where the roster's unit is `owner`, the promise then covers the data of one epoch, so each patient in it,
+    /// and no longer the owner as a whole: what all of its epochs spent adds up about the owner itself. The report
+    /// and `consilium status` show that sum.
     Epoch(account::EpochArgs),
     /// Work out how many answers a budget buys, and how good they are, before anything is spent
-    Plan(plan::PlanArgs),
+    Plan(Box<plan::PlanArgs>),
 }
 
 pub(super) fn run(args: &PrivacyArgs) -> Result<()> {

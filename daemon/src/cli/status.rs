@@ -3,6 +3,7 @@
 use super::NodeArgs;
 use super::output::{print_json, request, table, unexpected};
 use crate::admin::{AdminReply, AdminRequest, Report, SeatStatus};
+use crate::losses::rounded_up_to;
 use clap::Args;
 use miette::Result;
 
@@ -56,7 +57,7 @@ fn seat(seat: &SeatStatus) {
             .pool
             .map_or_else(|| "no epoch".into(), |pool| format!("{} ({}-{})", pool.left, pool.low, pool.high));
         let epsilon = match (task.epsilon_spent, task.epsilon_budget) {
-            (Some(spent), Some(budget)) => format!("{spent:.2} of {budget:.2}"),
+            (Some(spent), Some(budget)) => format!("{} of {budget:.2}", rounded_up_to(spent, 2)),
             _ => "-".to_owned(),
         };
         rows.add_row([

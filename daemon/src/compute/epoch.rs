@@ -16,7 +16,6 @@ use consilium_protocol::graph::{Network, Plan};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::{Demand, Provision, WeightOpenings};
 use futures::future::join_all;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -61,8 +60,6 @@ pub struct Epoch {
     stock: Mutex<Stock>,
     changed: Notify,
     ahead_max: usize,
-    /// Whether the number of models of each owner is on record.
-    pub(super) noted: AtomicBool,
 }
 
 /// What an epoch is about.
@@ -95,7 +92,6 @@ impl Epoch {
             pools: compute.pools.clone(),
             stock: Mutex::new(Stock::new(agreed)),
             changed: Notify::new(),
-            noted: AtomicBool::new(false),
         });
         tokio::spawn(tend(epoch.clone(), Arc::downgrade(compute), compute.ahead.clone()));
         epoch

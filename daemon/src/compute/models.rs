@@ -1,7 +1,7 @@
 //! Models of owners: receiving shares, opening masked weights, withdrawing. What an owner registers at once,
 //! one model or several, takes every step as one.
 
-use super::epoch::{Epoch, HeldModel, HeldModels};
+use super::epoch::{HeldModel, HeldModels};
 use super::{Compute, local_failed, peer_failed};
 use crate::bulk::{receive_bulk, send_bulk};
 use crate::dealer::{layer_seed, weight_lengths};
@@ -14,7 +14,6 @@ use crate::registry::{
     Announcement, MaskId, ModelId, ModelRecord, ModelState, Registry, RegistryError, SHARE_VALUES_MAX, Shard,
 };
 use crate::task::TaskTerms;
-use consilium_config::Unit;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::evaluate::shared::SharedModel;
 use consilium_protocol::graph::Network as Architecture;
@@ -25,7 +24,6 @@ use consilium_protocol::stock::Gadget;
 use ring::digest::{Context, SHA256};
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use zeroize::Zeroizing;
 
 impl Compute {
@@ -337,36 +335,6 @@ impl Compute {
             Ok(Err(refusal)) => tracing::warn!("the dealer keeps masks of withdrawn models: {refusal}"),
             Err(_) => tracing::warn!("the dealer keeps masks of withdrawn models: no answer in time"),
         }
-    }
-
-    /// Refuses a promise to owners where answers were charged that an owner could move by several votes: what
-    /// the ledger has of them is the loss of one.
-    pub(super) fn check_unit(&self, terms: &TaskTerms) -> Result<(), Refusal> {
-        if terms.roster.release.terms().is_none_or(|promised| promised.unit != Unit::Owner) {
-            return Ok(());
-        }
-        let (task, most) = (terms.name(), self.registry.charged_shards(terms.name()).map_err(model_failed)?);
-        if most <= 1 {
-            return Ok(());
-        }
-        let text = format!(
-            "task {task} now promises something to owners, but was answered with {most} models of each. Its ledger \
-             counts what a patient lost; an owner lost {most} times a pure epsilon, or {most} squared times the \
-             zCDP. Write `unit = \"patient\"` and `shards` again, or give the promise to owners a task of its own \
-             with a budget that leaves room for this"
-        );
-        Err(Refusal::new(Obstacle::Budget, text))
-    }
-
-    /// Puts on record, before the first charge of an epoch, how many models each owner has.
-    pub(super) fn note_shards(&self, epoch: &Epoch) -> Result<(), Refusal> {
-        let terms = epoch.terms();
-        if terms.budget.is_none() || terms.shards() == 1 || epoch.noted.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        self.registry.charge_shards(terms.name(), terms.roster.shards).map_err(model_failed)?;
-        epoch.noted.store(true, Ordering::Release);
-        Ok(())
     }
 
     /// Loads the models of an epoch from the registry, in this order: at most one registration for each owner

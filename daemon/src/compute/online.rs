@@ -8,6 +8,7 @@ use crate::crash::{self, Step};
 use crate::ledger::{
     Abort, Correlations, Head, LedgerError, Receipt, ReleaseId, Reservation, Reserve, seconds_now,
 };
+use crate::losses::rounded_up;
 use crate::message::{AnswerTerms, Obstacle, Refusal};
 use crate::net::Channel;
 use crate::task::TaskTerms;
@@ -73,10 +74,6 @@ impl Compute {
         asked: Vec<(Asked, u64)>,
         shown: Option<Head>,
     ) -> Result<Reserved, Refusal> {
-        if let Err(refusal) = self.note_shards(epoch) {
-            asked.into_iter().for_each(|(asked, _)| asked.tell(Err(refusal.clone())));
-            return Err(refusal);
-        }
         let mut reserved = Reserved::default();
         let (mut waiting, mut requests) = (Vec::new(), Vec::new());
         for (asked, serial) in asked {
@@ -374,18 +371,24 @@ pub(super) fn decode_answer(bytes: &[u8]) -> Result<Answered, Refusal> {
     Ok(Answered { terms, share: Zeroizing::new(share) })
 }
 
-/// A spent budget in the words of the promise.
+/// A spent budget in the words of the promise, and who can change it.
 fn over_budget(terms: &TaskTerms, error: &LedgerError) -> Option<Refusal> {
-    let (who, spent, cost, limit) = match error {
-        LedgerError::OwnerBudget { owner, spent, cost, limit, .. } => (owner, *spent, *cost, *limit),
-        LedgerError::ClientBudget { client, spent, cost, limit, .. } => (client, *spent, *cost, *limit),
+    let (who, spent, cost, limit, way) = match error {
+        LedgerError::OwnerBudget { owner, spent, cost, limit, .. } => {
+            (owner, *spent, *cost, *limit, "That owner may sign another one with `consilium privacy budget`")
+        }
+        LedgerError::ClientBudget { client, spent, cost, limit, .. } => {
+            let way = "It is `client_epsilon` in the roster, which only the consortium can change for all its \
+                       members; nothing that an owner signs does";
+            (client, *spent, *cost, *limit, way)
+        }
         _ => return None,
     };
-    let epsilon = |amount| terms.epsilon_spent(amount);
+    let epsilon = |amount| terms.epsilon_spent(amount).map(rounded_up);
     let (spent, after, limit) = (epsilon(spent)?, epsilon(spent.checked_add(cost)?)?, epsilon(limit)?);
     let text = format!(
-        "the privacy budget of {who} in task {} is spent: epsilon {spent:.3} of {limit:.3}; this answer would \
-         make it {after:.3}. An owner may sign another one with `consilium privacy budget`",
+        "the privacy budget of {who} in task {} is spent: epsilon {spent} of {limit}; this answer would make it \
+         {after}. {way}",
         terms.name()
     );
     Some(Refusal::new(Obstacle::Budget, text))
@@ -403,4 +406,27 @@ pub(super) fn ledger_refused(error: LedgerError) -> Refusal {
         _ => Obstacle::Local,
     };
     Refusal::new(obstacle, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consilium_config::{EXAMPLE_ROSTER, Roster};
+
+    #[test]
+    fn a_spent_budget_names_who_can_change_it() {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        let terms = TaskTerms::new(roster.task("breast-cancer").unwrap()).unwrap();
+        let budget = terms.budget.unwrap();
+        let (task, spent, cost, limit) = (terms.name().to_owned(), budget.owner, budget.price, budget.owner);
+        let owner =
+            LedgerError::OwnerBudget { task: task.clone(), owner: "north".into(), spent, cost, limit };
+        let text = over_budget(&terms, &owner).unwrap().explanation;
+        assert!(text.contains("north") && text.contains("consilium privacy budget"), "{text}");
+        assert!(text.contains("epsilon 8.000"), "{text}");
+        let client = LedgerError::ClientBudget { task, client: "practice".into(), spent, cost, limit };
+        let text = over_budget(&terms, &client).unwrap().explanation;
+        assert!(text.contains("practice") && text.contains("`client_epsilon`"), "{text}");
+        assert!(!text.contains("consilium privacy budget"), "{text}");
+    }
 }

@@ -223,7 +223,6 @@ impl Compute {
         models: &[ModelId],
         gadget: Gadget,
     ) -> Result<Subject, Refusal> {
-        self.check_unit(terms)?;
         let models = self.load_models(terms, models)?;
         let networks: Vec<Network> = models.0.iter().map(|model| model.network.clone()).collect();
         let plan = terms.plan(&networks, gadget).map_err(|error| Refusal::new(Obstacle::Model, error))?;

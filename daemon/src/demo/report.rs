@@ -6,7 +6,7 @@ use super::shards::{self, Split};
 use super::tour;
 use super::world::tasks;
 use crate::client::Answer;
-use crate::losses::Losses;
+use crate::losses::{Losses, rounded_up_to};
 use comfy_table::Table;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use miette::{Result, miette};
@@ -289,11 +289,11 @@ impl Report {
         let privacy = &self.privacy;
         println!("\nprivacy: {}; noise: {}", privacy.mechanism, self.noise);
         println!(
-            "the service with epsilon {} (delta {:e}) gave {} answers and spent epsilon {:.2}{}",
+            "the service with epsilon {} (delta {:e}) gave {} answers and spent epsilon {}{}",
             privacy.epsilon,
             privacy.delta,
             privacy.budget,
-            privacy.spent,
+            rounded_up_to(privacy.spent, 2),
             if measured.refusal.is_some() { ", and then refused" } else { "" }
         );
         if let Some(refusal) = &measured.refusal {

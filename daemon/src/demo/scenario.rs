@@ -140,7 +140,7 @@ pub enum ScenarioError {
         /// The hospital.
         hospital: String,
         /// What failed.
-        source: TrainError,
+        source: Box<TrainError>,
     },
 }
 
@@ -216,7 +216,8 @@ pub fn train_all(
     for (index, part) in parts.iter().enumerate() {
         let name = format!("hospital-{:02}", index + 1);
         let trained = train(network, part, &recipe(part.rows()), seed + index as u64, &mut |_, _| {});
-        let model = trained.map_err(|source| ScenarioError::Training { hospital: name.clone(), source })?;
+        let failed = |source| ScenarioError::Training { hospital: name.clone(), source: Box::new(source) };
+        let model = trained.map_err(failed)?;
         hospitals.push(Hospital { name, rows: part.rows(), model, shards: Vec::new() });
         bar.inc(1);
     }
@@ -247,7 +248,10 @@ pub fn train_shards(
         for (patients, seed) in deal(part.rows(), shards, own)?.into_iter().zip(&mut numbers) {
             let rows = part.select(&patients)?;
             let trained = train(network, &rows, &recipe(rows.rows()), seed, &mut |_, _| {});
-            let failed = |source| ScenarioError::Training { hospital: hospital.name.clone(), source };
+            let failed = |source| ScenarioError::Training {
+                hospital: hospital.name.clone(),
+                source: Box::new(source),
+            };
             let model = trained.map_err(failed)?;
             hospital.shards.push(Shard { patients, model });
             bar.inc(1);

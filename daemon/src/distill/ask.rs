@@ -1,4 +1,9 @@
 //! Asking row by row until there are enough labels, the rows are used up, or the ledger refuses.
+//!
+//! When asking stops depends on the answers. A compute party sees releases without their outcomes, but may
+//! count them: where asking stops at the wanted number of labels, it learns that the last attempt was
+//! answered and, where it guesses that number, how many attempts ended without a label. The owners' promise
+//! holds all the same: each outcome is charged, and what anybody makes of it costs nothing more.
 
 use super::rows::Rows;
 use super::work::{Entry, Outcome, Work, WorkError};
@@ -11,7 +16,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Rows of one cluster that are tried while the owners do not agree on them.
-const ATTEMPTS_MAX: usize = 3;
+pub(crate) const ATTEMPTS_MAX: usize = 3;
 /// Questions about one row that may be lost.
 const LOST_MAX: usize = 3;
 /// First and longest pause before a question is put again.
@@ -332,6 +337,7 @@ mod tests {
         }
     }
 
+    const ROWS: usize = 30;
     const PATIENCE: Patience = Patience { answer: Duration::from_secs(3), settle: Duration::ZERO };
 
     fn rows(count: usize) -> Rows {
@@ -350,7 +356,7 @@ mod tests {
         patience: Patience,
     ) -> Result<Ended, AskError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(ask_all(ledger, &rows(30), clusters, work, patience, &mut |_| ()))
+        runtime.block_on(ask_all(ledger, &rows(ROWS), clusters, work, patience, &mut |_| ()))
     }
 
     fn labels(work: &Work) -> Vec<(usize, Outcome)> {
@@ -360,7 +366,7 @@ mod tests {
     #[test]
     fn each_cluster_gets_a_label_and_those_without_consensus_another_try() {
         let folder = tempfile::tempdir().unwrap();
-        let mut work = Work::open(&folder.path().join("work"), &heading(9)).unwrap();
+        let mut work = Work::open(&folder.path().join("work"), &heading(9), ROWS).unwrap();
         let mut ledger = Ledger { budget: 99, ..Ledger::default() };
         let clusters = [vec![0, 1], vec![2, 5, 4], vec![8], vec![11, 14, 17, 18], vec![3]];
         assert_eq!(run(&mut ledger, &clusters, &mut work, PATIENCE).unwrap(), Ended::AllAsked);
@@ -377,7 +383,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let clusters: Vec<Vec<usize>> = (0..10).map(|row| vec![3 * row]).collect();
         let mut ledger = Ledger { budget: 4, ..Ledger::default() };
-        let mut work = Work::open(&folder.path().join("four"), &heading(6)).unwrap();
+        let mut work = Work::open(&folder.path().join("four"), &heading(6), ROWS).unwrap();
         let ended = run(&mut ledger, &clusters, &mut work, PATIENCE).unwrap();
         assert_eq!(ended, Ended::Budget("as ordered".into()));
         assert_eq!(work.asked().len(), 5);
@@ -393,7 +399,7 @@ mod tests {
     fn an_answer_that_did_not_arrive_is_asked_for_again_and_paid_once() {
         let folder = tempfile::tempdir().unwrap();
         let clusters: Vec<Vec<usize>> = (0..6).map(|row| vec![3 * row]).collect();
-        let mut work = Work::open(&folder.path().join("work"), &heading(6)).unwrap();
+        let mut work = Work::open(&folder.path().join("work"), &heading(6), ROWS).unwrap();
         let unheard = BTreeMap::from([(1, "before"), (3, "after"), (4, "after"), (6, "between")]);
         let mut ledger = Ledger { budget: 99, unheard, ..Ledger::default() };
         assert_eq!(run(&mut ledger, &clusters, &mut work, PATIENCE).unwrap(), Ended::Enough);
@@ -414,11 +420,11 @@ mod tests {
                 let path = folder.path().join("work");
                 let mut ledger =
                     Ledger { budget: 5, unheard: BTreeMap::from([(at, fate)]), ..Ledger::default() };
-                let mut work = Work::open(&path, &heading(5)).unwrap();
+                let mut work = Work::open(&path, &heading(5), ROWS).unwrap();
                 let broken = run(&mut ledger, &clusters, &mut work, no_patience);
                 assert!(matches!(broken, Err(AskError::Patience { .. })));
                 drop(work);
-                let mut work = Work::open(&path, &heading(5)).unwrap();
+                let mut work = Work::open(&path, &heading(5), ROWS).unwrap();
                 assert_eq!(run(&mut ledger, &clusters, &mut work, no_patience).unwrap(), Ended::Enough);
                 assert_eq!((ledger.answered.len(), work.asked().len()), (5, 5), "{at} {fate}");
             }

@@ -20,7 +20,8 @@ const POINTS: usize = 4;
 pub struct CurvePoint {
     /// Answers that it learned from.
     pub labels: usize,
-    /// Epsilon of that many answers; `None` for exact releases.
+    /// Epsilon of asking until there were that many labels, with the attempts in between that gave none;
+    /// `None` for exact releases.
     pub epsilon: Option<f64>,
     /// Share of the held-out answers that it gives as well. Noise makes some of these answers wrong, so the
     /// student may be better than this.
@@ -47,7 +48,8 @@ impl TestRows {
 }
 
 /// Students of growing parts of the answers, in the order in which they were given, each measured on answers
-/// that no student of the curve learned from. Empty where there are too few answers.
+/// that no student of the curve learned from. Empty where there are too few answers. `epsilon` says what it
+/// cost to get so many labels.
 ///
 /// # Errors
 /// As [`Ground::teach`].

@@ -1,12 +1,18 @@
 //! The files of a finished distillation.
 
 use super::work::{Outcome, Work};
+use crate::losses::rounded_up_to;
 
-/// Every question with its answer and what it cost. `epsilon` turns an amount into epsilon.
+/// Places of an epsilon in a table of all answers.
+const PLACES_OF_ONE: u8 = 6;
+
+/// Every question with its answer and what it cost. `epsilon` turns an amount into epsilon; it is rounded up
+/// here.
 pub fn labels_csv(work: &Work, epsilon: impl Fn(u64) -> Option<f64>) -> String {
     let mut text =
         String::from("row,outcome,class,class_number,release,charged,epsilon_alone,epsilon_so_far\n");
-    let cell = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+    let cell =
+        |value: Option<f64>| value.map_or_else(String::new, |value| rounded_up_to(value, PLACES_OF_ONE));
     let (mut spent, mut last) = (0u64, None);
     for asked in work.asked() {
         let (outcome, class, number) = match asked.outcome {
@@ -76,7 +82,7 @@ mod tests {
         let classes = vec!["no".into(), "yes, \"sure\"".into()];
         let heading =
             Heading { version: 1, task: "t".into(), classes, rows: String::new(), labels: 3, seed: 0 };
-        let mut work = Work::open(&folder.path().join("work"), &heading).unwrap();
+        let mut work = Work::open(&folder.path().join("work"), &heading, 10).unwrap();
         let release = |number: u8| ReleaseId([number; 16]);
         let ask = |row: usize, number: u8| Entry::Ask { row, release: release(number) };
         let answer = |number: u8, class| Entry::Answer { release: release(number), class, charged: 4 };
@@ -92,6 +98,8 @@ mod tests {
         assert_eq!(lines[2], format!("5,no consensus,,,{second},4,2.000000,4.000000"));
         assert_eq!(lines[3].split(',').nth(5), Some("0"));
         assert!(labels_csv(&work, |_| None).lines().nth(1).unwrap().ends_with(",4,,"));
+        let third = labels_csv(&work, |amount| Some(amount as f64 / 3.0));
+        assert!(third.lines().nth(1).unwrap().ends_with(",1.333334,1.333334"), "never less than the loss");
     }
 
     #[test]

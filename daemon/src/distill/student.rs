@@ -21,10 +21,19 @@ const REPORT_BYTES_MAX: u64 = 16 << 20;
 pub const PROTECTS: &str = "The student is made from the released labels and the client's own rows alone. \
 What it says about the owners' training data is bounded by the epsilon above, however often it is asked and \
 whoever gets it (post-processing).";
+/// The same where labels are released exactly: nothing.
+pub const PROTECTS_EXACT: &str = "The student is made from the released labels and the client's own rows \
+alone. The labels were released exactly: nothing is promised about anybody's data. Whatever these labels \
+give away about the owners' training data, the student may give away too.";
 /// What it does not.
 pub const PROTECTS_NOT: &str = "Nothing hides the client's own unlabelled rows in the student: whoever has it \
 may learn about them. Keep it as confidential as these rows. A student may be wrong where the consortium is \
 right.";
+
+/// What a student's paper says that is protected; `promised` is false where labels are released exactly.
+pub const fn protects(promised: bool) -> &'static str {
+    if promised { PROTECTS } else { PROTECTS_EXACT }
+}
 
 /// Why a student cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -260,7 +269,7 @@ mod tests {
             delta: Some("0.000001".into()),
             accuracy: None,
             curve: vec![CurvePoint { labels: 3, epsilon: None, agreement: 0.5, accuracy: Some(0.25) }],
-            protects: PROTECTS.into(),
+            protects: protects(true).into(),
             protects_not: PROTECTS_NOT.into(),
         };
         save(folder, &provenance);
@@ -283,6 +292,13 @@ mod tests {
             let refused = student.answer(&[vec![101.0, 0.5], bad]).unwrap_err();
             assert!(matches!(refused, StudentError::Row { row: 2, .. }), "{refused}");
         }
+    }
+
+    #[test]
+    fn exact_labels_come_with_no_bound() {
+        assert!(protects(true).contains("bounded by the epsilon above"));
+        let exact = protects(false);
+        assert!(exact.contains("nothing is promised about anybody's data") && !exact.contains("epsilon"));
     }
 
     #[test]

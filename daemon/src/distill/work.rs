@@ -1,13 +1,14 @@
 //! What was asked and answered, durably: a distillation goes on where it stopped and pays once.
 //!
 //! One JSON object a line: a heading, then an entry before each question is put (with the name of the
-//! release) and one when its answer is there. Every line is on the disk before the next step. A question without an
-//! answer is put again under its old name: if the consortium had answered it, it gives the same answer and
-//! charges nothing.
+//! release) and one when its answer is there. Every line is on the disk before the next step. A question
+//! without an answer is put again under its old name: if the consortium had answered it, it gives the same
+//! answer and charges nothing.
 
 use crate::ledger::ReleaseId;
 use crate::vault::VaultError;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -127,7 +128,9 @@ pub struct Work {
     path: PathBuf,
     file: File,
     heading: Heading,
+    rows: usize,
     asked: Vec<Asked>,
+    releases: HashSet<ReleaseId>,
 }
 
 impl Work {
@@ -135,11 +138,11 @@ impl Work {
     pub const VERSION: u32 = 1;
 
     /// Opens the file at `path` or makes it. `wanted` becomes its heading; a file that is there must have the
-    /// same, but for its seed.
+    /// same, but for its seed. Questions are about one of `rows` rows.
     ///
     /// # Errors
     /// [`WorkError`].
-    pub fn open(path: &Path, wanted: &Heading) -> Result<Self, WorkError> {
+    pub fn open(path: &Path, wanted: &Heading, rows: usize) -> Result<Self, WorkError> {
         let failed = |action| move |source| VaultError::io(path, action, source);
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
@@ -156,13 +159,16 @@ impl Work {
             file.set_len(whole as u64).map_err(failed("truncate"))?;
             bytes.truncate(whole);
         }
-        let mut work = Self { path: path.to_owned(), file, heading: wanted.clone(), asked: Vec::new() };
+        let (asked, releases) = (Vec::new(), HashSet::new());
+        let mut work = Self { path: path.to_owned(), file, heading: wanted.clone(), rows, asked, releases };
         let text = String::from_utf8(bytes).map_err(|error| work.damaged(1, error.to_string()))?;
         let mut lines = text.lines().enumerate();
         match lines.next() {
             None => work.append(wanted)?,
             Some((_, line)) => work.heading = work.same(serde_json::from_str(line), wanted)?,
         }
+        // For a file that was there too: whoever made it may have ended before its name was on the disk.
+        sync_directory_of(path)?;
         for (index, line) in lines {
             let entry = serde_json::from_str::<Entry>(line).map_err(|error| error.to_string());
             entry.and_then(|entry| work.apply(&entry)).map_err(|problem| work.damaged(index + 1, problem))?;
@@ -199,6 +205,20 @@ impl Work {
         &self.asked
     }
 
+    /// What was charged to each owner until so many labels were there, in units of 2^-40: attempts in between
+    /// that gave no label count as well. Everything where there are fewer labels.
+    pub fn charged_until(&self, labels: usize) -> u64 {
+        let (mut left, mut charged) = (labels, 0u64);
+        for asked in &self.asked {
+            if left == 0 {
+                break;
+            }
+            charged = charged.saturating_add(asked.charged);
+            left -= usize::from(matches!(asked.outcome, Outcome::Label(_)));
+        }
+        charged
+    }
+
     /// The question that was put last, if it has no answer yet. Earlier ones have.
     pub fn open_question(&self) -> Option<&Asked> {
         self.asked.last().filter(|asked| asked.outcome == Outcome::Open)
@@ -228,7 +248,10 @@ impl Work {
                 if self.open_question().is_some() {
                     return Err("a question is put before the last one has its answer".into());
                 }
-                if self.asked.iter().any(|asked| asked.release == *release) {
+                if *row >= self.rows {
+                    return Err(format!("there is no row {row} among {}", self.rows));
+                }
+                if !self.releases.insert(*release) {
                     return Err(format!("release {release} is asked twice"));
                 }
                 let (row, release) = (*row, *release);
@@ -252,6 +275,14 @@ impl Work {
     }
 }
 
+/// Makes the name of a new file durable, as `sync_data` does its bytes.
+fn sync_directory_of(path: &Path) -> Result<(), VaultError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| VaultError::io(directory, "synchronise", source))
+}
+
 fn read(file: &mut File) -> io::Result<Vec<u8>> {
     file.rewind()?;
     if file.metadata()?.len() > FILE_BYTES_MAX {
@@ -265,6 +296,12 @@ fn read(file: &mut File) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ROWS: usize = 211;
+
+    fn open(path: &Path, heading: &Heading) -> Result<Work, WorkError> {
+        Work::open(path, heading, ROWS)
+    }
 
     fn heading() -> Heading {
         let classes = vec!["gutartig".into(), "bösartig".into()];
@@ -299,14 +336,14 @@ mod tests {
     fn everything_is_there_when_opened_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("work.jsonl");
-        let mut work = Work::open(&path, &heading()).unwrap();
+        let mut work = open(&path, &heading()).unwrap();
         for entry in entries() {
             work.record(&entry).unwrap();
         }
         let before = work.asked().to_vec();
-        assert!(matches!(Work::open(&path, &heading()), Err(WorkError::Busy { .. })));
+        assert!(matches!(open(&path, &heading()), Err(WorkError::Busy { .. })));
         drop(work);
-        let work = Work::open(&path, &Heading { seed: 9, ..heading() }).unwrap();
+        let work = open(&path, &Heading { seed: 9, ..heading() }).unwrap();
         assert_eq!((work.asked(), work.heading()), (&before[..], &heading()));
         let outcomes: Vec<&Outcome> = before.iter().map(|asked| &asked.outcome).collect();
         assert_eq!(outcomes, [&Outcome::Label(1), &Outcome::Lost, &Outcome::NoConsensus, &Outcome::Open]);
@@ -319,14 +356,14 @@ mod tests {
     fn a_torn_line_never_was() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("work.jsonl");
-        let mut work = Work::open(&path, &heading()).unwrap();
+        let mut work = open(&path, &heading()).unwrap();
         entries().iter().for_each(|entry| work.record(entry).unwrap());
         drop(work);
         let whole = std::fs::read(&path).unwrap();
         let torn = folder.path().join("torn.jsonl");
         for length in 0..whole.len() {
             std::fs::write(&torn, &whole[..length]).unwrap();
-            let mut work = Work::open(&torn, &heading()).unwrap();
+            let mut work = open(&torn, &heading()).unwrap();
             let kept = whole[..length].iter().filter(|byte| **byte == b'\n').count().saturating_sub(1);
             let asks = entries()[..kept].iter().filter(|entry| matches!(entry, Entry::Ask { .. })).count();
             assert_eq!(work.asked().len(), asks, "{length} bytes");
@@ -335,7 +372,7 @@ mod tests {
             }
             work.record(&ask(21)).unwrap();
             drop(work);
-            let again = Work::open(&torn, &heading()).unwrap();
+            let again = open(&torn, &heading()).unwrap();
             assert_eq!(again.asked().last().unwrap().row, 210);
         }
     }
@@ -344,8 +381,8 @@ mod tests {
     fn another_distillation_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("work.jsonl");
-        drop(Work::open(&path, &heading()).unwrap());
-        let refused = |other: Heading| match Work::open(&path, &other).unwrap_err() {
+        drop(open(&path, &heading()).unwrap());
+        let refused = |other: Heading| match open(&path, &other).unwrap_err() {
             WorkError::Other { what, .. } => what,
             error => panic!("{error}"),
         };
@@ -361,6 +398,7 @@ mod tests {
         for (number, bad) in [
             vec![answer(1, Some(0))],
             vec![ask(1), ask(2)],
+            vec![Entry::Ask { row: ROWS, release: release(1) }],
             vec![ask(1), answer(1, None), ask(1)],
             vec![ask(1), answer(1, Some(2))],
             vec![ask(1), answer(1, None), answer(1, None)],
@@ -369,18 +407,45 @@ mod tests {
         .enumerate()
         {
             let path = folder.path().join(number.to_string());
-            let mut work = Work::open(&path, &heading()).unwrap();
+            let mut work = open(&path, &heading()).unwrap();
             let (last, first) = bad.split_last().unwrap();
             first.iter().for_each(|entry| work.record(entry).unwrap());
             let before = work.asked().to_vec();
             assert!(matches!(work.record(last), Err(WorkError::Damaged { .. })));
             drop(work);
-            assert_eq!(Work::open(&path, &heading()).unwrap().asked(), before, "nothing was written");
+            assert_eq!(open(&path, &heading()).unwrap().asked(), before, "nothing was written");
             let mut text = std::fs::read_to_string(&path).unwrap();
             text.push_str(&serde_json::to_string(last).unwrap());
             text.push('\n');
             std::fs::write(&path, text).unwrap();
-            assert!(matches!(Work::open(&path, &heading()), Err(WorkError::Damaged { .. })));
+            assert!(matches!(open(&path, &heading()), Err(WorkError::Damaged { .. })));
         }
+    }
+
+    /// Rows are looked up by what the file says.
+    #[test]
+    fn a_row_that_does_not_exist_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("work.jsonl");
+        drop(open(&path, &heading()).unwrap());
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        let far = Entry::Ask { row: 4_000_000_000, release: release(1) };
+        text.push_str(&serde_json::to_string(&far).unwrap());
+        text.push('\n');
+        std::fs::write(&path, text).unwrap();
+        let error = open(&path, &heading()).unwrap_err();
+        assert!(matches!(error, WorkError::Damaged { line: 2, .. }), "{error}");
+        assert!(error.to_string().contains("no row 4000000000"), "{error}");
+    }
+
+    #[test]
+    fn a_label_costs_what_was_charged_until_it_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut work = open(&folder.path().join("work.jsonl"), &heading()).unwrap();
+        for (number, class) in [(1, None), (2, Some(1)), (3, None), (4, None), (5, Some(0)), (6, None)] {
+            work.record(&ask(number)).unwrap();
+            work.record(&answer(number, class)).unwrap();
+        }
+        assert_eq!([0, 1, 2, 3, 9].map(|labels| work.charged_until(labels)), [0, 10, 25, 30, 30]);
     }
 }

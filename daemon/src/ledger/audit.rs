@@ -344,6 +344,15 @@ pub fn compare(one: &Audit, two: &Audit) -> Vec<String> {
             problems.extend(uncharged(seeing, seen, release, audited));
         }
     }
+    for (task, (_, opening)) in &one.replay.openings {
+        let other = two.replay.openings.get(task);
+        if other.is_some_and(|(_, other)| opening.goes_on_as(other).is_err()) {
+            problems.push(format!(
+                "{} and {} opened the book of task {task} for other promises",
+                a.party, b.party
+            ));
+        }
+    }
     for (release, audited) in &one.releases {
         let burnt = two.releases.get(release).map(|other| other.request.correlations);
         if burnt.is_some_and(|burnt: Correlations| burnt != audited.request.correlations) {
@@ -442,7 +451,7 @@ mod tests {
         /// The same lines with a signature that fits them.
         fn signed_anew(&self, text: &str) -> String {
             let end = text.trim_end().rfind('\n').unwrap() + 1;
-            let digest = ring::digest::digest(&SHA256, text[..end].as_bytes());
+            let digest = ring::digest::digest(&SHA256, &text.as_bytes()[..end]);
             let signature = self.identity.sign(DOMAIN, digest.as_ref()).try_into().unwrap();
             let line = serde_json::to_string(&Ends::Signature(signature)).unwrap();
             format!("{}{line}\n", &text[..end])

@@ -5,7 +5,7 @@
 
 use super::LedgerError;
 use super::request::named;
-use consilium_protocol::privacy::{Budget, Delta, Ratio, Unit};
+use consilium_protocol::privacy::{Budget, Delta, Mechanism, Ratio, Unit};
 use serde::{Deserialize, Serialize};
 
 /// Version of the rule that turns an epsilon into units of an account: Canonne, Kamath and Steinke's
@@ -28,7 +28,7 @@ pub struct Opening {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Promise {
-    /// Whose data one promise covers, in the roster's word.
+    /// Whose data one promise covers, in words.
     pub covers: String,
     /// What the amounts of the book measure.
     pub unit: Unit,
@@ -91,6 +91,16 @@ impl Opening {
         }
     }
 
+    /// Refuses an answer whose loss this book cannot count: exact where noise is promised, or one that is
+    /// measured in something else.
+    pub(super) fn counts(&self, mechanism: &Mechanism) -> Result<(), LedgerError> {
+        if mechanism.unit() == self.promise.as_ref().map(|promise| promise.unit) {
+            return Ok(());
+        }
+        let text = format!("the book of task {} does not count answers with {mechanism}", self.task);
+        Err(LedgerError::Promise(text))
+    }
+
     /// Whether a book that was opened like this may go on under `now`, whose budget may differ.
     pub(super) fn goes_on_as(&self, now: &Self) -> Result<(), LedgerError> {
         let in_words = |opening: &Self| match &opening.promise {
@@ -137,6 +147,23 @@ mod tests {
         assert!(Promise::new("owner".into(), Unit::Zcdp, "8".parse().unwrap(), None).is_err());
         assert_eq!(opening(Unit::Pure, "2", None).owner_limit(), 2 << 40);
         assert_eq!(Opening::new("exact".into(), None).owner_limit(), u64::MAX);
+    }
+
+    #[test]
+    fn a_book_counts_in_one_measure() {
+        let gaussian = Mechanism::Gaussian { sigma_squared: "4".parse().unwrap() };
+        let laplace = Mechanism::Laplace { epsilon: "1".parse().unwrap() };
+        let books = [
+            Opening::new("chest".into(), None),
+            opening(Unit::Zcdp, "8", Some("1e-6")),
+            opening(Unit::Pure, "8", None),
+        ];
+        let mechanisms = [Mechanism::Exact, gaussian, laplace];
+        for (at, book) in books.iter().enumerate() {
+            for (of, mechanism) in mechanisms.iter().enumerate() {
+                assert_eq!(book.counts(mechanism).is_ok(), at == of, "{book:?} {mechanism}");
+            }
+        }
     }
 
     #[test]

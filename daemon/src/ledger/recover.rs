@@ -147,9 +147,8 @@ impl Replay {
             return Err("it uses a noise ticket again".to_owned());
         }
         let task = request.task.as_str();
-        if !self.openings.contains_key(task) {
-            return Err("it is about a task without a book".to_owned());
-        }
+        let (_, opening) = self.openings.get(task).ok_or("it is about a task without a book")?;
+        opening.counts(&request.mechanism).map_err(|refusal| refusal.to_string())?;
         let mut charged = vec![(CLIENT, &request.client, 0, request.client_limit)];
         for owner in &request.owners {
             let standing = self.owners.get(&(task.to_owned(), owner.name.clone()));

@@ -29,6 +29,7 @@ impl Books<'_> {
     pub(super) fn price(&self, request: &Reserve) -> Result<Vec<Balance>, Trouble> {
         let Reserve { task, client, cost, owner_limit, client_limit, .. } = request;
         let opening = self.opening(task)?;
+        opening.counts(&request.mechanism)?;
         let mut balances = Vec::with_capacity(request.owners.len() + 1);
         for Charged { name: owner, data_epoch } in &request.owners {
             let standing = self.standing(task, owner)?;

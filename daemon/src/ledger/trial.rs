@@ -96,7 +96,7 @@ pub(super) fn request(n: u8) -> Reserve {
         client: "clinic".into(),
         owners: vec![charged("north"), charged("south")],
         content: [n; 32],
-        mechanism: Mechanism::Exact,
+        mechanism: Mechanism::Laplace { epsilon: "1".parse().unwrap() },
         answers: 1,
         cost: 10,
         owner_limit: 100,

@@ -1,14 +1,12 @@
 //! What a plan means, in sentences with its figures.
 
 use super::search::noise_share;
-use super::{Family, Plan, PrivacyUnit, Row, ServiceError};
+use super::{Family, Plan, PrivacyUnit, Row, SHARE_USUAL, ServiceError};
 use consilium_protocol::privacy::Unit;
 use serde::Serialize;
 
 /// Numbers of votes for which the table of growth is given.
 const GROWTH: [u32; 6] = [4, 10, 20, 50, 100, 200];
-/// Noise on a count in all, as a share of the votes, that costs 1 to 3 points on evenly split data.
-const SHARE_USUAL: f64 = 0.2;
 
 /// Whether the service is worth running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -145,12 +143,18 @@ fn growth(plan: &Plan) -> Result<String, ServiceError> {
         }
         _ => String::new(),
     };
-    let rate = if plan.service.family == Family::Confident { " without a threshold" } else { "" };
+    let rate = rate(plan);
     Ok(format!(
         "what the same budget buys{rate} where noise of 0.2 of the votes reaches every count (1 to 3 points on \
          evenly split data){law}: answers {}",
         figures.join(", ")
     ))
+}
+
+/// What figures by [`super::Service::answers_at`] leave out: a threshold costs more, and not every attempt ends in
+/// an answer.
+fn rate(plan: &Plan) -> &'static str {
+    if plan.service.family == Family::Confident { " without a threshold" } else { "" }
 }
 
 fn promise(plan: &Plan) -> Result<Vec<String>, ServiceError> {
@@ -187,17 +191,21 @@ fn instead(plan: &Plan) -> Result<Vec<String>, ServiceError> {
     let shards = needed.div_ceil(service.owners).max(2);
     let owner = service.group_epsilon(shards)?.unwrap_or(f64::INFINITY);
     let right = plan.profiles.iter().filter_map(super::Profile::noise_free).fold(f64::INFINITY, f64::min);
+    let rate = rate(plan);
     let right = if right.is_finite() { format!(" (here {} right)", percent(right)) } else { String::new() };
     Ok(vec![
         format!(
             "unit patient: with {shards} models from each owner, trained on disjoint patients, there are {} votes and \
-             the budget pays for about {} answers; the promise then covers one patient, while a whole owner has \
+             the budget pays for about {} answers{rate}; the promise then covers one patient, while a whole owner has \
              epsilon {owner:.0}; each model learns from one patient in {shards}, so train them, measure their votes \
              on public cases and plan again with --votes-file",
             shards * service.owners,
             count(service.answers_at(f64::from(shards * service.owners), share)?.unwrap_or(0.0)),
         ),
-        format!("more owners: about {needed} with one model each pay for {} answers", service.answers_wanted),
+        format!(
+            "more owners: about {needed} with one model each pay for {} answers{rate}",
+            service.answers_wanted
+        ),
         format!(
             "an exact release where a contract between owners and clients covers what answers show: no noise, no \
              limit, no privacy promise, and every answer says so{right}"
@@ -305,6 +313,14 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is missing:\n{text}");
         }
+    }
+
+    #[test]
+    fn ways_out_of_a_threshold_say_that_they_have_none() {
+        let (advice, text) = advice(service(4, 2, Family::Confident));
+        assert_eq!(advice.verdict, Verdict::NotUseful, "{text}");
+        assert!(text.contains("with one model each pay for 50 answers without a threshold"), "{text}");
+        assert!(text.contains("answers without a threshold; the promise then"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The public terms of a service whose budget is planned.
 
 use super::Family;
-use consilium_protocol::privacy::{Budget, BudgetError, Cost, CostError, Ratio, Unit, epsilon_of};
+use consilium_protocol::privacy::{Budget, BudgetError, COST_ONE, Cost, CostError, Ratio, Unit, epsilon_of};
 use serde::Serialize;
 
 /// Whose data one promise covers.
@@ -78,6 +78,10 @@ pub enum ServiceError {
     Cost(#[from] CostError),
 }
 
+/// Fewest answers, to all clients together and for ever, that make a service worth running, unless said otherwise.
+pub(crate) const ANSWERS_WANTED: u64 = 50;
+/// Noise on a count in all, as a share of the votes, that costs 1 to 3 points on evenly split data.
+pub(crate) const SHARE_USUAL: f64 = 0.2;
 /// Most votes that are planned for: 1024 owners with 8 models each.
 pub(super) const VOTES_MAX: u32 = 8192;
 /// Most classes, as in a roster.
@@ -148,20 +152,25 @@ impl Service {
         Ok(Some(epsilon_of(limit.of_group(votes)?, self.budget.delta)?))
     }
 
-    /// Answers that the budget would pay for with `votes` votes, when noise of deviation `share` of the
-    /// votes reaches every count in all.
+    /// Answers, without a threshold, that the budget would pay for with `votes` votes, when noise of deviation
+    /// `share` of the votes reaches every count in all.
     ///
     /// # Errors
     /// As [`Budget::limit`].
     pub fn answers_at(&self, votes: f64, share: f64) -> Result<Option<f64>, ServiceError> {
-        let Some(limit) = self.limit()? else { return Ok(None) };
-        let total = limit.amount() as f64 / consilium_protocol::privacy::COST_ONE as f64;
-        let variance = (share * votes).powi(2) / f64::from(self.noise.draws());
-        Ok(Some(match limit.unit() {
-            Unit::Zcdp => total * variance,
-            // A deviation of √8/ε for each label.
-            Unit::Pure => total * (variance / 8.0).sqrt(),
-        }))
+        Ok(self.limit()?.map(|limit| answers_within(limit, share * votes, self.noise)))
+    }
+}
+
+/// Answers, without a threshold, that a loss of `limit` pays for when noise of this deviation reaches every count
+/// in all.
+pub(crate) fn answers_within(limit: Cost, deviation: f64, noise: NoiseMaker) -> f64 {
+    let total = limit.amount() as f64 / COST_ONE as f64;
+    let variance = deviation.powi(2) / f64::from(noise.draws());
+    match limit.unit() {
+        Unit::Zcdp => total * variance,
+        // A deviation of √8/ε for each label.
+        Unit::Pure => total * (variance / 8.0).sqrt(),
     }
 }
 

@@ -16,9 +16,6 @@ const LEAVING: TableDefinition<'static, Id, ()> = TableDefinition::new("leaving"
 /// Models that were withdrawn here and that the other party may still hold.
 const UNTOLD: TableDefinition<'static, Id, ()> = TableDefinition::new("untold");
 
-/// Most models of each owner with which answers of a task were charged.
-const CHARGED: TableDefinition<'static, &'static str, u32> = TableDefinition::new("charged");
-
 /// Why work in a transaction stopped; nothing of it is kept.
 pub(super) enum Trouble {
     Refused(RegistryError),
@@ -48,7 +45,6 @@ pub(super) struct Tables<'t> {
     masks: Table<'t, Id, Binding>,
     leaving: Table<'t, Id, ()>,
     untold: Table<'t, Id, ()>,
-    charged: Table<'t, &'static str, u32>,
     written: bool,
 }
 
@@ -59,7 +55,6 @@ impl<'t> Tables<'t> {
             masks: transaction.open_table(MASKS)?,
             leaving: transaction.open_table(LEAVING)?,
             untold: transaction.open_table(UNTOLD)?,
-            charged: transaction.open_table(CHARGED)?,
             written: false,
         })
     }
@@ -152,18 +147,6 @@ impl<'t> Tables<'t> {
 
     pub(super) fn told(&mut self, model: ModelId) -> Result<(), Trouble> {
         if self.untold.remove(&model.0)?.is_some() {
-            self.written = true;
-        }
-        Ok(())
-    }
-
-    pub(super) fn charged(&self, task: &str) -> Result<u32, Trouble> {
-        Ok(self.charged.get(task)?.map_or(0, |row| row.value()))
-    }
-
-    pub(super) fn charge(&mut self, task: &str, shards: u32) -> Result<(), Trouble> {
-        if self.charged(task)? < shards {
-            self.charged.insert(task, shards)?;
             self.written = true;
         }
         Ok(())

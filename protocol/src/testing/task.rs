@@ -36,6 +36,9 @@ pub struct TestTask {
     pairwise: VecDeque<[Tape; 2]>,
 }
 
+/// Labels where there was a consensus, the meter, and what each party sent.
+pub type Attempt = (Vec<Option<usize>>, Meter, [Transcript; 2]);
+
 #[derive(Debug, Default)]
 struct Words(Vec<Vec<Vec<u64>>>);
 
@@ -225,11 +228,7 @@ impl TestTask {
     ///
     /// # Errors
     /// Either party's failure.
-    pub fn attempt(
-        &mut self,
-        queries: &[Vec<u64>],
-        noise: [&[u64]; 2],
-    ) -> Result<(Vec<Option<usize>>, Meter, [Transcript; 2]), EvaluationError> {
+    pub fn attempt(&mut self, queries: &[Vec<u64>], noise: [&[u64]; 2]) -> Result<Attempt, EvaluationError> {
         let bundles = self.bundle().map_err(|error| EvaluationError::Gate(error.into()))?;
         let results = self.seat(queries, bundles, |mut seat| {
             let noise = noise[usize::from(seat.computation.party() == Party::One)];

@@ -403,7 +403,11 @@ mod tests {
                 "the threshold asks for more votes than there are | lower",
             ),
             ("\"3/2\"", "1.5", "an exact number in quotes | put it in quotes"),
-            ("\"confident-gaussian\"", "\"confident\"", "`task.release.mechanism` must be one of"),
+            (
+                "mechanism = \"confident-gaussian\"",
+                "mechanism = \"confident\"",
+                "`task.release.mechanism` must be one of",
+            ),
         ] {
             let found = only(&roster(&edited(&confident(), from, to)).unwrap_err());
             assert!(found.contains(expected), "{to:?} gave {found:?}");

@@ -5,11 +5,12 @@ mod show;
 use crate::cli::NodeArgs;
 use crate::cli::output::{node_file, print_json};
 use crate::planning::{
-    Advice, Family, NoiseMaker, Plan, PrivacyUnit, Profile, Service, Setting, Tendency, VoteTable, Wanted,
+    ANSWERS_WANTED, Advice, Family, NoiseMaker, Plan, PrivacyUnit, Profile, Service, Setting, Tendency,
+    VoteTable, Wanted,
 };
 use crate::task::TaskTerms;
 use clap::{Args, ValueEnum};
-use consilium_config::{Release, Roster, Task, Unit};
+use consilium_config::{Fraction, Release, Roster, Task, Unit};
 use consilium_protocol::privacy::{Budget, Delta, Ratio};
 use miette::{IntoDiagnostic, Result, miette};
 use std::path::PathBuf;
@@ -90,7 +91,7 @@ pub(in crate::cli) struct PlanArgs {
     #[arg(long, value_name = "POINTS", default_value_t = 2.0)]
     loss: f64,
     /// Fewest answers that make the service worth running
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = ANSWERS_WANTED)]
     answers: u64,
     /// Votes on cases that need no protection: a CSV file, or NAME.u8.gz beside its manifest.json
     #[arg(long, value_name = "FILE", conflicts_with = "accuracy")]
@@ -239,12 +240,17 @@ fn profiles(args: &PlanArgs, service: &Service, table: Option<&VoteTable>) -> Re
 
 /// The setting that the roster has now, if the plan is for that kind of release.
 fn stated(release: &Release, family: Family) -> Option<Setting> {
+    let ratio = |amount: &Fraction| amount.to_string().parse::<Ratio>().ok();
     match (release, family) {
         (Release::Gaussian { sigma, .. }, Family::Gaussian) => {
-            Some(Setting::Gaussian { sigma: sigma.to_string().parse().ok()? })
+            Some(Setting::Gaussian { sigma: ratio(sigma)? })
+        }
+        (Release::ConfidentGaussian { sigma, threshold, threshold_sigma, .. }, Family::Confident) => {
+            let (sigma, threshold_sigma) = (ratio(sigma)?, ratio(threshold_sigma)?);
+            Some(Setting::Confident { sigma, threshold_sigma, threshold: *threshold })
         }
         (Release::Laplace { epsilon_per_answer, .. }, Family::Laplace) => {
-            Some(Setting::Laplace { epsilon: epsilon_per_answer.to_string().parse().ok()? })
+            Some(Setting::Laplace { epsilon: ratio(epsilon_per_answer)? })
         }
         _ => None,
     }
@@ -329,5 +335,11 @@ mod tests {
             Some(Setting::Laplace { epsilon: "1/2".parse().unwrap() })
         );
         assert_eq!(stated(release, Family::Gaussian), None);
+        let release = &roster.task("digits-agreed").unwrap().release;
+        let two: Ratio = "2".parse().unwrap();
+        assert_eq!(
+            stated(release, Family::Confident),
+            Some(Setting::Confident { sigma: two, threshold_sigma: two, threshold: 2 })
+        );
     }
 }

@@ -4,18 +4,17 @@ use super::words::{amount, change, epsilon, moment, spent_of};
 use crate::admin::{AdminReply, AdminRequest, LedgerReport, Loss, SignedReport, export};
 use crate::cli::NodeArgs;
 use crate::cli::output::{block_on, granted, node_file, print_json, request, table, unexpected};
+use crate::ledger::Promise;
+use crate::losses::Sums;
+use crate::planning::{ANSWERS_WANTED, NoiseMaker, SHARE_USUAL, answers_within};
 use crate::vault::hex;
 use clap::Args;
-use consilium_protocol::privacy::{COST_ONE, Mechanism, Unit};
+use consilium_config::Unit as Covered;
+use consilium_protocol::privacy::{Cost, Mechanism, Ratio};
 use miette::{IntoDiagnostic, Result, miette};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-
-/// Noise of this part of the votes leaves most labels right.
-const TOLERABLE_PART: f64 = 0.2;
-/// Fewer answers than this, to all clients together and for ever, are no service.
-const USEFUL_ANSWERS: f64 = 100.0;
 
 /// Arguments of `consilium privacy report`.
 #[derive(Debug, Args)]
@@ -107,6 +106,25 @@ fn promise(report: &LedgerReport) {
             promise.unit
         );
     }
+    if let Some(text) = beyond_the_promise(promise, report) {
+        println!("{text}");
+    }
+}
+
+/// What a promise to owners means where one has several data epochs: records of theirs are in one, they in all.
+fn beyond_the_promise(promise: &Promise, report: &LedgerReport) -> Option<String> {
+    let accounts = report.owners.iter().map(|loss| &loss.account);
+    let sums = Sums::of(accounts, |account| account.spent);
+    if promise.covers != Covered::Owner.as_str() || sums.data_epochs < 2 {
+        return None;
+    }
+    let whole = sums.owner.and_then(|spent| epsilon(promise, spent));
+    Some(format!(
+        "an owner has {} data epochs: the promise covers what an owner trained on in one of them, so each patient in \
+         it, and not the owner as a whole, whose epochs add up: epsilon {} so far, for the owner with most",
+        sums.data_epochs,
+        whole.unwrap_or_else(|| "beyond counting".to_owned())
+    ))
 }
 
 fn deviation(mechanism: &Mechanism) -> String {
@@ -118,32 +136,42 @@ fn deviation(mechanism: &Mechanism) -> String {
 
 fn sigma(mechanism: &Mechanism) -> Option<f64> {
     if let Mechanism::Gaussian { sigma_squared } = mechanism {
-        return Some((sigma_squared.numerator() as f64 / sigma_squared.denominator() as f64).sqrt());
+        return Some(value(sigma_squared).sqrt());
     }
     None
+}
+
+fn value(ratio: &Ratio) -> f64 {
+    ratio.numerator() as f64 / ratio.denominator() as f64
+}
+
+/// What an attempt costs, by the price of its label alone: more where a threshold is tested first.
+fn price_of_attempt(mechanism: &Mechanism) -> f64 {
+    match mechanism {
+        Mechanism::ConfidentGaussian { sigma_squared, threshold_sigma_squared, .. } => {
+            1.0 + value(sigma_squared) / (2.0 * value(threshold_sigma_squared))
+        }
+        _ => 1.0,
+    }
 }
 
 /// Says plainly when the owners are too few for a private service; the plan has the figures in full.
 fn too_small(report: &LedgerReport) -> Option<String> {
     let promise = report.opening.promise.as_ref()?;
     let least = report.owners.iter().map(|loss| loss.account.limit).min()?;
-    let (votes, budget) = (report.votes as f64, least as f64 / COST_ONE as f64);
-    let noise = TOLERABLE_PART * votes;
-    let answers = match promise.unit {
-        // 1 / noise^2 each.
-        Unit::Zcdp => budget * noise * noise,
-        // Discrete Laplace noise of scale 2 / epsilon deviates by about sqrt 8 / epsilon.
-        Unit::Pure => budget * noise / 8f64.sqrt(),
-    };
-    if answers >= USEFUL_ANSWERS {
+    let deviation = SHARE_USUAL * report.votes as f64;
+    // Compute parties draw all noise in software: there is no other source.
+    let labels = answers_within(Cost::new(promise.unit, least), deviation, NoiseMaker::Software);
+    let answers = labels / price_of_attempt(&report.mechanism);
+    if answers >= ANSWERS_WANTED as f64 {
         return None;
     }
     let paid = least.checked_div(report.price).unwrap_or(0);
     Some(format!(
         "{} votes are too few for a useful private service: noise that leaves most labels right (deviation about \
-         {noise:.1} votes) would let the smallest budget pay for {:.0} answers in all, to all clients together; \
-         with the noise in force it pays for {paid}. `consilium privacy plan {}` shows the figures and what to do \
-         instead.",
+         {deviation:.1} votes, both parties' draws together) would let the smallest budget pay for {:.0} answers \
+         in all, to all clients together; with the noise in force it pays for {paid}. `consilium privacy plan {}` \
+         shows the figures and what to do instead.",
         report.votes,
         answers.floor(),
         report.opening.task
@@ -230,8 +258,9 @@ fn heads(report: &LedgerReport) {
 mod tests {
     use super::*;
     use crate::admin::OtherView;
-    use crate::ledger::{Account, Head, Opening, Promise};
+    use crate::ledger::{Account, Head, Opening};
     use crate::net::Identity;
+    use consilium_protocol::privacy::{COST_ONE, Unit};
 
     /// A report of `votes` owners with a budget of `epsilon`.
     fn report(votes: u64, unit: Unit, epsilon: &str) -> LedgerReport {
@@ -270,12 +299,37 @@ mod tests {
         assert!(four.contains("4 votes are too few") && four.contains("pay for 0 answers"), "{four}");
         assert!(four.contains("consilium privacy plan heart"), "{four}");
         let forty = too_small(&report(40, Unit::Zcdp, "8")).unwrap();
-        assert!(forty.contains("pay for 67 answers"), "{forty}");
-        assert_eq!(too_small(&report(50, Unit::Zcdp, "8")), None, "105 answers");
-        assert!(too_small(&report(50, Unit::Pure, "8")).unwrap().contains("pay for 28 answers"));
+        assert!(forty.contains("pay for 33 answers"), "{forty}");
+        assert_eq!(too_small(&report(50, Unit::Zcdp, "8")), None, "52 answers");
+        assert!(too_small(&report(51, Unit::Pure, "8")).unwrap().contains("pay for 20 answers"));
         assert_eq!(too_small(&report(200, Unit::Pure, "8")), None);
+        // Testing a threshold under the same noise costs half of a label more.
+        let mut confident = report(50, Unit::Zcdp, "8");
+        let [sigma_squared, threshold_sigma_squared] = ["1/4"; 2].map(|text| text.parse().unwrap());
+        confident.mechanism =
+            Mechanism::ConfidentGaussian { sigma_squared, threshold: 30, threshold_sigma_squared };
+        assert!(too_small(&confident).unwrap().contains("pay for 35 answers"));
         let mut exact = report(4, Unit::Zcdp, "8");
         exact.opening.promise = None;
         assert_eq!(too_small(&exact), None);
+    }
+
+    #[test]
+    fn data_epochs_add_up_for_the_owner_itself() {
+        let mut report = report(4, Unit::Zcdp, "8");
+        let promise = report.opening.promise.clone().unwrap();
+        report.owners[0].account.spent = COST_ONE / 4;
+        assert_eq!(beyond_the_promise(&promise, &report), None);
+        let mut next = report.owners[0].clone();
+        next.account.data_epoch = 1;
+        report.owners.push(next);
+        let text = beyond_the_promise(&promise, &report).unwrap();
+        let whole = epsilon(&promise, COST_ONE / 2).unwrap();
+        assert!(
+            text.contains("2 data epochs") && text.contains(&format!("epsilon {whole} so far")),
+            "{text}"
+        );
+        let patient = Promise { covers: "patient (3 models of each owner)".to_owned(), ..promise };
+        assert_eq!(beyond_the_promise(&patient, &report), None, "a patient is in one of them");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::admin::Loss;
 use crate::ledger::{Change, Promise, SignedStatement};
+use crate::losses::rounded_up;
 use consilium_protocol::privacy::{COST_ONE, Cost, epsilon_of};
 
 /// Days from the first of March of year 0 to the first of January 1970.
@@ -30,8 +31,7 @@ pub(super) fn amount(units: u64) -> String {
 
 /// What an amount alone means as an epsilon, rounded up.
 pub(super) fn epsilon(promise: &Promise, units: u64) -> Option<String> {
-    let epsilon = epsilon_of(Cost::new(promise.unit, units), promise.delta).ok()?;
-    Some(format!("{:.4}", (epsilon * 1e4).ceil() / 1e4))
+    epsilon_of(Cost::new(promise.unit, units), promise.delta).ok().map(rounded_up)
 }
 
 /// What was spent of what, in words.

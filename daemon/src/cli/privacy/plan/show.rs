@@ -123,8 +123,14 @@ impl Shown<'_> {
         for row in &self.plan.rows {
             let mut cells =
                 vec![amount_of(row.setting), format!("{:.2}", noise_share(row, &self.plan.service, votes))];
-            if let Setting::Confident { threshold, .. } = row.setting {
-                cells.push(threshold.to_string());
+            if let Setting::Confident { sigma, threshold_sigma, threshold } = row.setting {
+                // The rows of the search have the same noise in both; a roster may differ.
+                let own = if threshold_sigma == sigma {
+                    String::new()
+                } else {
+                    format!(", sigma {}", decimal(threshold_sigma))
+                };
+                cells.push(format!("{threshold}{own}"));
                 cells.push(row.attempts.map_or_else(|| "-".into(), thousands));
                 cells.push(span(row.range(|outlook| 1.0 - outlook.answered)));
             }
@@ -260,9 +266,12 @@ fn wrapped(line: &str, width: usize) -> String {
     out
 }
 
+fn decimal(ratio: Ratio) -> String {
+    format!("{}", ratio.numerator() as f64 / ratio.denominator() as f64)
+}
+
 /// The amount of noise as the roster would state it.
 fn amount_of(setting: Setting) -> String {
-    let decimal = |ratio: Ratio| format!("{}", ratio.numerator() as f64 / ratio.denominator() as f64);
     match setting {
         Setting::Exact => "none".into(),
         Setting::Gaussian { sigma } | Setting::Confident { sigma, .. } => decimal(sigma),
