@@ -1,5 +1,7 @@
 //! The module as a process of its own, with two parties on its socket.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use consilium_attest::binding::{Binding, EvidenceKind};
 use consilium_attest::evidence::Evidence;
 use consilium_attest::module::signature::PartyKey;

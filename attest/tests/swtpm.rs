@@ -2,6 +2,8 @@
 //!
 //! Slow, and needs the program `swtpm`: `cargo test --release -p consilium-attest --test swtpm -- --ignored`.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use ciborium::Value;
 use consilium_attest::binding::{Binding, EvidenceKind};
 use consilium_attest::module::attester::{Attester, BOOT_PCRS, Tpm2};
