@@ -14,7 +14,8 @@
 //!   promised.
 //! - The attested [`module`] draws once, unknown to both parties, and gives each one additive share; so it
 //!   saves the factor √2. It is worth utility, not privacy. [`noise_client`] is a compute party's side of it,
-//!   and [`binding`] is what its evidence must be about.
+//!   [`binding`] is what its evidence must be about, [`tickets`] hold its shares until a release, and [`choice`]
+//!   says whether software noise may step in while the module is away.
 //!
 //! Both choices fail closed: a task whose policy does not allow software noise by name gets an error, not
 //! noise, and a release without noise happens only where the task's mechanism is
