@@ -2,12 +2,13 @@
 //!
 //! In the words of RFC 9334: an *attester* (the module that draws the noise) produces *evidence* about
 //! itself, a *verifier* appraises the evidence against a policy, and a *relying party* (here each of the two
-//! compute parties) acts on the result. In the background-check model the relying party takes the evidence
-//! to the verifier; ours is meant to be a library in each daemon, so that nobody's verdict is taken on trust.
+//! compute parties) acts on the result. *Endorsers* (AMD, Intel, AWS, the maker of a TPM) vouch for the hardware;
+//! the *reference values* are the measurements in the policy. In the background-check model the relying party takes
+//! the evidence to the verifier; ours is a library in each daemon, so that nobody's verdict is taken on trust.
 //!
-//! What exists today is only the end of the scale that needs no evidence: the software source. No evidence
-//! kind is parsed, no hardware is spoken to, and nothing here makes any claim about the machine it runs on.
-//!
+//! - [`verify`] appraises evidence of the kinds of [`EvidenceKind`], offline, at a time and with vendor data that
+//!   the caller supplies. A [`Policy`] accepts nothing by default, and each [`Refusal`] has its own reason. A
+//!   [`VerifiedModule`] comes out of it and from nowhere else.
 //! - With the [`SoftwareNoise`] source each compute party draws a *full* share of noise for every class and
 //!   adds it to its own share of the counts. Each honest party alone then gives the promised privacy against
 //!   everybody, the other party included; the price is the noise of both, √2 times the deviation. Drawing
@@ -23,7 +24,21 @@
 mod fallback;
 mod share;
 mod source;
+mod binding;
+mod hex;
+mod refusal;
+mod evidence;
+pub mod policy;
+mod verified;
+pub mod verifier;
 
+pub use binding::{Binding, EvidenceKind, VERIFIER_BYTES_MAX};
+pub use evidence::{Collateral, ENDORSEMENTS_MAX, EVIDENCE_BYTES_MAX, Evidence};
 pub use fallback::{NoiseError, NoisePolicy, SoftwareNoise};
+pub use hex::{Hex, HexError};
+pub use policy::Policy;
+pub use refusal::Refusal;
 pub use share::{CLASSES_MAX, NoiseShare};
 pub use source::{NoiseSource, Provenance};
+pub use verified::{Appraised, Expected, VerifiedModule};
+pub use verifier::verify;
