@@ -309,11 +309,11 @@ impl<const N: usize> Image<N> {
 /// The image that `found` matches in all its registers.
 ///
 /// With no match the refusal names the first register that differs from the first image.
-pub(crate) fn image<'a, const N: usize>(
+pub(crate) fn image<const N: usize>(
     kind: EvidenceKind,
-    images: &'a [Image<N>],
+    images: &[Image<N>],
     found: impl Fn(u8) -> Option<[u8; N]>,
-) -> Result<&'a Image<N>, Refusal> {
+) -> Result<&Image<N>, Refusal> {
     let fits = |image: &Image<N>| image.registers.iter().all(|one| found(one.index) == Some(one.value.0));
     if let Some(image) = images.iter().find(|image| !image.registers.is_empty() && fits(image)) {
         return Ok(image);

@@ -32,13 +32,10 @@ impl Revocations {
             return Err(malformed);
         }
         issuer.verify_named(&list.signature_algorithm, signed, list.signature.as_bytes(), PART)?;
-        let begins = list.tbs_cert_list.this_update.to_unix_duration().as_secs();
+        let Some((begins, ends)) = period(&list) else { return Err(malformed) };
         if now < begins {
             return Err(Refusal::CollateralEarly { part: PART, begins, now });
         }
-        // A list without an end would count for ever.
-        let Some(next) = list.tbs_cert_list.next_update else { return Err(malformed) };
-        let ends = next.to_unix_duration().as_secs();
         if now > ends {
             return Err(Refusal::CollateralExpired { part: PART, ended: ends, now });
         }
@@ -49,6 +46,14 @@ impl Revocations {
     pub(crate) fn check(&self, certificate: &Certificate<'_>) -> Result<(), Refusal> {
         not_listed(&self.list, certificate)
     }
+}
+
+/// The first and the last second in which a list counts: from then on its successor is due. A list without an end
+/// would count for ever, so it has no period.
+pub(crate) fn period(list: &CertificateList) -> Option<(u64, u64)> {
+    let begins = list.tbs_cert_list.this_update.to_unix_duration().as_secs();
+    let next = list.tbs_cert_list.next_update?.to_unix_duration().as_secs();
+    Some((begins, next.checked_sub(1)?))
 }
 
 /// Refuses a certificate that a list of its issuer names. Whatever the reason and the entry's extensions say, it is

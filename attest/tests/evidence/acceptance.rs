@@ -44,7 +44,7 @@ fn a_verdict_ends_with_the_first_thing_that_ends() {
     let list = crate::forge::certificate::revoke(&[], snp::ROOT, &snp::KEYS.root, NOW - DAY, Some(NOW + 900));
     listed.collateral.revocation_lists.push(list);
     policy(&mut listed);
-    assert_eq!(listed.verdict().unwrap().valid_until(), NOW + 900);
+    assert_eq!(listed.verdict().unwrap().valid_until(), NOW + 899);
 }
 
 #[test]

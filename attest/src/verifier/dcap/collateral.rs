@@ -3,7 +3,7 @@
 use crate::hex::Hex;
 use crate::refusal::Refusal;
 use crate::verifier::certificate::{Certificate, pem_chain};
-use crate::verifier::revocation::not_listed;
+use crate::verifier::revocation::{not_listed, period};
 use dcap_qvl::QuoteCollateralV3;
 use serde::Deserialize;
 use x509_cert::crl::CertificateList;
@@ -56,9 +56,8 @@ impl IntelData {
         for der in [&self.0.root_ca_crl, &self.0.pck_crl] {
             let malformed = Refusal::Malformed { part: LIST };
             let Ok(list) = <CertificateList>::from_der(der) else { return Err(malformed) };
-            let Some(next) = list.tbs_cert_list.next_update else { return Err(malformed) };
-            let begins = list.tbs_cert_list.this_update.to_unix_duration().as_secs();
-            ends = ends.min(during(LIST, begins, next.to_unix_duration().as_secs(), now)?);
+            let Some((begins, ended)) = period(&list) else { return Err(malformed) };
+            ends = ends.min(during(LIST, begins, ended, now)?);
             lists.push(list);
         }
         let chains =

@@ -11,7 +11,7 @@ use consilium_attest::verifier::dcap::{VerifiedQuote, authenticate};
 use consilium_attest::{Collateral, EvidenceKind, Hex, Policy, Refusal};
 
 const NOW: u64 = 1_750_464_000;
-/// The last second of the collateral of the TDX quote.
+/// When the successor of the first list in the collateral of the TDX quote is due.
 const TDX_END: u64 = 1_752_919_235;
 
 pub(crate) struct Capture {
@@ -138,9 +138,9 @@ fn the_tdx_quote_is_good_on_a_platform_with_three_properties() {
 #[test]
 fn collateral_counts_until_its_first_part_ends() {
     let Some(capture) = tdx() else { return };
-    assert!(capture.authentic(TDX_END).is_ok());
-    let late = capture.authentic(TDX_END + 1).unwrap_err();
-    assert!(matches!(late, Refusal::CollateralExpired { ended: TDX_END, .. }), "{late:?}");
+    assert!(capture.authentic(TDX_END - 1).is_ok());
+    let late = capture.authentic(TDX_END).unwrap_err();
+    assert!(matches!(late, Refusal::CollateralExpired { now: TDX_END, .. }), "{late:?}");
     let early = capture.authentic(NOW - 365 * 24 * 3600).unwrap_err();
     assert!(matches!(early, Refusal::CollateralEarly { .. }), "{early:?}");
     let Some(sgx) = sgx() else { return };

@@ -30,7 +30,7 @@ fn capture(report: &str, leaf: &str, chain: &str) -> Option<Capture> {
 
 impl Capture {
     fn authentic(&self, now: u64) -> Result<VerifiedSnpReport, Refusal> {
-        authenticate(&self.body, &[self.leaf.clone()], &self.collateral, &[AMD_MILAN_ROOT], now)
+        authenticate(&self.body, std::slice::from_ref(&self.leaf), &self.collateral, &[AMD_MILAN_ROOT], now)
     }
 
     /// Rules that take just this report.

@@ -104,13 +104,10 @@ fn revoked_certificates_and_lists_that_do_not_count_are_refused() {
     let kind = EvidenceKind::SevSnp;
     refused(vec![
         (
-            listed(own(&[9, INTERMEDIATE_SERIAL], NOW - DAY, Some(NOW))),
+            listed(own(&[9, INTERMEDIATE_SERIAL], NOW - DAY, Some(NOW + 1))),
             Refusal::Revoked { subject: "CN=Test SEV".to_owned() },
         ),
-        (
-            listed(own(&[], NOW - DAY, Some(ended))),
-            Refusal::CollateralExpired { part: PART, ended, now: NOW },
-        ),
+        (listed(own(&[], NOW - DAY, Some(NOW))), Refusal::CollateralExpired { part: PART, ended, now: NOW }),
         (
             listed(own(&[], begins, Some(NOW + DAY))),
             Refusal::CollateralEarly { part: PART, begins, now: NOW },
@@ -125,9 +122,9 @@ fn revoked_certificates_and_lists_that_do_not_count_are_refused() {
             Refusal::CollateralMissing { kind, part: "list of AMD's revoked certificates" },
         ),
     ]);
-    assert!(listed(own(&[9], NOW - DAY, Some(NOW))).verdict().is_ok());
+    assert!(listed(own(&[9], NOW - DAY, Some(NOW + 1))).verdict().is_ok());
     // Nobody asks for a list, but one is there that names the certificate.
-    let mut volunteered = listed(own(&[INTERMEDIATE_SERIAL], NOW - DAY, Some(NOW)));
+    let mut volunteered = listed(own(&[INTERMEDIATE_SERIAL], NOW - DAY, Some(NOW + 1)));
     volunteered.policy.sev_snp.as_mut().unwrap().require_revocation_list = false;
     assert!(matches!(volunteered.refusal(), Refusal::Revoked { .. }));
 }
