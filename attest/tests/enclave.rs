@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use consilium_attest::binding::{Binding, EvidenceKind};
-use consilium_attest::evidence::Evidence;
+use consilium_attest::{Binding, Evidence, EvidenceKind};
 use consilium_attest::module::signature::PartyKey;
 use consilium_attest::module::specification::{SignedSpecification, Specification};
 use consilium_attest::noise_client::{ClientError, Proven, Unproven};

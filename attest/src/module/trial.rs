@@ -14,8 +14,12 @@ use super::frame::{PREFIX_BYTES, write_frame};
 use super::session::SessionError;
 use super::specification::{SignedSpecification, Specification};
 use crate::binding::{Binding, EvidenceKind};
-use crate::evidence::Evidence;
+use crate::evidence::{Collateral, Evidence};
 use crate::noise_client::{ClientError, ProofError, Proven, Unproven};
+use crate::policy::{Policy, SoftwarePolicy};
+use crate::refusal::Refusal;
+use crate::verified::{Expected, VerifiedModule};
+use crate::verifier::verify;
 
 /// Identity key of a seat; seats beyond 1 are strangers.
 pub(crate) fn key(seat: u8) -> SigningKey {
@@ -86,6 +90,35 @@ pub(crate) fn dialogues() -> ProptestConfig {
 pub(crate) fn judge(evidence: &Evidence, binding: &Binding) -> Result<(), &'static str> {
     let about = evidence.binding == *binding && evidence.body == binding.report_data();
     if about { Ok(()) } else { Err("evidence about something else") }
+}
+
+/// The time of all verdicts here, in Unix seconds.
+const NOW: u64 = 1_800_000_000;
+
+/// A policy under which nothing but software evidence may count.
+pub(crate) fn policy(software: bool) -> Policy {
+    Policy {
+        evidence_age_max_secs: 60,
+        reattest_after_secs: 600,
+        sev_snp: None,
+        tdx: None,
+        sgx_dcap: None,
+        nitro: None,
+        tpm2: None,
+        software: software.then_some(SoftwarePolicy { allow: true }),
+    }
+}
+
+/// The verdict on evidence for a question asked just now, as a compute party comes to it.
+pub(crate) fn verified(
+    evidence: &Evidence,
+    asked: &Binding,
+    policy: &Policy,
+) -> Result<VerifiedModule, Refusal> {
+    let Binding { channel_key, policy: roster, nonce, .. } = *asked;
+    let expected =
+        Expected { channel_key, policy: roster, nonce, asked: NOW, verifier: asked.verifier.clone() };
+    verify(evidence, &Collateral::default(), policy, &expected, NOW)
 }
 
 /// What a network attacker makes of a frame on a connection: frames on any connections.

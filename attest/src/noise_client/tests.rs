@@ -348,6 +348,33 @@ fn evidence_about_anything_else_is_refused_and_nothing_can_be_asked() {
 }
 
 #[test]
+fn the_verifiers_verdict_opens_the_module_or_names_its_reason() {
+    let world = World::new();
+    let open = |connection| Unproven::open(world.connect(connection), &key(0)).unwrap();
+    let unproven = open(0);
+    let channel_key = *unproven.channel_key();
+    let judge = |evidence: &Evidence, asked: &Binding| trial::verified(evidence, asked, &trial::policy(true));
+    let (proven, verdict) = unproven.prove([9; 32], judge).unwrap();
+    assert_eq!((verdict.kind(), verdict.boot()), (EvidenceKind::Software, *proven.boot()));
+    assert_eq!((verdict.channel_key(), verdict.receipt_key()), (channel_key, *proven.receipt_key()));
+    let refused = |world: &World, connection, allowed| {
+        let unproven = Unproven::open(world.connect(connection), &key(0)).unwrap();
+        let judged = unproven.prove([9; 32], |evidence, asked| {
+            trial::verified(evidence, asked, &trial::policy(allowed)).map(drop)
+        });
+        match judged.err().unwrap() {
+            ProofError::Refused(reason) => reason,
+            ProofError::Client(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(refused(&world, 1, false), crate::refusal::Refusal::SoftwareNotAllowed);
+    // Evidence under the right label whose signed part is about another channel.
+    let relay = Relay(|binding| binding.channel_key[0] ^= 1);
+    let world = World::of(Engine::new(Box::new(relay) as Box<dyn Attester>).unwrap());
+    assert_eq!(refused(&world, 0, true), crate::refusal::Refusal::Unbound);
+}
+
+#[test]
 fn a_platform_without_evidence_is_a_refusal() {
     struct Mute;
     impl Attester for Mute {

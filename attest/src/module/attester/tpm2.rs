@@ -4,13 +4,13 @@
 //! from a fixed template: the same TPM makes the same key every time, so that a policy can name it, and
 //! nothing has to be stored. It is restricted: it signs only what the TPM itself made.
 
-use ciborium::Value;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use super::super::bytes::{Bytes, DecodeError};
 use super::{Attester, AttesterError, Testimony};
 use crate::binding::{Binding, EvidenceKind};
+use crate::verifier::tpm2::TpmBody;
 
 /// The registers that a measured boot fills before the module runs, as a bit set: 0 to 9 and 11 to 15. Linux
 /// goes on adding to 10 while it runs, so that no policy could name its value.
@@ -193,13 +193,7 @@ impl<S: Read + Write> Attester for Tpm2<S> {
         let [attest, signature] = quoted?;
         flushed?;
         let registers = self.registers()?;
-        let registers =
-            registers.into_iter().map(|(index, value)| (index.into(), Value::Bytes(value.to_vec())));
-        let mut parts: Vec<Value> = [attest, signature, public].map(Value::Bytes).into();
-        parts.push(Value::Map(registers.collect()));
-        let mut body = Vec::new();
-        ciborium::into_writer(&Value::Array(parts), &mut body).expect("a vector takes any number of bytes");
-        Ok(body.into())
+        Ok(TpmBody { attest, signature, public, registers }.encode().into())
     }
 }
 

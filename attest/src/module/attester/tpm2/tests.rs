@@ -1,5 +1,10 @@
 use super::super::super::trial;
 use super::*;
+use crate::evidence::Evidence;
+use crate::hex::Hex;
+use crate::policy::{Image, Policy, Register, TpmPolicy};
+use crate::refusal::Refusal;
+use crate::verifier::tpm2::authenticate;
 use ring::digest::{SHA256 as RING_SHA256, digest};
 use ring::rand::SystemRandom;
 use ring::signature::{
@@ -150,20 +155,48 @@ fn quotes_are_signed_over_the_binding_and_the_registers() {
         let binding = trial::binding(EvidenceKind::Tpm2);
         let testimony = attester.attest(&binding).unwrap();
         assert!(testimony.endorsements.is_empty());
-        let parts: Value = ciborium::from_reader(&testimony.body[..]).unwrap();
-        let [attest, signature, public, registers] = &parts.as_array().unwrap()[..] else { panic!("parts") };
-        let [attest, signature, public] = [attest, signature, public].map(|part| part.as_bytes().unwrap());
-        let (indices, values): (Vec<Value>, Vec<Value>) = registers.as_map().unwrap().iter().cloned().unzip();
-        assert_eq!(*public, attester.stream.public());
+        let TpmBody { attest, signature, public, registers } = TpmBody::decode(&testimony.body).unwrap();
+        assert_eq!(public, attester.stream.public());
         assert_eq!(attest[44..76], binding.qualifying_data());
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, attester.stream.key.public_key().as_ref());
         let fixed = [&signature[6..38], &signature[40..72]].concat();
-        key.verify(attest, &fixed).unwrap();
-        assert_eq!(indices, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15].map(Value::from));
-        let values: Vec<u8> = values.into_iter().flat_map(|value| value.into_bytes().unwrap()).collect();
+        key.verify(&attest, &fixed).unwrap();
+        let indices: Vec<u8> = registers.keys().copied().collect();
+        assert_eq!(indices, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15]);
+        let values: Vec<u8> = registers.values().flatten().copied().collect();
         assert_eq!(attest[attest.len() - 32..], *digest(&RING_SHA256, &values).as_ref());
         assert_eq!((attester.stream.loaded, attester.stream.answers.len()), (0, 0));
     }
+}
+
+#[test]
+fn the_verifier_accepts_the_quote_and_notices_what_changed() {
+    let attest = |attester: &mut Tpm2<Fake>, nonce| {
+        let binding = Binding { nonce: [nonce; 32], ..trial::binding(EvidenceKind::Tpm2) };
+        let Testimony { body, endorsements } = attester.attest(&binding).unwrap();
+        Evidence { binding, body, endorsements }
+    };
+    let mut attester = Tpm2::new(Fake::new(), BOOT_PCRS);
+    let evidence = attest(&mut attester, 5);
+    let key = authenticate(&evidence.body).unwrap().key();
+    let registers = TpmBody::decode(&evidence.body).unwrap().registers.into_iter();
+    let registers = registers.map(|(index, value)| Register { index, value: Hex(value) }).collect();
+    let rules = TpmPolicy { keys: vec![key], images: vec![Image { registers }] };
+    let policy = Policy { tpm2: Some(rules), ..trial::policy(false) };
+    let judged = |evidence: &Evidence, nonce| {
+        let asked = Binding { nonce: [nonce; 32], ..trial::binding(EvidenceKind::Tpm2) };
+        trial::verified(evidence, &asked, &policy)
+    };
+    assert_eq!(judged(&evidence, 5).unwrap().kind(), EvidenceKind::Tpm2);
+    // The same quote as the answer to the next question.
+    assert_eq!(judged(&evidence, 6).unwrap_err(), Refusal::Nonce);
+    let relabelled = Evidence { binding: Binding { nonce: [6; 32], ..evidence.binding.clone() }, ..evidence };
+    assert_eq!(judged(&relabelled, 6).unwrap_err(), Refusal::Unbound);
+    judged(&attest(&mut attester, 6), 6).unwrap();
+    // A changed image, and another TPM.
+    attester.stream.registers[4][0] ^= 1;
+    assert!(judged(&attest(&mut attester, 7), 7).is_err());
+    assert!(judged(&attest(&mut Tpm2::new(Fake::new(), BOOT_PCRS), 8), 8).is_err());
 }
 
 #[test]
