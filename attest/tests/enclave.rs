@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use consilium_attest::{Binding, Evidence, EvidenceKind};
 use consilium_attest::module::signature::PartyKey;
 use consilium_attest::module::specification::{SignedSpecification, Specification};
 use consilium_attest::noise_client::{ClientError, Proven, Unproven};
+use consilium_attest::{Binding, Evidence, EvidenceKind};
 use consilium_protocol::privacy::Mechanism;
 use ed25519_dalek::SigningKey;
 use std::io::{BufRead, BufReader};

@@ -5,8 +5,8 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use ciborium::Value;
-use consilium_attest::{Binding, EvidenceKind};
 use consilium_attest::module::attester::{Attester, BOOT_PCRS, Tpm2};
+use consilium_attest::{Binding, EvidenceKind};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
