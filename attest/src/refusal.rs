@@ -264,7 +264,9 @@ pub enum Refusal {
         least: u8,
     },
     /// Signed by a kind of key that the policy does not accept.
-    #[error("the report is signed by a {signer} key, which the policy does not accept")]
+    #[error(
+        "the report is signed by a {signer} key, which the policy does not accept; use another or allow it"
+    )]
     Signer {
         /// What kind of key.
         signer: &'static str,
@@ -273,7 +275,9 @@ pub enum Refusal {
     #[error("the host masks the chip's key, so the report cannot be tied to a chip; turn the mask off")]
     ChipKeyMasked,
     /// Asked for from a level that the policy does not trust.
-    #[error("the report was asked for at VMPL {found}, the policy allows at most {most}")]
+    #[error(
+        "the report was asked for at VMPL {found}, the policy allows {most}; start the module at that level"
+    )]
     PrivilegeLevel {
         /// The level.
         found: u32,
@@ -298,7 +302,9 @@ pub enum Refusal {
         status: String,
     },
     /// An advisory that the policy does not accept.
-    #[error("the advisory {advisory} applies to the platform and is not accepted by the policy")]
+    #[error(
+        "the advisory {advisory} applies to the platform and the policy does not accept it; update the firmware"
+    )]
     Advisory {
         /// Its number.
         advisory: String,
@@ -358,6 +364,19 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_has_words_of_its_own_and_says_what_to_do() {
+        let source = include_str!("refusal.rs").split("#[cfg(test)]").next().unwrap();
+        let attribute = "#[error";
+        let reasons: Vec<&str> =
+            source.split(attribute).skip(1).map(|rest| rest.split(")]").next().unwrap()).collect();
+        let distinct: std::collections::BTreeSet<&&str> = reasons.iter().collect();
+        assert!(reasons.len() > 40 && distinct.len() == reasons.len());
+        // What to do about a policy stands in the problem itself.
+        let mute = reasons.iter().filter(|reason| !reason.contains("; ") && !reason.contains("{problem}"));
+        assert_eq!(mute.collect::<Vec<_>>(), Vec::<&&str>::new());
+    }
 
     #[test]
     fn foreign_text_is_tamed() {

@@ -140,7 +140,10 @@ impl VerifiedTpmQuote {
             user_data: self.quote.extra.clone(),
             measurement: values.collect::<Vec<_>>().join(" "),
             platform: self.key.to_string(),
-            level: format!("firmware {:016x}, not against the machine's owner", self.quote.firmware),
+            level: format!(
+                "firmware {:016x}, reset {} times, not against the machine's owner",
+                self.quote.firmware, self.quote.resets
+            ),
             valid_until: u64::MAX,
         })
     }

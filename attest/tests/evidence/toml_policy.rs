@@ -155,3 +155,14 @@ fn values_of_the_wrong_form_are_not_read() {
         assert!(toml::from_str::<Policy>(&text.replacen(good, bad, 1)).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn the_policy_of_the_manual_is_read() {
+    let manual = include_str!("../../../README.md");
+    let start = manual.find("evidence_age_max_secs").unwrap();
+    let text = &manual[start..start + manual[start..].find("```").unwrap()];
+    let policy: Policy = toml::from_str(text).unwrap();
+    policy.check().unwrap();
+    assert_eq!(policy.kinds(), [EvidenceKind::SevSnp, EvidenceKind::Tpm2]);
+    assert_eq!(policy.sev_snp.unwrap().roots, [AMD_MILAN_ROOT]);
+}
