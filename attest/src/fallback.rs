@@ -1,10 +1,10 @@
 //! Noise without an attested module, where a task's policy allows it.
 
+use crate::draw::Noise;
 use crate::share::{CLASSES_MAX, NoiseShare};
-use consilium_protocol::privacy::{Mechanism, Sampler};
+use consilium_protocol::privacy::Mechanism;
 use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 /// What a task's policy, signed by both compute parties, lets noise come from.
 ///
@@ -42,8 +42,7 @@ pub enum NoiseError {
 /// Draws this compute party's own full noise. The other party does the same with its own.
 #[derive(Debug)]
 pub struct SoftwareNoise {
-    sampler: Sampler,
-    threshold: Option<Sampler>,
+    noise: Noise,
 }
 
 impl SoftwareNoise {
@@ -58,17 +57,16 @@ impl SoftwareNoise {
         if !policy.allow_software {
             return Err(NoiseError::Refused { mechanism: *mechanism });
         }
-        let threshold = mechanism.threshold_noise().map(|noise| Sampler::new(&noise));
-        Ok(Self { sampler: Sampler::new(mechanism), threshold })
+        Ok(Self { noise: Noise::new(mechanism) })
     }
 
     /// The mechanism whose noise this draws.
     pub const fn mechanism(&self) -> &Mechanism {
-        self.sampler.mechanism()
+        self.noise.mechanism()
     }
 
-    /// Full noise for each of `classes` classes, and for the largest count where the mechanism has a threshold,
-    /// fresh and independent for each.
+    /// Full noise for each of `classes` classes, and for the largest count where the mechanism has a
+    /// threshold, fresh and independent for each.
     ///
     /// # Errors
     /// [`NoiseError::Classes`] for none or more than [`CLASSES_MAX`].
@@ -78,8 +76,7 @@ impl SoftwareNoise {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<NoiseShare, NoiseError> {
         bounded(classes)?;
-        let values = self.sampler.draw_many(classes, rng);
-        let threshold = self.threshold.as_ref().map(|sampler| Zeroizing::new(sampler.draw(rng)));
+        let (values, threshold) = self.noise.draw(classes, rng);
         Ok(NoiseShare::new(values, threshold))
     }
 }

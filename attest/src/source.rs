@@ -1,5 +1,6 @@
 //! The choice of a source, and the name of it that a result carries.
 
+use crate::binding::EvidenceKind;
 use crate::fallback::{NoiseError, NoisePolicy, SoftwareNoise, bounded};
 use crate::share::NoiseShare;
 use consilium_protocol::privacy::Mechanism;
@@ -29,8 +30,8 @@ impl NoiseSource {
         }
     }
 
-    /// This party's share of noise for one release: full noise, or zeros for an exact release. With a threshold the
-    /// share has one value more than classes.
+    /// This party's share of noise for one release: full noise, or zeros for an exact release. With a
+    /// threshold the share has one value more than classes.
     ///
     /// # Errors
     /// [`NoiseError::Classes`] for no class or more than [`CLASSES_MAX`](crate::CLASSES_MAX).
@@ -62,6 +63,12 @@ pub enum Provenance {
     Exact,
     /// Both compute parties added full noise of their own.
     Software,
+    /// One draw of the sampling module, which neither compute party knows if the module is what its evidence
+    /// says.
+    Module {
+        /// What vouches for it.
+        evidence: EvidenceKind,
+    },
 }
 
 impl fmt::Display for Provenance {
@@ -69,6 +76,13 @@ impl fmt::Display for Provenance {
         f.write_str(match self {
             Self::Exact => "none (exact release)",
             Self::Software => "software, full noise from each compute party",
+            Self::Module { evidence: EvidenceKind::Software } => {
+                "sampling module with SOFTWARE EVIDENCE: nothing vouches for it, for public testing only"
+            }
+            Self::Module { evidence: EvidenceKind::Tpm2 } => {
+                "sampling module, measured boot by a TPM 2.0 (not against the machine's owner)"
+            }
+            Self::Module { evidence } => return write!(f, "attested sampling module ({evidence})"),
         })
     }
 }
@@ -104,5 +118,13 @@ mod tests {
         assert_eq!(serde_json::to_string(&provenance).unwrap(), "\"software\"");
         assert_eq!(Provenance::Exact.to_string(), "none (exact release)");
         assert!(serde_json::from_str::<Provenance>("\"enclave\"").is_err());
+        for evidence in EvidenceKind::ALL {
+            let provenance = Provenance::Module { evidence };
+            let text = serde_json::to_string(&provenance).unwrap();
+            assert_eq!(text, format!("{{\"module\":{{\"evidence\":\"{evidence}\"}}}}"));
+            assert_eq!(serde_json::from_str::<Provenance>(&text).unwrap(), provenance);
+            let loud = provenance.to_string().contains("SOFTWARE EVIDENCE: nothing vouches");
+            assert_eq!(loud, evidence == EvidenceKind::Software);
+        }
     }
 }
