@@ -1,28 +1,19 @@
 //! Noise without an attested module, where a task's policy allows it.
 
+use crate::choice::NoiseRule;
 use crate::draw::Noise;
 use crate::share::{CLASSES_MAX, NoiseShare};
 use consilium_protocol::privacy::Mechanism;
 use rand::CryptoRng;
-use serde::{Deserialize, Serialize};
-
-/// What a task's policy, signed by both compute parties, lets noise come from.
-///
-/// There is no default: a policy that does not say is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NoisePolicy {
-    /// Whether each compute party may draw its noise in ordinary software.
-    pub allow_software: bool,
-}
 
 /// Why there is no noise.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoiseError {
-    /// The policy does not allow the only source there is.
+    /// The rule does not allow software noise.
     #[error(
-        "the task's noise policy refuses {mechanism} drawn in software, and this version has no attested \
-         source; set `software_noise = true` in the release of the task, in the roster of every member"
+        "the task takes noise from the attested module only, and {mechanism} was to be drawn in software; write \
+         `noise = \"software\"` or `noise = \"module-else-software\"` in the release of the task, in the \
+         roster of every member, if all of them accept that"
     )]
     Refused {
         /// The mechanism asked for.
@@ -46,15 +37,15 @@ pub struct SoftwareNoise {
 }
 
 impl SoftwareNoise {
-    /// Prepares the tables of a mechanism, if the policy allows software noise.
+    /// Prepares the tables of a mechanism, if the rule allows software noise.
     ///
     /// # Errors
     /// [`NoiseError::Refused`] without permission, [`NoiseError::Exact`] for an exact release.
-    pub fn new(mechanism: &Mechanism, policy: NoisePolicy) -> Result<Self, NoiseError> {
+    pub fn new(mechanism: &Mechanism, rule: NoiseRule) -> Result<Self, NoiseError> {
         if *mechanism == Mechanism::Exact {
             return Err(NoiseError::Exact);
         }
-        if !policy.allow_software {
+        if rule == NoiseRule::Module {
             return Err(NoiseError::Refused { mechanism: *mechanism });
         }
         Ok(Self { noise: Noise::new(mechanism) })
@@ -100,22 +91,14 @@ mod tests {
     }
 
     fn allowed() -> SoftwareNoise {
-        SoftwareNoise::new(&gaussian(), NoisePolicy { allow_software: true }).unwrap()
+        SoftwareNoise::new(&gaussian(), NoiseRule::ModuleElseSoftware).unwrap()
     }
 
     #[test]
     fn without_permission_there_is_no_noise() {
-        let error = SoftwareNoise::new(&gaussian(), NoisePolicy { allow_software: false }).unwrap_err();
+        let error = SoftwareNoise::new(&gaussian(), NoiseRule::Module).unwrap_err();
         assert_eq!(error, NoiseError::Refused { mechanism: gaussian() });
-        assert!(error.to_string().contains("`software_noise = true`"), "{error}");
-    }
-
-    #[test]
-    fn a_policy_that_does_not_say_is_not_read() {
-        assert!(serde_json::from_str::<NoisePolicy>("{}").is_err());
-        assert!(serde_json::from_str::<NoisePolicy>(r#"{"allow_software": true, "half": true}"#).is_err());
-        let policy = serde_json::from_str::<NoisePolicy>(r#"{"allow_software": false}"#).unwrap();
-        assert!(!policy.allow_software);
+        assert!(error.to_string().contains("`noise = \"software\"`"), "{error}");
     }
 
     #[test]
@@ -146,7 +129,7 @@ mod tests {
             threshold: 3,
             threshold_sigma_squared: "400".parse().unwrap(),
         };
-        let mut source = SoftwareNoise::new(&mechanism, NoisePolicy { allow_software: true }).unwrap();
+        let mut source = SoftwareNoise::new(&mechanism, NoiseRule::Software).unwrap();
         let mut rng = StdRng::seed_from_u64(6);
         let (mut counts, mut top, mut together) = (0.0, 0.0, 0.0);
         let rounds = 20_000;

@@ -25,10 +25,11 @@
 //! [`Provenance`].
 
 mod draw;
-mod fallback;
 mod share;
-mod source;
+pub mod choice;
+mod fallback;
 mod binding;
+mod source;
 mod hex;
 mod refusal;
 mod evidence;
@@ -38,11 +39,10 @@ pub mod verifier;
 pub mod module;
 pub mod noise_client;
 pub mod tickets;
-pub mod choice;
 
 pub use binding::{Binding, EvidenceKind, VERIFIER_BYTES_MAX};
 pub use evidence::{Collateral, ENDORSEMENTS_MAX, EVIDENCE_BYTES_MAX, Evidence};
-pub use fallback::{NoiseError, NoisePolicy, SoftwareNoise};
+pub use fallback::{NoiseError, SoftwareNoise};
 pub use hex::{Hex, HexError};
 pub use policy::Policy;
 pub use refusal::Refusal;

@@ -1,7 +1,8 @@
 //! The choice of a source, and the name of it that a result carries.
 
 use crate::binding::EvidenceKind;
-use crate::fallback::{NoiseError, NoisePolicy, SoftwareNoise, bounded};
+use crate::choice::NoiseRule;
+use crate::fallback::{NoiseError, SoftwareNoise, bounded};
 use crate::share::NoiseShare;
 use consilium_protocol::privacy::Mechanism;
 use rand::CryptoRng;
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// What this compute party takes its noise from, fixed for the life of a task.
+/// What this compute party draws by itself, fixed for the life of a task.
 #[derive(Debug)]
 pub enum NoiseSource {
     /// The task's contract is an exact release: shares are zeros, and results say so.
@@ -19,14 +20,14 @@ pub enum NoiseSource {
 }
 
 impl NoiseSource {
-    /// The source for a task's mechanism under its policy. Only an exact mechanism yields no noise.
+    /// The source for a task's mechanism under its rule. Only an exact mechanism yields no noise.
     ///
     /// # Errors
-    /// [`NoiseError::Refused`] when the policy allows no source that exists.
-    pub fn choose(mechanism: &Mechanism, policy: NoisePolicy) -> Result<Self, NoiseError> {
+    /// [`NoiseError::Refused`] where the rule allows the module's noise only.
+    pub fn choose(mechanism: &Mechanism, rule: NoiseRule) -> Result<Self, NoiseError> {
         match mechanism {
             Mechanism::Exact => Ok(Self::Exact),
-            _ => SoftwareNoise::new(mechanism, policy).map(Self::Software),
+            _ => SoftwareNoise::new(mechanism, rule).map(Self::Software),
         }
     }
 
@@ -93,16 +94,16 @@ mod tests {
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
-    const REFUSING: NoisePolicy = NoisePolicy { allow_software: false };
-    const ALLOWING: NoisePolicy = NoisePolicy { allow_software: true };
+    const REFUSING: NoiseRule = NoiseRule::Module;
+    const ALLOWING: NoiseRule = NoiseRule::Software;
 
     #[test]
     fn only_an_exact_contract_goes_without_noise() {
         let laplace = Mechanism::Laplace { epsilon: "1/2".parse().unwrap() };
         assert!(matches!(NoiseSource::choose(&laplace, REFUSING), Err(NoiseError::Refused { .. })));
         assert!(matches!(NoiseSource::choose(&laplace, ALLOWING), Ok(NoiseSource::Software(_))));
-        for policy in [REFUSING, ALLOWING] {
-            let mut source = NoiseSource::choose(&Mechanism::Exact, policy).unwrap();
+        for rule in [REFUSING, ALLOWING] {
+            let mut source = NoiseSource::choose(&Mechanism::Exact, rule).unwrap();
             let share = source.draw(3, &mut StdRng::seed_from_u64(1)).unwrap();
             assert_eq!((source.provenance(), share.into_values().to_vec()), (Provenance::Exact, vec![0; 3]));
             assert!(source.draw(0, &mut StdRng::seed_from_u64(1)).is_err());
