@@ -11,7 +11,7 @@ mod status;
 pub use books::{LedgerReport, Loss, OtherView, OwnerAccount, PartyBooks, SignedReport};
 pub use export::export;
 pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all};
-pub use status::{Level, MemberStatus, Refill, Report, SeatStatus, TaskStatus};
+pub use status::{Level, MemberStatus, ModuleStatus, NoiseStatus, Refill, Report, SeatStatus, TaskStatus};
 
 use crate::client::Answer;
 use crate::ledger::{Head, ReleaseId, SignedStatement};

@@ -8,6 +8,7 @@ mod daemon;
 mod distill;
 mod identity;
 mod model;
+mod module;
 mod output;
 mod privacy;
 mod status;
@@ -52,6 +53,9 @@ enum Command {
     Privacy(privacy::PrivacyArgs),
     /// Show what the node does: peers, seats, pools, privacy spent
     Status(status::StatusArgs),
+    /// Draw noise for two compute parties: what `consilium-enclave` does, for the demo's public testing
+    #[command(hide = true)]
+    Module(module::ModuleArgs),
     /// Show the peer id of this node for the roster, making its key if there is none
     Identity(identity::IdentityArgs),
 }
@@ -70,6 +74,7 @@ pub struct NodeArgs {
 /// Parses the arguments and runs the command.
 pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Module(args) => return module::run(args),
         Command::Demo(args) => crate::demo::run(&args),
         Command::Daemon(args) => daemon::run(&args),
         Command::Model(args) => model::run(&args),

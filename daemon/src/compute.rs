@@ -5,6 +5,7 @@
 //! Zero   --activate--> One: which pool to go on with               start.rs, resume.rs
 //! both   --make a batch, each its half--> disk                     refill.rs, source.rs, pairwise.rs
 //! client --query--> both                                           query.rs, waiting.rs
+//! both   --attest, one specification--> module, each its half      noise.rs
 //! Zero --reserve--> One, rounds, commit                            lead.rs, follow.rs, online.rs
 //! ```
 //!
@@ -20,6 +21,7 @@ mod follow;
 mod lead;
 mod link;
 mod models;
+mod noise;
 mod online;
 mod pairwise;
 mod progress;
@@ -42,6 +44,7 @@ pub(crate) use traffic::Traffic;
 use crate::ledger::LedgerHandle;
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, Network, PeerId};
+use crate::noise::{Module, Stock};
 use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
 use crate::task::TaskTerms;
@@ -116,6 +119,12 @@ pub struct Compute {
     pub(crate) showing_heads: tokio::sync::Mutex<()>,
     pub(crate) idle: Mutex<Vec<Channel>>,
     pub(crate) waiting: waiting::WaitingRoom,
+    /// The module that draws noise, where a task takes it from there.
+    pub(crate) module: Option<Arc<Module>>,
+    /// Its noise for each task with a noisy release.
+    pub(crate) noise: HashMap<String, Stock>,
+    /// Held by party Zero from ordering a batch of noise until both parties hold it.
+    pub(crate) drawing: tokio::sync::Mutex<()>,
     pub(crate) desks: HashMap<String, waiting::Desk>,
     pub(crate) spare: tokio::sync::Notify,
     pub(crate) refill_fault: Mutex<Option<String>>,

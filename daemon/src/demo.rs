@@ -12,14 +12,15 @@ mod world;
 pub use measure::{Measured, Progress, evaluate};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
 pub use scenario::{
-    Confident, Hospital, Preprocessing, Releases, Scenario, ScenarioError, Shard, breast_cancer,
+    Confident, GivenModule, Hospital, Noise, Preprocessing, Releases, Scenario, ScenarioError, Shard, breast_cancer,
     breast_cancer_shards, train_all, train_shards,
 };
 pub use shards::{ShardOf, Split};
 pub use world::{Process, World, WorldError, names, tasks};
 
-use clap::Args;
-use miette::{IntoDiagnostic, Result};
+use clap::{Args, ValueEnum};
+use consilium_config::{ModuleSocket, NoiseRule};
+use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use std::path::PathBuf;
 
 /// Private accuracy may differ from the float ensemble's by this much.
@@ -45,12 +46,57 @@ pub struct DemoArgs {
     /// Who makes the correlated randomness
     #[arg(long, value_enum, default_value_t = Preprocessing::Pairwise)]
     source: Preprocessing,
+    /// Where the noise of releases comes from
+    ///
+    /// `module` starts a sampling module as a process of its own. It draws noise once that neither compute party
+    /// knows, so that clients see less of it; but here nothing vouches for it, which every answer says.
+    #[arg(long, value_enum, default_value_t = NoiseFrom::Software)]
+    noise: NoiseFrom,
+    /// Use this module instead, which runs already and listens on `unix:PATH` or `vsock:CID:PORT`
+    #[arg(long, value_name = "SOCKET", requires = "module_policy")]
+    module: Option<ModuleSocket>,
+    /// What the evidence of that module must say, in TOML
+    #[arg(long, value_name = "FILE", requires = "module")]
+    module_policy: Option<PathBuf>,
     /// Keep configuration, state and logs of all processes in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
     /// Print one JSON object instead of the report
     #[arg(long)]
     json: bool,
+}
+
+/// Where the noise of a demo comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NoiseFrom {
+    /// Each compute party draws full noise of its own
+    Software,
+    /// A sampling module draws once for both; without it there is no release
+    #[value(alias = "enclave")]
+    Module,
+    /// The module, and software while it cannot be reached
+    ModuleElseSoftware,
+}
+
+impl DemoArgs {
+    fn noise(&self) -> Result<Noise> {
+        let rule = match self.noise {
+            NoiseFrom::Software => NoiseRule::Software,
+            NoiseFrom::Module => NoiseRule::Module,
+            NoiseFrom::ModuleElseSoftware => NoiseRule::ModuleElseSoftware,
+        };
+        let (Some(socket), Some(file)) = (&self.module, &self.module_policy) else {
+            return Ok(Noise { rule, given: None });
+        };
+        if rule == NoiseRule::Software {
+            return Err(miette!("--module without `--noise module` would not be used; add that, or leave it out"));
+        }
+        let text = std::fs::read_to_string(file).into_diagnostic();
+        let text = text.wrap_err_with(|| format!("cannot read the policy {}", file.display()))?;
+        let policy = toml::from_str(&text).into_diagnostic();
+        let policy = policy.wrap_err_with(|| format!("{} is no policy", file.display()))?;
+        Ok(Noise { rule, given: Some(GivenModule { socket: socket.clone(), policy }) })
+    }
 }
 
 /// Runs `consilium demo`.
@@ -63,6 +109,7 @@ pub fn run(args: &DemoArgs) -> Result<()> {
     let scenario = breast_cancer_shards(owners, usize::from(args.shards), args.seed, &progress);
     let mut scenario = scenario.into_diagnostic()?;
     scenario.preprocessing = args.source;
+    scenario.releases.noise = args.noise()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -60,7 +60,7 @@ pub use peer::compare_heads;
 pub use record::{BURNT, Entry, Head, Record};
 pub use release::{Abort, Aborted, Committed, Receipt, Reservation};
 pub use report::{Account, Report, Snapshot};
-pub use request::{Charged, Correlations, ReleaseId, Reserve, seconds_now};
+pub use request::{Charged, Correlations, NoiseTicket, ReleaseId, Reserve, seconds_now};
 pub use statement::{Change, SignedStatement, Statement};
 
 use crate::crash::{self, Step};
@@ -69,7 +69,7 @@ use books::{Books, Trouble};
 use std::path::Path;
 use std::sync::Arc;
 
-const KIND: Kind = Kind { name: "consilium privacy ledger", version: 2 };
+const KIND: Kind = Kind { name: "consilium privacy ledger", version: 3 };
 
 /// The ledger file, open. All methods block on the disk; [`LedgerHandle`] serves asynchronous callers.
 pub struct Ledger {
@@ -318,7 +318,8 @@ mod tests {
         request.release.0[..8].copy_from_slice(&n.to_le_bytes());
         request.content[..8].copy_from_slice(&n.to_le_bytes());
         (request.cost, request.owner_limit, request.client_limit) = (CHILD_COST, u64::MAX, u64::MAX);
-        (request.correlations.first, request.noise_ticket) = (10 * n, n + 1);
+        request.correlations.first = 10 * n;
+        request.noise_ticket = Some(NoiseTicket { boot: [8; 16], batch: n, place: 0 });
         request
     }
 
@@ -492,7 +493,7 @@ mod tests {
                         asked.client = format!("client-{client}");
                         asked.owners =
                             (0..3).filter(|bit| owners >> bit & 1 == 1).map(|bit| charged(&format!("owner-{bit}"))).collect();
-                        (asked.cost, asked.client_limit, asked.noise_ticket) = (cost, 120, 0);
+                        (asked.cost, asked.client_limit, asked.noise_ticket) = (cost, 120, None);
                         (asked.correlations.first, asked.correlations.count) = (first, 3);
                         let expected = model.reserve(id, &asked);
                         let got = bench.ledger().reserve(&asked);

@@ -12,6 +12,7 @@ pub mod task;
 pub mod losses;
 pub mod bulk;
 pub mod message;
+pub mod noise;
 pub mod dealer;
 pub mod compute;
 pub mod owner;

@@ -7,6 +7,7 @@ use crate::ledger::{Head, OwnerBooks, ReleaseId, SignedStatement};
 use crate::pool::{Holding, PoolId};
 use crate::registry::{Announcement, MaskId, ModelId};
 use consilium_attest::Provenance;
+use consilium_attest::tickets::Ticket;
 use consilium_protocol::graph::Network;
 use consilium_protocol::stock::Gadget;
 use serde::{Deserialize, Serialize};
@@ -44,7 +45,7 @@ pub enum Obstacle {
     Dealer,
     /// The deadline passed.
     Deadline,
-    /// The task's policy does not allow the only source of noise.
+    /// The task's rule allows no source of noise that is there.
     Noise,
     /// The two privacy ledgers do not match.
     Ledger,
@@ -191,6 +192,14 @@ pub enum PairRequest {
         /// The model.
         model: ModelId,
     },
+    /// Has the module draw one batch of noise for both. Answered by [`PairReply::Noise`]; both then ask the module,
+    /// party Zero sends its receipt as a raw frame, and party One's comes with [`PairReply::Drawn`].
+    Noise {
+        /// What both sign.
+        specification: Vec<u8>,
+        /// This side's signature.
+        signature: Vec<u8>,
+    },
     /// Party Zero refused a question, so party One need not wait for it.
     Forget {
         /// The release.
@@ -273,6 +282,23 @@ pub enum PairReply {
         /// Name of the making; both parties must have the same.
         tag: [u8; 16],
     },
+    /// Signed as well; both now ask the module.
+    Noise {
+        /// The answering side's signature.
+        signature: Vec<u8>,
+    },
+    /// The batch of noise is kept.
+    Drawn {
+        /// The module's receipt, which must be the asking side's as well.
+        receipt: Vec<u8>,
+    },
+    /// No batch of noise.
+    NoNoise {
+        /// Whether evidence was refused, rather than somebody out of reach.
+        refused: bool,
+        /// Why.
+        reason: String,
+    },
     /// Done.
     Done,
     /// Not granted.
@@ -305,6 +331,20 @@ pub struct NamedQuestion {
     pub client: String,
     /// Queries side by side that the client asks.
     pub rows: u32,
+    /// Where its noise comes from.
+    pub noise: NamedNoise,
+}
+
+/// Where a release takes its noise from, as party Zero names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum NamedNoise {
+    /// There is none: the task's contract is an exact release.
+    Exact,
+    /// Full noise of each party.
+    Software,
+    /// This draw of the module's.
+    Module(Ticket),
 }
 
 /// From party One to party Zero: reserved durably as well, or not.
@@ -497,7 +537,10 @@ mod tests {
         let (nonce, plan) = ([6; 16], [7; 32]);
         let gadget = Gadget::Keys;
         let pair = PairRequest::Activate { task: task(), nonce, models: vec![model], gadget, plan, held };
-        let named = NamedQuestion { release, serial: 9, client: "clinic".into(), rows: 1 };
+        let ticket = Ticket { boot: [4; 16], batch: 2, place: 7 };
+        let noise = NamedNoise::Module(ticket);
+        let named = NamedQuestion { release, serial: 9, client: "clinic".into(), rows: 1, noise };
+        let draw = PairRequest::Noise { specification: vec![1; 204], signature: vec![2; 64] };
         let online = OnlineRequest { task: task(), epoch: [8; 16], questions: vec![named; 2], head };
         let terms = AnswerTerms {
             share_words: 1,
@@ -529,6 +572,8 @@ mod tests {
             encode(&PublishRequest::Share(announced)),
             encode(&PublishReply::Refused(refusal())),
             encode(&pair),
+            encode(&draw),
+            encode(&PairReply::Drawn { receipt: vec![3; 200] }),
             encode(&PairReply::Hello { head, seen: Some(head), withdrawn: vec![model] }),
             encode(&online),
             encode(&OnlineReply::Reserved { head, refused: vec![(release, refusal())] }),
@@ -545,11 +590,13 @@ mod tests {
     }
 
     /// Whether each kind of message reads from these bytes, in the order of [`messages`].
-    fn read_all(bytes: &[u8]) -> [bool; 12] {
+    fn read_all(bytes: &[u8]) -> [bool; 14] {
         [
             decode::<PublishRequest>(bytes).is_ok(),
             decode::<PublishReply>(bytes).is_ok(),
             decode::<PairRequest>(bytes).is_ok(),
+            decode::<PairRequest>(bytes).is_ok(),
+            decode::<PairReply>(bytes).is_ok(),
             decode::<PairReply>(bytes).is_ok(),
             decode::<OnlineRequest>(bytes).is_ok(),
             decode::<OnlineReply>(bytes).is_ok(),
@@ -579,7 +626,7 @@ mod tests {
 
         #[test]
         fn damaged_messages_give_a_message_or_an_error(
-            kind in 0usize..12,
+            kind in 0usize..14,
             damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
             cut in any::<prop::sample::Index>(),
             shortened: bool,

@@ -6,13 +6,14 @@ use crate::dealer::Dealer;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{self, Address, Channel, Identity, Incoming, Limits, Network, PeerId, Role};
+use crate::noise::{Door, Journal, JournalError, Module, Stock, Terms, carry};
 use crate::owner::{Owner, PairPeers};
 use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
 use crate::task::{TaskError, TaskTerms};
 use crate::vault::{StorageKey, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
-use consilium_config::{Member, Pair, Roster};
+use consilium_config::{Member, ModuleSocket, NoiseRule, Pair, Roster};
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +59,15 @@ pub enum NodeError {
         "this node sits in pairs {0} and {1}; run one node for each seat, with its own key and state folder"
     )]
     Seats(String, String),
+    /// The roster has this node carry bytes to the module, and it does not know where the module is.
+    #[error(
+        "the roster names this node as the host of the noise module; write `socket = \"unix:/run/consilium-enclave/\
+         socket\"` under `[module]` in the node file, and start `consilium-enclave` there"
+    )]
+    ModuleSocket,
+    /// The record of the module's draws.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// A pair names somebody who is no member.
     #[error("pair {0} names somebody who is no member of the roster")]
     Pair(String),
@@ -105,6 +115,8 @@ pub struct Shared {
     pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
     pub(crate) seats: Vec<(String, Arc<Compute>)>,
     pub(crate) dealer: Option<Arc<Dealer>>,
+    /// Where the module is that this node carries bytes to, if the roster has it do so.
+    pub(crate) hosted: Option<Hosted>,
     pub(crate) owner: Owner,
     pub(crate) client: Client,
     pub(crate) identity: Arc<Identity>,
@@ -128,11 +140,12 @@ impl Node {
             tasks.insert(task.name.to_string(), Arc::new(TaskTerms::new(task)?));
         }
         let (network, incoming) = start_network(config, &roster, &identity)?;
+        let hosted = hosted_module(config, &roster, &me)?;
         let mut ledgers = Vec::new();
         let mut seats = Vec::new();
         for pair in roster.pairs() {
             if let Some(seat) = seat_in(pair, &me) {
-                let (compute, ledger) = seat_of(config, &roster, (pair, seat), &network, &key, &tasks)?;
+                let (compute, ledger) = seat_of(config, &roster, (pair, seat), (&network, &identity), &key, &tasks)?;
                 compute.sweep_pools().await?;
                 ledgers.push(ledger);
                 seats.push((pair.name.to_string(), Arc::new(compute)));
@@ -159,6 +172,7 @@ impl Node {
             tasks,
             seats,
             dealer,
+            hosted,
             owner,
             client,
             identity,
@@ -168,10 +182,12 @@ impl Node {
         running.spawn(accept(shared.clone(), incoming));
         for (_, compute) in &shared.seats {
             running.spawn(compute.clone().watch());
+            running.spawn(compute.clone().watch_module());
             if compute.seat() == Party::Zero {
                 for task in compute.tasks() {
                     running.spawn(compute.clone().keep(task.name().to_owned()));
                     running.spawn(compute.clone().lead(task.name().to_owned()));
+                    running.spawn(compute.clone().keep_noise(task.name().to_owned()));
                 }
             }
         }
@@ -303,7 +319,7 @@ fn seat_of(
     config: &NodeConfig,
     roster: &Roster,
     (pair, seat): (&Pair, Party),
-    network: &Network,
+    (network, identity): (&Network, &Arc<Identity>),
     key: &Arc<StorageKey>,
     tasks: &HashMap<String, Arc<TaskTerms>>,
 ) -> Result<(Compute, LedgerThread), NodeError> {
@@ -329,6 +345,8 @@ fn seat_of(
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
     let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
     open_books(&ledger, &served)?;
+    let module = served.values().any(|terms| terms.takes_module_noise());
+    let module = if module { module_of(config, roster, (network, identity), &folder)? } else { None };
     let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let compute = Compute {
         seat,
@@ -351,6 +369,9 @@ fn seat_of(
         progress: served.keys().map(|name| (name.clone(), Progress::default())).collect(),
         ledger,
         consortium: roster.consortium().to_owned(),
+        module,
+        noise: served.iter().filter_map(|(name, terms)| Some((name.clone(), stock_of(terms)?))).collect(),
+        drawing: tokio::sync::Mutex::default(),
         desks: served.keys().map(|name| (name.clone(), Default::default())).collect(),
         tasks: served,
         roster_digest: roster.digest().to_bytes(),
@@ -364,6 +385,35 @@ fn seat_of(
         refill_fault: Mutex::default(),
     };
     Ok((compute, thread))
+}
+
+/// The module's noise for a task with a noisy release.
+fn stock_of(terms: &TaskTerms) -> Option<Stock> {
+    Some(Stock::new(terms.rule?, terms.batch()))
+}
+
+/// The module of the roster as this compute party deals with it.
+fn module_of(
+    config: &NodeConfig,
+    roster: &Roster,
+    (network, identity): (&Network, &Arc<Identity>),
+    folder: &std::path::Path,
+) -> Result<Option<Arc<Module>>, NodeError> {
+    let Some(module) = roster.module() else { return Ok(None) };
+    let local = config.module();
+    let door = match (&local.socket, roster.member(module.host.as_str())) {
+        _ if module.host != *config.name() => {
+            let host = roster.member(module.host.as_str()).ok_or_else(|| NodeError::Pair(module.host.to_string()))?;
+            Door::There { network: network.clone(), host: peer_of(host)?, name: host.name.to_string() }
+        }
+        (Some(socket), _) => Door::Here(socket.clone()),
+        (None, _) => return Err(NodeError::ModuleSocket),
+    };
+    let (policy, roster) = (module.policy.clone(), roster.digest().to_bytes());
+    let terms = Terms { policy, roster, collateral: local.collateral.clone() };
+    let journal = Journal::open(&folder.join("module.jsonl"))?;
+    let within = config.network().round_deadline;
+    Ok(Some(Arc::new(Module::new(door, terms, identity.clone(), journal, within))))
 }
 
 /// Opens the book of every task that has none yet.
@@ -439,6 +489,12 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             (Some(dealer), Some((pair, seat))) => dealer.mask(channel, &pair, seat).await,
             _ => return,
         },
+        Role::Module => match &shared.hosted {
+            Some(hosted) if shared.roster.pairs().iter().any(|pair| seat_in(pair, member).is_some()) => {
+                hosted.carry(channel).await
+            }
+            _ => return,
+        },
         Role::Status => return,
     };
     if let Err(error) = served {
@@ -456,6 +512,50 @@ impl Shared {
     fn dealt_seat(&self, member: &Member) -> Option<(String, Party)> {
         let pairs = self.roster.pairs().iter().filter(|pair| pair.dealer.as_ref() == Some(&self.me.name));
         pairs.into_iter().find_map(|pair| Some((pair.name.to_string(), seat_in(pair, member)?)))
+    }
+}
+
+/// A module on this machine, to which this node carries bytes that it cannot read.
+#[derive(Debug)]
+pub(crate) struct Hosted {
+    door: Door,
+    within: Duration,
+    places: tokio::sync::Semaphore,
+}
+
+/// Most connections carried at a time: both parties of a pair, and room for each to come back.
+const CARRIED_MAX: usize = 8;
+
+/// The module that the roster has this node host, if it does.
+fn hosted_module(config: &NodeConfig, roster: &Roster, me: &Member) -> Result<Option<Hosted>, NodeError> {
+    let wanted = |task: &consilium_config::Task| {
+        task.release.terms().is_some_and(|terms| terms.noise != NoiseRule::Software)
+    };
+    let here = roster.module().is_some_and(|module| module.host == me.name);
+    if !here || !roster.tasks().iter().any(wanted) {
+        return Ok(None);
+    }
+    let socket: ModuleSocket = config.module().socket.clone().ok_or(NodeError::ModuleSocket)?;
+    let places = tokio::sync::Semaphore::new(CARRIED_MAX);
+    Ok(Some(Hosted { door: Door::Here(socket), within: config.network().round_deadline, places }))
+}
+
+impl Hosted {
+    /// Carries one party's connection until it ends.
+    async fn carry(&self, channel: Channel) -> Result<(), net::ChannelError> {
+        let Ok(_place) = self.places.try_acquire() else {
+            tracing::warn!("a connection to the module was turned away: {CARRIED_MAX} are carried already");
+            return Ok(());
+        };
+        let stream = match self.door.open(self.within).await {
+            Ok(stream) => stream,
+            Err(away) => {
+                tracing::warn!("the noise module cannot be reached: {away}");
+                return Ok(());
+            }
+        };
+        stream.set_nonblocking(true)?;
+        carry(channel, tokio::net::UnixStream::from_std(stream)?).await
     }
 }
 

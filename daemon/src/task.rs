@@ -2,7 +2,9 @@
 
 use crate::ledger::{LedgerError, Opening, Promise};
 use crate::message::{Obstacle, Refusal};
-use consilium_attest::{NoisePolicy, NoiseSource};
+use consilium_attest::choice::NoiseRule;
+use consilium_attest::module::specification::VALUES_MAX;
+use consilium_attest::{NoiseError, NoiseShare, NoiseSource};
 use consilium_config::{Comparison, Fraction, Release, Task, Unit as Covered};
 use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape, Threshold};
 use consilium_protocol::privacy::{Budget, Cost, Delta, Mechanism, Ratio, Sampler, Unit, epsilon_of};
@@ -22,8 +24,8 @@ pub struct TaskTerms {
     pub mechanism: Mechanism,
     /// What every owner may lose in all, and one client may cause; `None` for exact releases.
     pub budget: Option<TaskBudget>,
-    /// Whether noise may be drawn in software.
-    pub policy: NoisePolicy,
+    /// Where noise may come from; `None` for exact releases.
+    pub rule: Option<NoiseRule>,
     release: ReleaseShape,
     noise: Mutex<Option<NoiseSource>>,
 }
@@ -83,14 +85,23 @@ impl TaskTerms {
             }
             _ => None,
         };
-        let policy = NoisePolicy { allow_software: terms.is_some_and(|terms| terms.software_noise) };
+        let rule = terms.map(|terms| terms.noise);
+        if rule.is_some_and(|rule| rule != NoiseRule::Software) {
+            let values = values_of(&mechanism, task.classes.len(), task.batch_queries as usize);
+            if values > VALUES_MAX {
+                return Err(error(format!(
+                    "one release takes {values} integers of noise, the module draws {VALUES_MAX} at once; lower \
+                     `batch_queries`"
+                )));
+            }
+        }
         Ok(Self {
             roster: task.clone(),
             digest: task.digest().to_bytes(),
             numbers: Numbers { fraction_bits: task.fraction_bits, value_bits: task.value_bits },
             mechanism,
             budget,
-            policy,
+            rule,
             release: release_shape(&mechanism),
             noise: Mutex::new(None),
         })
@@ -172,21 +183,31 @@ impl TaskTerms {
         self.classes() - 1 + usize::from(self.may_abstain())
     }
 
-    /// Runs `draw` with the task's source of noise.
+    /// Full noise of this party's own for one column of a release.
     ///
     /// # Errors
-    /// The policy does not allow the only source there is.
-    pub fn with_noise<T>(
-        &self,
-        draw: impl FnOnce(&mut NoiseSource) -> Result<T, consilium_attest::NoiseError>,
-    ) -> Result<T, Refusal> {
-        let refused = |error: consilium_attest::NoiseError| Refusal::new(Obstacle::Noise, error);
+    /// The task's rule does not allow software noise.
+    pub fn software_noise(&self) -> Result<NoiseShare, Refusal> {
+        let refused = |error: NoiseError| Refusal::new(Obstacle::Noise, error);
         let mut held = self.noise.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let source = match held.take() {
             Some(source) => source,
-            None => NoiseSource::choose(&self.mechanism, self.policy).map_err(refused)?,
+            None => {
+                let rule = self.rule.unwrap_or(NoiseRule::Module);
+                NoiseSource::choose(&self.mechanism, rule).map_err(refused)?
+            }
         };
-        draw(held.insert(source)).map_err(refused)
+        held.insert(source).draw(self.classes(), &mut rand::rng()).map_err(refused)
+    }
+
+    /// Whether the module that draws noise is a source for it.
+    pub fn takes_module_noise(&self) -> bool {
+        self.rule.is_some_and(|rule| rule != NoiseRule::Software)
+    }
+
+    /// Integers of noise that one release takes.
+    pub fn noise_values(&self) -> usize {
+        values_of(&self.mechanism, self.classes(), self.batch())
     }
 
     /// The epsilon of an amount spent, for people; `None` for exact releases.
@@ -228,6 +249,10 @@ impl TaskTerms {
     pub fn has_owner(&self, member: &str) -> bool {
         self.roster.owners.iter().any(|name| name.as_str() == member)
     }
+}
+
+fn values_of(mechanism: &Mechanism, classes: usize, batch: usize) -> usize {
+    (classes + usize::from(mechanism.threshold_noise().is_some())) * batch
 }
 
 /// The mechanism of a release, and the delta of its promise.
@@ -307,9 +332,9 @@ mod tests {
         let Release::ConfidentGaussian { terms, .. } = &mut roster.release else {
             panic!("another mechanism")
         };
-        terms.software_noise = true;
+        terms.noise = NoiseRule::Software;
         let terms = TaskTerms::new(&roster).unwrap();
-        let noise = terms.with_noise(|source| source.draw(terms.classes(), &mut rand::rng())).unwrap();
+        let noise = terms.software_noise().unwrap();
         let gate = terms.release().gate(3, terms.classes(), 1, Gadget::Digits).unwrap();
         assert_eq!(noise.into_values().len(), gate.noise_words());
         assert_eq!(terms.answer_bits(), gate.bits_per_query());

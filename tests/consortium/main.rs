@@ -16,6 +16,7 @@ mod distill;
 mod far;
 mod models;
 mod neighbours;
+mod noise;
 mod pools;
 mod refills;
 mod repeats;

@@ -118,7 +118,7 @@ mod tests {
             assert_eq!(rendezvous.arrive(&wanted, party, connection), ALONE(Refusal::Used));
         }
         // The number is what is used up, not the specification.
-        let other = Specification { epoch: 99, ..wanted };
+        let other = Specification { draws: 3, ..wanted };
         assert_eq!(rendezvous.arrive(&other, Party::Zero, 6), ALONE(Refusal::Used));
     }
 
@@ -141,7 +141,7 @@ mod tests {
             |wanted| wanted.draws += 1,
             |wanted| wanted.task[0] ^= 1,
             |wanted| wanted.policy[0] ^= 1,
-            |wanted| wanted.epoch += 1,
+            |wanted| wanted.task[0] ^= 1,
             |wanted| wanted.mechanism = super::super::trial::mechanisms()[2],
         ];
         for change in changes {

@@ -11,7 +11,7 @@ use crate::share::CLASSES_MAX;
 /// Most integers of one batch, so that a share fits one frame.
 pub const VALUES_MAX: usize = 8_000;
 /// Bytes of an encoded specification.
-pub const SPECIFICATION_BYTES: usize = 212;
+pub const SPECIFICATION_BYTES: usize = 204;
 /// Bytes of an encoded specification with both signatures.
 pub const SIGNED_BYTES: usize = SPECIFICATION_BYTES + 2 * SIGNATURE_BYTES;
 
@@ -35,8 +35,6 @@ pub struct Specification {
     pub boot: [u8; 16],
     /// Number of the batch, used once.
     pub batch: [u8; 16],
-    /// Epoch of the release that the parties count in.
-    pub epoch: u64,
     /// Ed25519 identity keys of the compute parties, Zero first.
     pub parties: [[u8; 32]; 2],
 }
@@ -134,7 +132,6 @@ impl Specification {
         bytes.extend(self.policy);
         bytes.extend(self.boot);
         bytes.extend(self.batch);
-        bytes.extend(self.epoch.to_le_bytes());
         bytes.extend(self.parties.as_flattened());
         bytes
     }
@@ -157,7 +154,6 @@ impl Specification {
             policy: bytes.array()?,
             boot: bytes.array()?,
             batch: bytes.array()?,
-            epoch: bytes.u64()?,
             parties: [bytes.array()?, bytes.array()?],
         };
         bytes.end()?;
@@ -313,7 +309,7 @@ mod tests {
         assert_eq!(signed([one, one]), SpecificationError::Signature { party: Party::Zero });
         assert_eq!(signed([zero, zero]), SpecificationError::Signature { party: Party::One });
         assert_eq!(signed([one, zero]), SpecificationError::Signature { party: Party::Zero });
-        let other = Specification { epoch: 9, ..specification.clone() };
+        let other = Specification { task: [9; 32], ..specification.clone() };
         assert_eq!(
             other.signed([zero, one]).unwrap_err(),
             SpecificationError::Signature { party: Party::Zero }

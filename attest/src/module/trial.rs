@@ -50,7 +50,6 @@ pub(crate) fn specification() -> Specification {
         policy: [2; 32],
         boot: [3; 16],
         batch: [4; 16],
-        epoch: 5,
         parties: [0, 1].map(|seat| key(seat).verifying_key().to_bytes()),
     }
 }

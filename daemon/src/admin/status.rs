@@ -3,9 +3,12 @@
 use crate::compute::{Compute, Epoch};
 use crate::ledger::Account;
 use crate::losses::Losses;
+use crate::noise::{Away, Verdict};
 use crate::node::Shared;
 use crate::task::TaskTerms;
 use crate::vault::hex;
+use consilium_attest::EvidenceKind;
+use consilium_attest::choice::NoiseRule;
 use consilium_protocol::party::Party;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +60,57 @@ pub struct SeatStatus {
     pub tasks: Vec<TaskStatus>,
     /// Why the last refill failed.
     pub refill_fault: Option<String>,
+    /// The module that draws noise, if a task takes noise from it.
+    pub module: Option<ModuleStatus>,
+}
+
+/// This party's verdict on the module that draws noise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum ModuleStatus {
+    /// It was not asked yet.
+    Unasked,
+    /// Its evidence was accepted.
+    Accepted {
+        /// What vouches for it.
+        evidence: EvidenceKind,
+        /// What was measured, in digits.
+        measurement: String,
+        /// The machine, as far as the evidence names it.
+        platform: String,
+        /// The state of its firmware, in the vendor's terms.
+        level: String,
+        /// The module's boot, in hexadecimal.
+        boot: String,
+        /// When it was verified, in Unix seconds.
+        verified_at: u64,
+        /// Last second in which the verdict counts.
+        valid_until: u64,
+        /// The same in words, loud where nothing vouches for it.
+        shown: String,
+    },
+    /// It does not answer.
+    Unreachable {
+        /// Why.
+        reason: String,
+    },
+    /// Its evidence was refused.
+    Refused {
+        /// The rule that failed.
+        reason: String,
+    },
+}
+
+/// Where the noise of a task comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseStatus {
+    /// The rule of the roster.
+    pub rule: NoiseRule,
+    /// Releases that the module drew noise for already.
+    pub ahead: usize,
+    /// Why the last draw failed.
+    pub fault: Option<String>,
 }
 
 /// A task at a seat.
@@ -83,6 +137,8 @@ pub struct TaskStatus {
     pub bytes: Option<u64>,
     /// How labels are released.
     pub mechanism: String,
+    /// Where its noise comes from; `None` for an exact release.
+    pub noise: Option<NoiseStatus>,
     /// Answers given.
     pub answered: u64,
     /// Computations since the start; questions that came together shared one.
@@ -186,6 +242,24 @@ fn budget_of(terms: &TaskTerms, owner: Option<&Account>) -> Option<f64> {
     }
 }
 
+fn module_status(verdict: &Verdict) -> ModuleStatus {
+    match verdict {
+        Verdict::Unasked => ModuleStatus::Unasked,
+        Verdict::Accepted(module) => ModuleStatus::Accepted {
+            evidence: module.kind(),
+            measurement: module.measurement().to_owned(),
+            platform: module.platform().to_owned(),
+            level: module.level().to_owned(),
+            boot: hex::encode(&module.boot()),
+            verified_at: module.verified_at(),
+            valid_until: module.valid_until(),
+            shown: module.to_string(),
+        },
+        Verdict::Away(Away::Unreachable(reason)) => ModuleStatus::Unreachable { reason: reason.clone() },
+        Verdict::Away(Away::Refused(reason)) => ModuleStatus::Refused { reason: reason.clone() },
+    }
+}
+
 async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
     let mut tasks = Vec::new();
     for terms in compute.tasks() {
@@ -215,6 +289,11 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
             rounds: cost.map(|cost| cost.rounds),
             bytes: cost.map(|cost| cost.bytes),
             mechanism: terms.mechanism.to_string(),
+            noise: compute.noise.get(terms.name()).map(|stock| NoiseStatus {
+                rule: stock.rule(),
+                ahead: stock.level(),
+                fault: stock.fault().map(|away| away.to_string()),
+            }),
             answered: report.as_ref().map_or(0, |report| report.answered),
             computations,
             together_most,
@@ -227,5 +306,11 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
         });
     }
     tasks.sort_by(|a, b| a.task.cmp(&b.task));
-    SeatStatus { pair: pair.to_owned(), seat: compute.seat(), tasks, refill_fault: compute.refill_fault() }
+    SeatStatus {
+        pair: pair.to_owned(),
+        seat: compute.seat(),
+        tasks,
+        refill_fault: compute.refill_fault(),
+        module: compute.module.as_ref().map(|module| module_status(&module.verdict())),
+    }
 }

@@ -2,9 +2,11 @@
 
 use super::NodeArgs;
 use super::output::{print_json, request, table, unexpected};
-use crate::admin::{AdminReply, AdminRequest, Report, SeatStatus};
+use crate::admin::{AdminReply, AdminRequest, ModuleStatus, Report, SeatStatus};
+use crate::ledger::seconds_now;
 use crate::losses::rounded_up_to;
 use clap::Args;
+use consilium_attest::choice::NoiseRule;
 use miette::Result;
 
 /// Arguments of `consilium status`.
@@ -78,6 +80,7 @@ fn seat(seat: &SeatStatus) {
     println!("{rows}");
     promises(seat);
     pools(seat);
+    noise(seat);
     if let Some(fault) = &seat.refill_fault {
         println!("the pool cannot be refilled: {fault}");
     }
@@ -120,6 +123,34 @@ fn pools(seat: &SeatStatus) {
     }
     if seat.tasks.iter().any(|task| task.refill.is_some()) {
         println!("{rows}");
+    }
+}
+
+/// Where the noise of each task comes from, and this party's verdict on the module.
+fn noise(seat: &SeatStatus) {
+    let mut rows = table(&["noise of", "from", "releases ahead", "last fault"]);
+    for task in &seat.tasks {
+        let Some(noise) = &task.noise else { continue };
+        let (from, module) = match noise.rule {
+            NoiseRule::Software => ("each party, in software", false),
+            NoiseRule::Module => ("the module, or no release", true),
+            NoiseRule::ModuleElseSoftware => ("the module, else each party", true),
+        };
+        let ahead = if module { noise.ahead.to_string() } else { "-".to_owned() };
+        rows.add_row([task.task.clone(), from.to_owned(), ahead, noise.fault.clone().unwrap_or_else(|| "-".into())]);
+    }
+    if seat.tasks.iter().any(|task| task.noise.is_some()) {
+        println!("{rows}");
+    }
+    match &seat.module {
+        None => {}
+        Some(ModuleStatus::Unasked) => println!("noise module: not asked yet"),
+        Some(ModuleStatus::Unreachable { reason }) => println!("noise module: cannot be reached: {reason}"),
+        Some(ModuleStatus::Refused { reason }) => println!("noise module: EVIDENCE REFUSED: {reason}"),
+        Some(ModuleStatus::Accepted { shown, boot, valid_until, .. }) => {
+            let left = valid_until.saturating_sub(seconds_now());
+            println!("noise module: {shown}; boot {boot}; this verdict counts for {left} s more");
+        }
     }
 }
 

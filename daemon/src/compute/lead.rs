@@ -47,16 +47,22 @@ impl Compute {
 
     /// One turn: from whoever waits to their answers.
     async fn lead_together(self: &Arc<Self>, task: &str, turn: OwnedMutexGuard<()>) {
-        let Some(epoch) = self.supplied_epoch(task).await else { return };
+        let Some((epoch, most)) = self.supplied_epoch(task).await else { return };
         let Some(desk) = self.desks.get(task) else { return };
-        let serials = epoch.at_hand(self.together_max(&epoch));
+        let serials = epoch.at_hand(self.together_max(&epoch).min(most));
         let asked = desk.take(serials.len());
         if asked.is_empty() {
             return;
         }
-        let asked = asked.into_iter().zip(serials).collect();
+        let mut supplied = Vec::with_capacity(asked.len());
+        for (asked, serial) in asked.into_iter().zip(serials) {
+            match self.next_noise(task) {
+                Ok(noise) => supplied.push((asked, serial, noise)),
+                Err(refusal) => asked.tell(Err(refusal)),
+            }
+        }
         crash::at(Step::ReserveZero);
-        let Ok(Reserved { paid, refused }) = self.reserve_together(&epoch, asked, None).await else { return };
+        let Ok(Reserved { paid, refused }) = self.reserve_together(&epoch, supplied, None).await else { return };
         if refused.iter().any(|(_, refusal)| refusal.obstacle == Obstacle::Epoch) {
             self.abandon(&epoch);
         }
@@ -75,8 +81,9 @@ impl Compute {
         }
     }
 
-    /// The epoch in force, once a bundle is at hand. Whoever waits too long for that is refused here.
-    async fn supplied_epoch(self: &Arc<Self>, task: &str) -> Option<Arc<Epoch>> {
+    /// The epoch in force, once a bundle and a source of noise are at hand, and the most questions that there is
+    /// noise for. Whoever waits too long for that is refused here.
+    async fn supplied_epoch(self: &Arc<Self>, task: &str) -> Option<(Arc<Epoch>, usize)> {
         let desk = self.desks.get(task)?;
         // The rest of the deadline is for the rounds.
         let patience = self.limits.query_deadline * 3 / 4;
@@ -86,7 +93,10 @@ impl Compute {
             let supplied = async {
                 let epoch = self.current_epoch(task).await?;
                 match epoch.lowest(until).await {
-                    Ok(_) => Ok(epoch),
+                    Ok(_) => {
+                        let most = self.noise_at_hand(task, until).await?;
+                        Ok((epoch, most))
+                    }
                     Err(refusal) => {
                         if refusal.obstacle == Obstacle::Epoch {
                             self.abandon(&epoch);
@@ -96,7 +106,7 @@ impl Compute {
                 }
             };
             match supplied.await {
-                Ok(epoch) => return Some(epoch),
+                Ok(supplied) => return Some(supplied),
                 // Nothing was spent yet; another epoch will do as well.
                 Err(refusal) if refusal.obstacle == Obstacle::Epoch && again => again = false,
                 Err(refusal) => {
@@ -120,6 +130,9 @@ impl Compute {
                 let abort = if certain { Abort::Bilateral } else { Abort::Alone };
                 if refused.values().any(|refusal| refusal.obstacle == Obstacle::Epoch) {
                     self.abandon(epoch);
+                }
+                if refused.values().any(|refusal| refusal.obstacle == Obstacle::Noise) {
+                    self.forget_noise(epoch.terms().name());
                 }
                 let mut kept = Vec::with_capacity(paid.len());
                 for one in paid {
@@ -154,6 +167,7 @@ impl Compute {
             serial: paid.receipt.correlations().first,
             client: paid.asked.question.client.clone(),
             rows: paid.asked.question.request.rows,
+            noise: paid.noise,
         };
         let request = OnlineRequest {
             task: epoch.terms().name().to_owned(),

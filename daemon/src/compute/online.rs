@@ -2,16 +2,20 @@
 
 use super::epoch::Epoch;
 use super::link::ChannelLink;
+use super::noise::Noise;
 use super::waiting::{Asked, Question as WaitingQuestion};
 use super::{Compute, TOGETHER_FRAME_BYTES_MAX, TOGETHER_MAX, local_failed};
 use crate::crash::{self, Step};
 use crate::ledger::{
-    Abort, Correlations, Head, LedgerError, Receipt, ReleaseId, Reservation, Reserve, seconds_now,
+    Abort, Correlations, Head, LedgerError, NoiseTicket, Receipt, ReleaseId, Reservation, Reserve,
+    seconds_now,
 };
 use crate::losses::rounded_up;
-use crate::message::{AnswerTerms, Obstacle, Refusal};
+use crate::message::{AnswerTerms, NamedNoise, Obstacle, Refusal};
 use crate::net::Channel;
 use crate::task::TaskTerms;
+use consilium_attest::Provenance;
+use consilium_attest::tickets::Ticket;
 use consilium_protocol::context::{Computation, ComputationError, Meter};
 use consilium_protocol::evaluate::shared::{Question, SharedModel, answer_together, together_max};
 use consilium_protocol::party::Party;
@@ -34,6 +38,9 @@ pub(crate) type Outcome = Result<Answered, Refusal>;
 pub(super) struct Paid {
     pub(super) asked: Asked,
     pub(super) receipt: Receipt,
+    pub(super) noise: NamedNoise,
+    provenance: Provenance,
+    own_noise: Option<Noise>,
     provisions: Vec<Provision>,
 }
 
@@ -63,23 +70,24 @@ impl Reserved {
 
 impl Compute {
     /// Charges the ledger for questions, durably and in one transaction, before anything of them is computed,
-    /// and takes their bundles. Each is granted or refused by itself; the refused are told. `shown` is the
-    /// head of the other party's ledger, if it was shown with them.
+    /// and takes their bundles. Each comes with its serial and its noise, which are burnt whatever happens, and is
+    /// granted or refused by itself; the refused are told. `shown` is the head of the other party's ledger, if it
+    /// was shown with them.
     ///
     /// # Errors
     /// What concerns all of them; they are told.
     pub(super) async fn reserve_together(
         self: &Arc<Self>,
         epoch: &Arc<Epoch>,
-        asked: Vec<(Asked, u64)>,
+        asked: Vec<(Asked, u64, Noise)>,
         shown: Option<Head>,
     ) -> Result<Reserved, Refusal> {
         let mut reserved = Reserved::default();
         let (mut waiting, mut requests) = (Vec::new(), Vec::new());
-        for (asked, serial) in asked {
-            match reservation(epoch, &asked.question, serial) {
+        for (asked, serial, noise) in asked {
+            match reservation(epoch, &asked.question, (serial, noise.ticket())) {
                 Ok(request) => {
-                    waiting.push(asked);
+                    waiting.push((asked, noise));
                     requests.push(request);
                 }
                 Err(refusal) => reserved.refuse(asked, refusal),
@@ -90,23 +98,30 @@ impl Compute {
             Ok(outcomes) => outcomes,
             Err(error) => {
                 let refusal = ledger_refused(error);
-                waiting.into_iter().for_each(|asked| asked.tell(Err(refusal.clone())));
+                waiting.into_iter().for_each(|(asked, _)| asked.tell(Err(refusal.clone())));
                 return Err(refusal);
             }
         };
         let mut granted = Vec::new();
-        for (asked, outcome) in waiting.into_iter().zip(outcomes) {
+        for ((asked, noise), outcome) in waiting.into_iter().zip(outcomes) {
             match receipt(epoch.terms(), outcome) {
-                Ok(receipt) => granted.push((asked, receipt)),
+                Ok(receipt) => granted.push((asked, noise, receipt)),
                 Err(refusal) => reserved.refuse(asked, refusal),
             }
         }
         // In the order of their serials: a bundle that is taken drops those below it.
-        let serials: Vec<u64> = granted.iter().map(|(_, receipt)| receipt.correlations().first).collect();
+        let serials: Vec<u64> = granted.iter().map(|(_, _, receipt)| receipt.correlations().first).collect();
         let taken = epoch.take(&serials).await;
-        for ((asked, receipt), taken) in granted.into_iter().zip(taken) {
+        for ((asked, noise, receipt), taken) in granted.into_iter().zip(taken) {
             match taken {
-                Ok(provisions) => reserved.paid.push(Paid { asked, receipt, provisions }),
+                Ok(provisions) => reserved.paid.push(Paid {
+                    asked,
+                    receipt,
+                    noise: noise.name(),
+                    provenance: noise.provenance(),
+                    own_noise: Some(noise),
+                    provisions,
+                }),
                 Err(refusal) => {
                     self.give_up(receipt.release(), Abort::Bilateral).await;
                     reserved.refuse(asked, refusal);
@@ -181,7 +196,7 @@ impl Compute {
             share_words: share.len() as u32,
             owners: epoch.charged().len() as u32,
             shards: terms.roster.shards,
-            noise: terms.with_noise(|source| Ok(source.provenance()))?,
+            noise: paid.provenance,
             preprocessing: epoch.source().to_owned(),
             gadget: match epoch.plan().gadget() {
                 Gadget::Digits => "digits",
@@ -202,7 +217,7 @@ impl Compute {
         Ok((Answered { terms, share }, stored))
     }
 
-    /// Draws this party's noise and runs the plan for all questions at once. Nothing here can happen without
+    /// Takes this party's noise and runs the plan for all questions at once. Nothing here can happen without
     /// a receipt of each.
     async fn evaluate(
         self: &Arc<Self>,
@@ -215,7 +230,7 @@ impl Compute {
         for paid in paid {
             session.update(&paid.receipt.release().0);
             questions.push(Question {
-                noise: draw_noise(epoch, &paid.receipt)?,
+                noise: own_noise(epoch, paid)?,
                 input: std::mem::take(&mut paid.asked.question.share),
                 provisions: std::mem::take(&mut paid.provisions),
             });
@@ -281,7 +296,11 @@ impl Compute {
 }
 
 /// What a question asks of the ledger.
-fn reservation(epoch: &Epoch, question: &WaitingQuestion, serial: u64) -> Result<Reserve, Refusal> {
+fn reservation(
+    epoch: &Epoch,
+    question: &WaitingQuestion,
+    (serial, ticket): (u64, Option<Ticket>),
+) -> Result<Reserve, Refusal> {
     let terms = epoch.terms();
     let (price, owner_limit, client_limit) =
         terms.budget.map_or((0, u64::MAX, u64::MAX), |budget| (budget.price, budget.owner, budget.client));
@@ -301,7 +320,7 @@ fn reservation(epoch: &Epoch, question: &WaitingQuestion, serial: u64) -> Result
         owner_limit,
         client_limit,
         correlations: Correlations { epoch: epoch.id(), first: serial, count: 1 },
-        noise_ticket: 0,
+        noise_ticket: ticket.map(NoiseTicket::from),
         at: seconds_now(),
     })
 }
@@ -323,26 +342,10 @@ fn thread_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// This party's noise for all classes and columns, and for the top count of each column where there is a
-/// threshold; empty for an exact release.
-fn draw_noise(epoch: &Epoch, _paid: &Receipt) -> Result<Zeroizing<Vec<u64>>, Refusal> {
-    let terms = epoch.terms();
-    if terms.budget.is_none() {
-        return Ok(Zeroizing::default());
-    }
-    let (classes, batch) = (terms.classes(), terms.batch());
-    let mut noise = Zeroizing::new(vec![0; epoch.plan().release().noise_words()]);
-    for column in 0..batch {
-        let values = terms.with_noise(|source| source.draw(classes, &mut rand::rng()))?.into_values();
-        // A word without noise would be a release without protection.
-        if values.len() * batch != noise.len() {
-            return Err(local_failed("the plan wants noise of another shape than the task's source draws"));
-        }
-        for (word, value) in noise.iter_mut().skip(column).step_by(batch).zip(values.iter()) {
-            *word = *value as u64;
-        }
-    }
-    Ok(noise)
+/// This party's noise for a question that is paid for, once.
+fn own_noise(epoch: &Epoch, paid: &mut Paid) -> Result<Zeroizing<Vec<u64>>, Refusal> {
+    let noise = paid.own_noise.take().ok_or_else(|| local_failed("the noise of a release was used already"))?;
+    noise.words(epoch.terms(), epoch.plan().release().noise_words())
 }
 
 /// The bits of the first `rows` of `batch` columns, repacked; everything else is dropped.

@@ -121,8 +121,6 @@ impl Compute {
                 format!("{} rows and a share of {} bytes do not fit the task", request.rows, frame.len());
             return Err(Refusal::new(Obstacle::Request, text));
         }
-        // Nothing is charged where the policy refuses the noise.
-        terms.with_noise(|_| Ok(()))?;
         let mut hash = Context::new(&SHA256);
         hash.update(b"consilium question 1");
         hash.update(&terms.digest);

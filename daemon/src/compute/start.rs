@@ -122,6 +122,9 @@ impl Compute {
                 let tag = self.fetch(&current, (first, count), channel).await?;
                 Ok(PairReply::Filled { tag })
             }
+            PairRequest::Noise { specification, signature } => {
+                self.follow_draw(channel, &specification, signature).await
+            }
             PairRequest::Forget { release, refusal } => {
                 self.waiting.forget(release, refusal);
                 Ok(PairReply::Done)

@@ -6,7 +6,8 @@ use crate::datasets::{
     split,
 };
 use crate::training::{Examples, ExamplesError, Recipe, TrainError, train};
-use consilium_config::Features;
+use consilium_attest::Policy;
+use consilium_config::{Features, ModuleSocket, NoiseRule};
 use consilium_protocol::graph::{Layer, Network, NetworkError, Numbers, Shape};
 use consilium_protocol::model::Model;
 use std::time::Duration;
@@ -53,10 +54,32 @@ impl Hospital {
     }
 }
 
+/// Where the noise of a run comes from.
+#[derive(Clone, Debug)]
+pub struct Noise {
+    /// What the tasks' rule is.
+    pub rule: NoiseRule,
+    /// A module that runs already. Without it, and where the rule asks for one, the run starts its own, for which
+    /// nothing vouches.
+    pub given: Option<GivenModule>,
+}
+
+/// A module that somebody started.
+#[derive(Clone, Debug)]
+pub struct GivenModule {
+    /// Where it listens.
+    pub socket: ModuleSocket,
+    /// What its evidence must say.
+    pub policy: Policy,
+}
+
 /// The noisy releases of a run.
 #[derive(Clone, Debug)]
 pub struct Releases {
-    /// Deviation of the Gaussian noise of each compute party, in votes, as an exact number.
+    /// Where their noise comes from.
+    pub noise: Noise,
+    /// Deviation of one draw of Gaussian noise, in votes, as an exact number: of each compute party's, or the
+    /// module's.
     pub sigma: String,
     /// What every owner accepts in all in the service that is asked until it refuses.
     pub epsilon: String,
@@ -149,6 +172,7 @@ impl Releases {
     pub fn usual(votes: usize) -> Self {
         let fifths = votes.max(5);
         Self {
+            noise: Noise { rule: NoiseRule::Software, given: None },
             sigma: format!("{fifths}/5"),
             epsilon: "8".into(),
             delta: "0.000001".into(),

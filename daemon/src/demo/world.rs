@@ -5,10 +5,13 @@ use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
 use crate::net::{Identity, IdentityError};
 use crate::vault::{VaultError, private_directory};
 use consilium_config::{
-    Admin, Comparison, ConfigError, Log, LogFormat, Member, Network, Node, Pair, Place, Pools, Release, Role,
-    Roster, Stock, Task, Terms, Unit,
+    Admin, Comparison, ConfigError, LocalModule, Log, LogFormat, Member, Module, ModuleSocket, Network, Node,
+    NoiseRule, Pair, Place, Pools, Release, Role, Roster, Stock, Task, Terms, Unit,
 };
+use consilium_attest::Policy;
+use consilium_attest::policy::SoftwarePolicy;
 use rustix::process::Signal;
+use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -74,6 +77,8 @@ pub enum WorldError {
 pub struct Process {
     name: String,
     folder: PathBuf,
+    /// What the program is told.
+    arguments: Vec<OsString>,
     child: Option<Child>,
 }
 
@@ -108,6 +113,8 @@ pub mod names {
     pub const DEALER: &str = "dealer";
     /// The client.
     pub const CLIENT: &str = "clinic";
+    /// The module that draws noise: a process, and no node.
+    pub const MODULE: &str = "noise-module";
 }
 
 fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> WorldError {
@@ -155,14 +162,68 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub async fn launch_all(&mut self) -> Result<(), WorldError> {
-        let names: Vec<String> = self.processes.iter().map(|process| process.name.clone()).collect();
-        for name in &names {
+        let all = self.processes.iter().map(|process| process.name.clone());
+        let (module, nodes): (Vec<String>, Vec<String>) = all.partition(|name| name == names::MODULE);
+        // First, so that no node finds it missing and waits before it looks again.
+        if module.first().is_some() {
+            self.launch_module().await?;
+        }
+        for name in &nodes {
             self.launch(name)?;
         }
-        for name in &names {
+        for name in &nodes {
             self.ready(name).await?;
         }
         Ok(())
+    }
+
+    /// Starts the module of this run and waits until it listens.
+    ///
+    /// # Errors
+    /// The process ended, or is late.
+    pub async fn launch_module(&mut self) -> Result<(), WorldError> {
+        let name = names::MODULE;
+        self.launch(name)?;
+        let socket = self.folder_of(name).join("socket");
+        let started = Instant::now();
+        while let Err(error) = tokio::net::UnixStream::connect(&socket).await {
+            self.check_alive(name)?;
+            if started.elapsed() > UP_WITHIN {
+                return Err(WorldError::Late { name: name.to_owned(), waiting_for: error.to_string() });
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// The module that draws noise: the one of the scenario, or a process of this run.
+    fn module(&mut self, scenario: &Scenario, host: &str) -> Result<Option<(Module, ModuleSocket)>, WorldError> {
+        let noise = &scenario.releases.noise;
+        if noise.rule == NoiseRule::Software {
+            return Ok(None);
+        }
+        let host = parse(host)?;
+        if let Some(given) = &noise.given {
+            return Ok(Some((Module { host, policy: given.policy.clone() }, given.socket.clone())));
+        }
+        let folder = self.folder.join(names::MODULE);
+        private_directory(&folder)?;
+        let socket = ModuleSocket::Unix(folder.join("socket"));
+        let words = ["module", "--listen", &socket.to_string(), "--attester", "software"];
+        let arguments = words.iter().map(OsString::from).collect();
+        self.processes.push(Process { name: names::MODULE.to_owned(), folder, arguments, child: None });
+        let software = Some(SoftwarePolicy { allow: true });
+        let policy = Policy {
+            evidence_age_max_secs: 120,
+            reattest_after_secs: 3600,
+            sev_snp: None,
+            tdx: None,
+            sgx_dcap: None,
+            nitro: None,
+            tpm2: None,
+            software,
+        };
+        Ok(Some((Module { host, policy }, socket)))
     }
 
     fn write(&mut self, scenario: &Scenario) -> Result<(), WorldError> {
@@ -191,11 +252,15 @@ impl World {
             dealer: deals.then(|| parse(names::DEALER)).transpose()?,
         };
         let tasks = tasks::ALL.iter().map(|name| task(name, scenario)).collect::<Result<Vec<_>, _>>()?;
-        let roster = Roster::new("demo", members.clone(), vec![pair], tasks)?;
+        // A dealer's machine is neither compute party's; where there is none, party Zero's carries the bytes.
+        let host = if deals { names::DEALER } else { names::ZERO };
+        let (module, socket) = self.module(scenario, host)?.unzip();
+        let roster = Roster::new("demo", members.clone(), vec![pair], tasks, module)?;
         let roster_file = self.folder.join("roster.toml");
         std::fs::write(&roster_file, roster.to_toml()).map_err(io("cannot write the roster"))?;
         for member in &members {
-            self.write_node(member, &roster_file, scenario.query_deadline)?;
+            let socket = socket.clone().filter(|_| member.name.as_str() == host);
+            self.write_node(member, &roster_file, scenario.query_deadline, socket)?;
         }
         Ok(())
     }
@@ -204,7 +269,9 @@ impl World {
         let folder = self.folder.join(name);
         private_directory(&folder)?;
         let identity = Identity::load_or_create(&folder.join("identity.key"))?;
-        self.processes.push(Process { name: name.to_owned(), folder, child: None });
+        let file = folder.join("consilium.toml");
+        let arguments = vec!["daemon".into(), "--config".into(), file.into()];
+        self.processes.push(Process { name: name.to_owned(), folder, arguments, child: None });
         Ok(Member {
             name: parse(name)?,
             peer: parse(&identity.peer_id().to_string())?,
@@ -214,12 +281,25 @@ impl World {
         })
     }
 
-    fn write_node(&self, member: &Member, roster: &Path, query_deadline: Duration) -> Result<(), WorldError> {
+    fn write_node(
+        &self,
+        member: &Member,
+        roster: &Path,
+        query_deadline: Duration,
+        socket: Option<ModuleSocket>,
+    ) -> Result<(), WorldError> {
         let state = self.folder.join(member.name.as_str());
         let network = Network { listen: member.addresses.clone(), query_deadline, ..Network::default() };
         let log = Log { format: LogFormat::Plain, ..Log::default() };
         let place = Place::new(member.name.clone(), state.clone(), roster.to_owned());
-        let node = Node::new(place, network, Pools::default(), Admin::beneath(&state), log)?;
+        let node = Node::new(
+            place,
+            network,
+            Pools::default(),
+            Admin::beneath(&state),
+            log,
+            LocalModule { socket, collateral: None },
+        )?;
         std::fs::write(state.join("consilium.toml"), node.to_toml()).map_err(io("cannot write a node file"))
     }
 
@@ -238,9 +318,7 @@ impl World {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(process.log());
         let log = log.map_err(io("cannot open a log"))?;
         let child = Command::new(program)
-            .arg("daemon")
-            .arg("--config")
-            .arg(process.folder.join("consilium.toml"))
+            .args(&process.arguments)
             .env("RAYON_NUM_THREADS", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -432,7 +510,7 @@ fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     let releases = &scenario.releases;
     let gaussian = |epsilon: &str| -> Result<Release, WorldError> {
         let unit = if scenario.shards() == 1 { Unit::Owner } else { Unit::Patient };
-        let terms = Terms { unit, epsilon: parse(epsilon)?, client_epsilon: None, software_noise: true };
+        let terms = Terms { unit, epsilon: parse(epsilon)?, client_epsilon: None, noise: releases.noise.rule };
         let (sigma, delta) = (parse(&releases.sigma)?, parse(&releases.delta)?);
         Ok(match &releases.confident {
             None => Release::Gaussian { sigma, delta, terms },

@@ -49,7 +49,7 @@ fn draw(random: &mut StdRng, thread: u8, turn: u16) -> Reserve {
     }
     asked.correlations.epoch = [thread; 16];
     (asked.correlations.first, asked.correlations.count) = (u64::from(turn), 1);
-    asked.noise_ticket = 0;
+    asked.noise_ticket = None;
     asked
 }
 

@@ -1,6 +1,6 @@
 //! Every way in which the ledger says no.
 
-use super::{Head, ReleaseId};
+use super::{Head, NoiseTicket, ReleaseId};
 use crate::vault::{StoreError, VaultError, hex};
 use std::io;
 use std::path::PathBuf;
@@ -97,16 +97,20 @@ pub enum LedgerError {
     },
     /// A noise ticket that another release used.
     #[error(
-        "noise ticket {ticket} of epoch {} was used by release {by}; take a fresh one",
-        hex::encode(epoch)
+        "noise ticket {} of batch {} of boot {} was used by release {by}; take a fresh one",
+        ticket.place, ticket.batch, hex::encode(&ticket.boot)
     )]
     TicketReused {
-        /// The epoch.
-        epoch: [u8; 16],
         /// The ticket.
-        ticket: u64,
+        ticket: NoiseTicket,
         /// Who used it.
         by: ReleaseId,
+    },
+    /// A noise ticket with numbers that no module gives.
+    #[error("noise ticket {} of batch {} is none that a module gives", ticket.place, ticket.batch)]
+    TicketRange {
+        /// The ticket.
+        ticket: NoiseTicket,
     },
     /// The task has no book yet.
     #[error("task {task} has no book in this ledger; a node opens those of its roster when it starts")]

@@ -26,7 +26,7 @@ fn large(n: u16) -> Reserve {
     large.content[..2].copy_from_slice(&n.to_le_bytes());
     large.owners = (0..900).map(|owner| charged(&format!("{owner:0>100}"))).collect();
     (large.cost, large.owner_limit, large.client_limit) = (COST, u64::MAX, u64::MAX);
-    (large.correlations.first, large.noise_ticket) = (10 * u64::from(n), 0);
+    (large.correlations.first, large.noise_ticket) = (10 * u64::from(n), None);
     large
 }
 

@@ -10,8 +10,8 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
 /// Version of the record format. In 1 a task's book was opened by its first reservation and budgets stood
-/// in the roster alone.
-pub(super) const VERSION: u64 = 2;
+/// in the roster alone; in 2 noise tickets were numbers.
+pub(super) const VERSION: u64 = 3;
 /// Hash before the first record.
 pub(super) const BEFORE_FIRST: [u8; 32] = [0; 32];
 /// Longest record: the largest reservation has about 1024 owners of 128 bytes.
@@ -181,7 +181,7 @@ mod tests {
         let record = Record { version: VERSION, sequence: 300, entry };
         let expected = concat!(
             "a3",
-            "6776657273696f6e02",
+            "6776657273696f6e03",
             "6873657175656e636519012c",
             "65656e747279a166636f6d6d6974a2",
             "6772656c656173655007070707070707070707070707070707",
@@ -193,8 +193,8 @@ mod tests {
     #[test]
     fn a_later_format_is_named_even_if_it_looks_different() {
         let mut bytes = Vec::new();
-        ciborium::into_writer(&serde_json::json!({ "version": 3, "novelty": [1, 2] }), &mut bytes).unwrap();
-        assert_eq!(Record::decode(&bytes), Err(Unreadable::Version(3)));
+        ciborium::into_writer(&serde_json::json!({ "version": 4, "novelty": [1, 2] }), &mut bytes).unwrap();
+        assert_eq!(Record::decode(&bytes), Err(Unreadable::Version(4)));
         let record = Record { version: 7, ..record() };
         assert_eq!(Record::decode(&record.encode()), Err(Unreadable::Version(7)));
     }
@@ -225,10 +225,10 @@ mod tests {
     #[test]
     fn integers_in_a_longer_form_are_refused() {
         let bytes = record().encode();
-        // 0x02 after the key "version" is the same number as 0x1802.
+        // 0x03 after the key "version" is the same number as 0x1803.
         let at = 1 + 1 + "version".len();
-        assert_eq!(bytes[at], 2);
-        let longer = [&bytes[..at], &[0x18, 0x02], &bytes[at + 1..]].concat();
+        assert_eq!(bytes[at], 3);
+        let longer = [&bytes[..at], &[0x18, 0x03], &bytes[at + 1..]].concat();
         assert_eq!(Record::decode(&longer), Err(Unreadable::Malformed("not in canonical form")));
     }
 

@@ -142,8 +142,8 @@ impl Replay {
             return Err("it uses a serial again".to_owned());
         }
         *mark = mark_after;
-        let ticket = (request.correlations.epoch, request.noise_ticket);
-        if request.noise_ticket != 0 && self.tickets.insert(ticket, request.release).is_some() {
+        let ticket = request.ticket().map_err(|refusal| refusal.to_string())?;
+        if ticket.is_some_and(|ticket| self.tickets.insert(ticket, request.release).is_some()) {
             return Err("it uses a noise ticket again".to_owned());
         }
         let task = request.task.as_str();

@@ -120,8 +120,8 @@ impl Books<'_> {
         let epoch = &request.correlations.epoch;
         self.settle(&request.task, &balances)?;
         self.marks.insert(epoch, mark)?;
-        if request.noise_ticket != 0 {
-            self.tickets.insert((epoch, request.noise_ticket), &release.0)?;
+        if let Some((boot, ticket)) = request.ticket()? {
+            self.tickets.insert((&boot, ticket), &release.0)?;
         }
         let position = self.append(Entry::Reserve(request.clone()))?;
         self.enter(&request.task, release, Phase::Reserved, position.sequence)?;
@@ -271,12 +271,13 @@ impl Books<'_> {
     }
 
     fn unused_ticket(&self, request: &Reserve) -> Result<(), Trouble> {
-        let (epoch, ticket) = (request.correlations.epoch, request.noise_ticket);
-        let used = if ticket == 0 { None } else { self.tickets.get((&epoch, ticket))? };
-        match used {
+        let (Some((boot, number)), Some(ticket)) = (request.ticket()?, request.noise_ticket) else {
+            return Ok(());
+        };
+        match self.tickets.get((&boot, number))? {
             Some(row) => {
                 let by = ReleaseId(*row.value());
-                Err(LedgerError::TicketReused { epoch, ticket, by }.into())
+                Err(LedgerError::TicketReused { ticket, by }.into())
             }
             None => Ok(()),
         }
@@ -290,6 +291,7 @@ fn answer_context(origin: &[u8; 16], release: ReleaseId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::NoiseTicket;
     use crate::ledger::trial::{Bench, charged, granted, receipt, request};
 
     fn stored(reservation: Result<Reservation, LedgerError>) -> Vec<u8> {
@@ -444,6 +446,9 @@ mod tests {
         assert!(matches!(error, LedgerError::TicketReused { by, .. } if by == request(1).release));
         again.correlations.epoch = [6; 16];
         again.correlations.first = 0;
+        let error = bench.ledger().reserve(&again).unwrap_err();
+        assert!(matches!(error, LedgerError::TicketReused { .. }), "whatever the pool: {error}");
+        again.noise_ticket = Some(NoiseTicket { boot: [9; 16], ..again.noise_ticket.unwrap() });
         granted(bench.ledger().reserve(&again));
         granted(bench.ledger().reserve(&request(3)));
     }

@@ -149,7 +149,7 @@ impl Snapshot {
         agree(statements == replay.statements, "the place of a statement")?;
         agree(self.marks()? == replay.marks, "a mark of serials")?;
         let tickets: BTreeMap<_, _> =
-            self.rows(TICKETS, |(epoch, ticket), by| ((*epoch, ticket), name(by)))?;
+            self.rows(TICKETS, |(boot, ticket), by| ((*boot, ticket), name(by)))?;
         agree(tickets == replay.tickets, "a noise ticket")?;
         replay.head().ok_or_else(|| books::damaged(&self.path, 0, "the chain is empty"))
     }
@@ -232,7 +232,8 @@ mod tests {
     use super::*;
     use crate::ledger::books::Trouble;
     use crate::ledger::trial::{Bench, granted, opening, receipt, request, statement};
-    use crate::ledger::{Abort, Change, Entry, Reserve};
+    use crate::ledger::record::VERSION;
+    use crate::ledger::{Abort, Change, Entry};
     use crate::net::Identity;
 
     /// One release of each phase.
@@ -298,8 +299,8 @@ mod tests {
             ("a balance", |b| Ok(b.accounts.insert(("chest", OWNER, "north", 0), (10, 100))?.is_some())),
             ("a mark", |b| Ok(b.marks.insert(&request(1).correlations.epoch, 3)?.is_some())),
             ("a noise ticket", |b| {
-                let Reserve { correlations, noise_ticket, .. } = request(2);
-                Ok(b.tickets.remove((&correlations.epoch, noise_ticket))?.is_some())
+                let (boot, ticket) = request(2).ticket()?.unwrap();
+                Ok(b.tickets.remove((&boot, ticket))?.is_some())
             }),
             ("a stored answer", |b| {
                 Ok(b.answers.insert(&request(1).release.0, [0; 9].as_slice())?.is_some())
@@ -341,7 +342,7 @@ mod tests {
         };
         let mut cheaper = request(1);
         cheaper.cost = 1;
-        let record = Record { version: 2, sequence: 3, entry: Entry::Reserve(cheaper) };
+        let record = Record { version: VERSION, sequence: 3, entry: Entry::Reserve(cheaper) };
         assert!(matches!(swap(3, record.encode()), LedgerError::Record { sequence: 3, .. }));
         assert!(matches!(swap(3, vec![0xff]), LedgerError::Record { sequence: 3, .. }));
         let later = Record { version: 3, ..record };

@@ -2,6 +2,7 @@
 
 use super::LedgerError;
 use crate::vault::hex;
+use consilium_attest::tickets::Ticket;
 use consilium_protocol::privacy::Mechanism;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -41,6 +42,36 @@ pub struct Correlations {
     pub first: u64,
     /// Number of serials.
     pub count: u32,
+}
+
+/// The noise that an attested module drew for one release. Both parties mean the same draws by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoiseTicket {
+    /// The module's boot.
+    #[serde(with = "hex")]
+    pub boot: [u8; 16],
+    /// Number of the batch in that boot.
+    pub batch: u64,
+    /// Place in the batch, counted in releases.
+    pub place: u32,
+}
+
+/// Bits of a ticket's number that are its place.
+const PLACE_BITS: u32 = 20;
+
+impl NoiseTicket {
+    /// The ticket among those of its boot, if its numbers are of a module's making.
+    pub(super) fn number(self) -> Option<u64> {
+        let fits = self.place >> PLACE_BITS == 0 && self.batch.leading_zeros() >= PLACE_BITS;
+        fits.then_some(self.batch << PLACE_BITS | u64::from(self.place))
+    }
+}
+
+impl From<Ticket> for NoiseTicket {
+    fn from(Ticket { boot, batch, place }: Ticket) -> Self {
+        Self { boot, batch, place }
+    }
 }
 
 /// An owner that a release charges: its account is that of the data its model was trained on.
@@ -84,8 +115,8 @@ pub struct Reserve {
     pub client_limit: u64,
     /// The serials to burn.
     pub correlations: Correlations,
-    /// The noise drawn for this release, single-use within the epoch; 0 when no ticket is needed.
-    pub noise_ticket: u64,
+    /// The module's noise for this release, used once; `None` where each party drew its own, or none is needed.
+    pub noise_ticket: Option<NoiseTicket>,
     /// When it was reserved, in seconds since 1970 by this party's clock; decides nothing.
     pub at: u64,
 }
@@ -105,7 +136,15 @@ impl Reserve {
                 return Err(LedgerError::OwnerTwice { owner: owner.name.clone() });
             }
         }
+        self.ticket()?;
         self.mark_after().map(|_| ())
+    }
+
+    /// The ticket as the books list it: boot, and number in it.
+    pub(super) fn ticket(&self) -> Result<Option<([u8; 16], u64)>, LedgerError> {
+        let Some(ticket) = self.noise_ticket else { return Ok(None) };
+        let number = ticket.number().ok_or(LedgerError::TicketRange { ticket })?;
+        Ok(Some((ticket.boot, number)))
     }
 
     /// The serial after the last one that this release burns.
@@ -150,6 +189,11 @@ mod tests {
             LedgerError::OwnerCount { count: 1025 }
         ));
         assert!(matches!(refused(|r| r.owners.push(r.owners[0].clone())), LedgerError::OwnerTwice { .. }));
+        for (batch, place) in [(0, 1 << 20), (1 << 44, 0)] {
+            let ticket = NoiseTicket { boot: [1; 16], batch, place };
+            let bad = Reserve { noise_ticket: Some(ticket), ..request(1) };
+            assert!(matches!(bad.check(), Err(LedgerError::TicketRange { .. })));
+        }
         assert!(matches!(
             refused(|r| r.correlations.first = u64::MAX),
             LedgerError::SerialRange { first: u64::MAX, .. }

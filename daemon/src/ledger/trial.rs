@@ -1,7 +1,7 @@
 //! Test bench: a ledger in a temporary directory, requests, and a disk that fills up.
 
 use super::{
-    Change, Charged, Correlations, Ledger, LedgerError, Opening, Promise, Receipt, ReleaseId, Reservation,
+    Change, Charged, Correlations, Ledger, LedgerError, NoiseTicket, Opening, Promise, Receipt, ReleaseId, Reservation,
     Reserve, Statement, books,
 };
 use crate::vault::{StorageKey, Store};
@@ -102,7 +102,7 @@ pub(super) fn request(n: u8) -> Reserve {
         owner_limit: 100,
         client_limit: 1000,
         correlations: Correlations { epoch: [5; 16], first: 10 * u64::from(n), count: 10 },
-        noise_ticket: u64::from(n) + 1,
+        noise_ticket: Some(NoiseTicket { boot: [8; 16], batch: 0, place: u32::from(n) }),
         at: 1_700_000_000,
     }
 }

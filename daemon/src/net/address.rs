@@ -67,6 +67,12 @@ impl PeerId {
         key_of(&self.0).is_some_and(|key| key.verify(&signed_bytes(domain, message), signature))
     }
 
+    /// The Ed25519 key that the name holds.
+    pub fn key(&self) -> [u8; 32] {
+        let key = key_of(&self.0).and_then(|key| key.try_into_ed25519().ok());
+        key.expect("only peer ids that hold an Ed25519 key are made").to_bytes()
+    }
+
     pub(super) fn from_inner(inner: libp2p::PeerId) -> Result<Self, PeerIdError> {
         key_of(&inner).map(|_| Self(inner)).ok_or(PeerIdError::NotEd25519)
     }

@@ -13,6 +13,8 @@ use tempfile::NamedTempFile;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use consilium_attest::module::signature::{PartyKey, SIGNATURE_BYTES, SigningFailed};
+
 use super::address::{PeerId, signed_bytes};
 
 /// Bytes of the key file: the Ed25519 secret seed and nothing else.
@@ -154,6 +156,18 @@ impl Identity {
     }
 }
 
+/// To the module that draws noise, whose texts begin with names of their own. What [`Identity::sign`] signs begins
+/// with a small number of eight bytes, so that neither can be taken for the other.
+impl PartyKey for Identity {
+    fn public(&self) -> [u8; 32] {
+        self.keys.public().to_bytes()
+    }
+
+    fn sign(&self, text: &[u8]) -> Result<[u8; SIGNATURE_BYTES], SigningFailed> {
+        self.keys.sign(text).try_into().map_err(|_| SigningFailed)
+    }
+}
+
 /// Shows the public name only.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -214,6 +228,15 @@ mod tests {
             Identity::load_or_create(&lost),
             Err(IdentityError::File { attempt: "create", .. })
         ));
+    }
+
+    #[test]
+    fn the_module_knows_a_party_by_its_key() {
+        let identity = Identity::generate();
+        assert_eq!(identity.public(), identity.peer_id().key());
+        let wire = consilium_attest::module::signature::peer_id(&identity.public());
+        assert_eq!(wire, identity.peer_id().to_bytes());
+        assert_eq!(PartyKey::sign(&identity, b"text").unwrap().len(), SIGNATURE_BYTES);
     }
 
     #[test]

@@ -20,14 +20,24 @@ pub enum Role {
     Publish,
     /// A client's shared input and the answer to it.
     Query,
+    /// Bytes between a compute party and the module that draws noise, which the module's host carries.
+    Module,
     /// What a member tells another about its health.
     Status,
 }
 
 impl Role {
     /// Every role, in the order of the enum.
-    pub const ALL: [Self; 7] =
-        [Self::Online, Self::Pair, Self::Deal, Self::Mask, Self::Publish, Self::Query, Self::Status];
+    pub const ALL: [Self; 8] = [
+        Self::Online,
+        Self::Pair,
+        Self::Deal,
+        Self::Mask,
+        Self::Publish,
+        Self::Query,
+        Self::Module,
+        Self::Status,
+    ];
 
     /// The lower-case name, as logs and metrics show it.
     pub fn name(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Role {
             Self::Mask => "mask",
             Self::Publish => "publish",
             Self::Query => "query",
+            Self::Module => "module",
             Self::Status => "status",
         }
     }
@@ -45,12 +56,13 @@ impl Role {
     /// The name on the wire, for example `/consilium/online/1`.
     pub fn protocol(self) -> &'static str {
         match self {
-            Self::Online => "/consilium/online/1",
-            Self::Pair => "/consilium/pair/1",
+            Self::Online => "/consilium/online/2",
+            Self::Pair => "/consilium/pair/2",
             Self::Deal => "/consilium/deal/1",
             Self::Mask => "/consilium/mask/1",
             Self::Publish => "/consilium/publish/1",
             Self::Query => "/consilium/query/1",
+            Self::Module => "/consilium/module/1",
             Self::Status => "/consilium/status/1",
         }
     }
@@ -76,7 +88,8 @@ mod tests {
     #[test]
     fn wire_names_hold_the_name_and_the_version() {
         for role in Role::ALL {
-            assert_eq!(role.protocol(), format!("/consilium/{}/1", role.name()));
+            let version = if matches!(role, Role::Online | Role::Pair) { 2 } else { 1 };
+            assert_eq!(role.protocol(), format!("/consilium/{}/{version}", role.name()));
         }
     }
 }

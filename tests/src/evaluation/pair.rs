@@ -5,7 +5,8 @@
 
 use crate::data::Ensemble;
 use consilium::task::release_shape;
-use consilium_attest::{NoiseError, NoisePolicy, NoiseSource};
+use consilium_attest::choice::NoiseRule;
+use consilium_attest::{NoiseError, NoiseSource};
 use consilium_protocol::algebra::prg::{Seed, SeedError};
 use consilium_protocol::context::{Computation, ComputationError, Context, Lane, Link, LinkError, Meter};
 use consilium_protocol::graph::PlanError;
@@ -165,7 +166,7 @@ fn party(
     stream.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut link = Socket(runtime.block_on(async { tokio::net::TcpStream::from_std(stream) })?);
-    let mut source = NoiseSource::choose(mechanism, NoisePolicy { allow_software: true })?;
+    let mut source = NoiseSource::choose(mechanism, NoiseRule::Software)?;
     let (mut shares, mut meter) = (Vec::new(), Meter::default());
     for (session, Brought { votes, provision }) in batches.into_iter().enumerate() {
         let noise = draw(&mut source, gate)?;

@@ -1,7 +1,8 @@
 //! Labels under the product's noise.
 
 use super::Views;
-use consilium_attest::{NoiseError, NoisePolicy, NoiseSource};
+use consilium_attest::choice::NoiseRule;
+use consilium_attest::{NoiseError, NoiseSource};
 use consilium_protocol::privacy::{Mechanism, NumberError, Ratio};
 use rand::rngs::StdRng;
 use rand::{CryptoRng, RngExt};
@@ -9,7 +10,7 @@ use rand::{CryptoRng, RngExt};
 /// How often a record is asked about. The answers of fewer are the first ones of more.
 pub const ASKS: [u16; 3] = [1, 10, 100];
 /// Software noise is allowed here; where it comes from is what is measured.
-const POLICY: NoisePolicy = NoisePolicy { allow_software: true };
+const POLICY: NoiseRule = NoiseRule::Software;
 
 /// A mechanism under its name in the reference figures.
 #[derive(Clone, Debug)]

@@ -1,0 +1,251 @@
+//! A channel to a module whose evidence this party accepts, and its verdict for people.
+
+use super::door::Door;
+use super::journal::Journal;
+use super::{Away, collateral};
+use crate::ledger::seconds_now;
+use crate::net::Identity;
+use consilium_attest::module::specification::SignedSpecification;
+use consilium_attest::noise_client::{Batch, ClientError, ProofError, Proven, Unproven};
+use consilium_attest::{Binding, Collateral, Evidence, EvidenceKind, Expected, Policy, Refusal, VerifiedModule, verify};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::MutexGuard;
+
+/// What a party wants of the module.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// What its evidence must say.
+    pub policy: Policy,
+    /// Digest of the roster, which holds the policy: evidence made for another roster is refused.
+    pub roster: [u8; 32],
+    /// Folder of what vendors signed about their platforms.
+    pub collateral: Option<PathBuf>,
+}
+
+/// What this party knows of the module.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It was not asked yet.
+    Unasked,
+    /// Its evidence was accepted.
+    Accepted(Box<VerifiedModule>),
+    /// It did not answer, or its evidence was refused.
+    Away(Away),
+}
+
+/// The module as one compute party deals with it.
+pub struct Module {
+    door: Door,
+    terms: Arc<Terms>,
+    identity: Arc<Identity>,
+    journal: Arc<Journal>,
+    within: Duration,
+    line: tokio::sync::Mutex<Option<Line>>,
+    verdict: Mutex<Verdict>,
+}
+
+struct Line {
+    proven: Proven<UnixStream>,
+    verified: VerifiedModule,
+}
+
+impl Line {
+    /// When to ask again, before the verdict ends: after three quarters of its time.
+    fn due(&self) -> u64 {
+        let (from, until) = (self.verified.verified_at(), self.verified.valid_until());
+        from + until.saturating_sub(from) / 4 * 3
+    }
+}
+
+/// The only line to a module whose evidence holds, while nobody else uses it.
+pub struct Held<'m> {
+    line: MutexGuard<'m, Option<Line>>,
+}
+
+impl Held<'_> {
+    /// The module's boot.
+    pub fn boot(&self) -> Option<[u8; 16]> {
+        self.line.as_ref().map(|line| *line.proven.boot())
+    }
+
+    /// What vouches for it.
+    pub fn kind(&self) -> Option<EvidenceKind> {
+        self.line.as_ref().map(|line| line.verified.kind())
+    }
+
+    /// Seconds until its evidence should be asked for again.
+    pub fn due_in(&self) -> Duration {
+        let due = self.line.as_ref().map_or(0, Line::due);
+        Duration::from_secs(due.saturating_sub(seconds_now()))
+    }
+
+    /// Asks for a batch and waits for it. The line is closed where it did not work.
+    ///
+    /// # Errors
+    /// [`Away::Unreachable`].
+    pub async fn draw(&mut self, signed: SignedSpecification) -> Result<Batch, Away> {
+        let gone = || Away::Unreachable("the line to the module is closed".to_owned());
+        let Line { mut proven, verified } = self.line.take().ok_or_else(gone)?;
+        let work = move || {
+            let drawn = proven.draw(&signed);
+            (proven, drawn)
+        };
+        let (proven, drawn) = tokio::task::spawn_blocking(work).await.map_err(Away::unreachable)?;
+        if matches!(drawn, Ok(_) | Err(ClientError::Refused(_))) {
+            *self.line = Some(Line { proven, verified });
+        }
+        drawn.map_err(Away::unreachable)
+    }
+}
+
+impl Module {
+    /// A module that was not asked yet. Calls to it end after `within`.
+    pub fn new(door: Door, terms: Terms, identity: Arc<Identity>, journal: Journal, within: Duration) -> Self {
+        Self {
+            door,
+            terms: Arc::new(terms),
+            identity,
+            journal: Arc::new(journal),
+            within,
+            line: tokio::sync::Mutex::default(),
+            verdict: Mutex::new(Verdict::Unasked),
+        }
+    }
+
+    /// The key by which the module knows this party.
+    pub fn key(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The record of what it drew.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
+    }
+
+    /// What this party knows of it.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for the line, with evidence that holds; asks for it anew where it is due.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub async fn proven(&self) -> Result<Held<'_>, Away> {
+        let mut line = self.line.lock().await;
+        let now = seconds_now();
+        if line.as_ref().is_some_and(|line| line.verified.holds_at(now) && now < line.due()) {
+            return Ok(Held { line });
+        }
+        let proved = self.prove(line.take()).await;
+        self.note(proved.as_ref().map(|line| &line.verified));
+        *line = Some(proved?);
+        Ok(Held { line })
+    }
+
+    /// Fresh evidence on the line that there is, or on a new one where it does not work any more.
+    async fn prove(&self, former: Option<Line>) -> Result<Line, Away> {
+        if let Some(former) = former {
+            match self.judged(move |judge| Ok(former.proven.prove_again(judge)?)).await {
+                Err(Away::Unreachable(_)) => {}
+                proved => return proved,
+            }
+        }
+        let stream = self.door.open(self.within).await?;
+        let (identity, roster) = (self.identity.clone(), self.terms.roster);
+        self.judged(move |judge| Ok(Unproven::open(stream, &*identity)?.prove(roster, judge)?)).await
+    }
+
+    /// Runs a blocking exchange with the judge of this party's policy.
+    async fn judged(
+        &self,
+        exchange: impl FnOnce(&mut dyn FnMut(&Evidence, &Binding) -> Result<VerifiedModule, Refusal>)
+            -> Result<(Proven<UnixStream>, VerifiedModule), ProofError<Refusal>>
+            + Send
+            + 'static,
+    ) -> Result<Line, Away> {
+        let (terms, journal) = (self.terms.clone(), self.journal.clone());
+        let work = move || {
+            let collateral = collateral::load(terms.collateral.as_deref())?;
+            // Before the nonce is drawn, so that the age is not understated.
+            let asked = seconds_now();
+            let mut seen = None;
+            let proved = exchange(&mut |evidence, binding| {
+                let verified = judge(evidence, binding, &terms, &collateral, asked)?;
+                seen = Some(evidence.clone());
+                Ok(verified)
+            });
+            let (proven, verified) = proved.map_err(away)?;
+            if let Some(evidence) = seen {
+                journal.accepted(&evidence, &verified).map_err(Away::unreachable)?;
+            }
+            Ok(Line { proven, verified })
+        };
+        tokio::task::spawn_blocking(work).await.map_err(Away::unreachable)?
+    }
+
+    /// Keeps the verdict, and tells the log what changed.
+    fn note(&self, proved: Result<&VerifiedModule, &Away>) {
+        let now = match proved {
+            Ok(verified) => Verdict::Accepted(Box::new(verified.clone())),
+            Err(away) => Verdict::Away(away.clone()),
+        };
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*verdict, &now) {
+            (Verdict::Accepted(before), Verdict::Accepted(after)) if before.boot() == after.boot() => {
+                tracing::debug!(kind = %after.kind(), until = after.valid_until(), "the module was verified again");
+            }
+            (_, Verdict::Accepted(after)) if after.kind() == EvidenceKind::Software => {
+                tracing::warn!(until = after.valid_until(), "the noise module was accepted: {after}");
+            }
+            (_, Verdict::Accepted(after)) => {
+                tracing::info!(kind = %after.kind(), until = after.valid_until(), "the noise module was verified: {after}");
+            }
+            (Verdict::Away(before), Verdict::Away(after)) if before == after => {}
+            (_, Verdict::Away(Away::Refused(reason))) => {
+                tracing::error!("the evidence of the noise module was refused: {reason}");
+            }
+            (_, Verdict::Away(Away::Unreachable(reason))) => {
+                tracing::warn!("the noise module cannot be reached: {reason}");
+            }
+            (_, Verdict::Unasked) => {}
+        }
+        *verdict = now;
+    }
+}
+
+/// The judge of one answer: what this party knows by itself, against what came.
+fn judge(
+    evidence: &Evidence,
+    binding: &Binding,
+    terms: &Terms,
+    collateral: &Collateral,
+    asked: u64,
+) -> Result<VerifiedModule, Refusal> {
+    let expected = Expected {
+        channel_key: binding.channel_key,
+        policy: terms.roster,
+        nonce: binding.nonce,
+        asked,
+        verifier: binding.verifier.clone(),
+    };
+    verify(evidence, collateral, &terms.policy, &expected, seconds_now())
+}
+
+fn away(error: ProofError<Refusal>) -> Away {
+    match error {
+        ProofError::Refused(refusal) => Away::Refused(refusal.to_string()),
+        // Another module behind a channel that was proven is no accident.
+        ProofError::Client(error @ ClientError::Changed) => Away::Refused(error.to_string()),
+        ProofError::Client(error) => Away::unreachable(error),
+    }
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("door", &self.door).field("verdict", &self.verdict()).finish_non_exhaustive()
+    }
+}

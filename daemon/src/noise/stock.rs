@@ -1,0 +1,193 @@
+//! The module's noise for one task, as one party holds it, and where the next release takes its noise from.
+
+use super::{Away, Verdict};
+use consilium_attest::choice::{Choice, ModuleState, NoChoice, NoiseRule};
+use consilium_attest::noise_client::Batch;
+use consilium_attest::tickets::{Ticket, TicketError, Tickets};
+use consilium_attest::{EvidenceKind, NoiseShare};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+/// Why a release does not know its source of noise.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Undecided {
+    /// A batch is on its way; ask again when the stock changed.
+    Soon,
+    /// The rule allows no source that is there.
+    Never(NoChoice),
+}
+
+/// Shares that wait for releases of one task.
+#[derive(Debug)]
+pub struct Stock {
+    rule: NoiseRule,
+    /// Draws of one release.
+    each: usize,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tickets: Tickets,
+    evidence: Option<EvidenceKind>,
+    /// Why the last draw failed, if it did.
+    fault: Option<Away>,
+}
+
+impl Stock {
+    /// An empty stock for a task of this rule, each release of which takes `each` draws.
+    pub fn new(rule: NoiseRule, each: usize) -> Self {
+        Self { rule, each, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rule of the task.
+    pub fn rule(&self) -> NoiseRule {
+        self.rule
+    }
+
+    /// Draws of one release.
+    pub fn each(&self) -> usize {
+        self.each
+    }
+
+    /// Releases that there is noise for.
+    pub fn level(&self) -> usize {
+        self.lock().tickets.len()
+    }
+
+    /// Why the last draw failed, if it did.
+    pub fn fault(&self) -> Option<Away> {
+        self.lock().fault.clone()
+    }
+
+    /// Resolves at the next change after this call.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// Adds a batch that both parties hold, drawn by a module that `evidence` vouches for. What is left of another
+    /// boot's is burnt.
+    ///
+    /// # Errors
+    /// [`TicketError`]; the batch is burnt.
+    pub fn offer(&self, batch: Batch, evidence: EvidenceKind) -> Result<(), TicketError> {
+        let mut state = self.lock();
+        if state.tickets.boot().is_some_and(|boot| *boot != batch.receipt().boot) {
+            state.tickets.forget();
+        }
+        state.tickets.add(batch, self.each)?;
+        (state.evidence, state.fault) = (Some(evidence), None);
+        drop(state);
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// A draw failed. Where evidence was refused, everything is burnt. Says whether the fault is a new one.
+    pub fn fail(&self, away: Away) -> bool {
+        let mut state = self.lock();
+        if away.is_refused() {
+            state.tickets.forget();
+        }
+        let new = state.fault.as_ref() != Some(&away);
+        state.fault = Some(away);
+        drop(state);
+        self.changed.notify_waiters();
+        new
+    }
+
+    /// Has whoever waits look again: the verdict changed.
+    pub fn look_again(&self) {
+        self.changed.notify_waiters();
+    }
+
+    /// Burns everything: the other party does not hold the same.
+    pub fn forget(&self) {
+        self.lock().tickets.forget();
+        self.changed.notify_waiters();
+    }
+
+    /// The source of the next release, given this party's verdict on the module at `now` (Unix seconds).
+    ///
+    /// # Errors
+    /// [`Undecided`].
+    pub fn choose(&self, verdict: &Verdict, now: u64) -> Result<Choice, Undecided> {
+        let state = self.lock();
+        let module = match (verdict, &state.fault) {
+            (Verdict::Away(away @ Away::Refused(_)), _) | (_, Some(away @ Away::Refused(_))) => away.clone().into(),
+            (Verdict::Accepted(module), _) if module.holds_at(now) && !state.tickets.is_empty() => ModuleState::Ready,
+            (_, Some(away)) => away.clone().into(),
+            (Verdict::Away(away), None) => away.clone().into(),
+            _ if self.rule == NoiseRule::Software => return Ok(Choice::Software),
+            _ => return Err(Undecided::Soon),
+        };
+        self.rule.choose(&module).map_err(Undecided::Never)
+    }
+
+    /// Party Zero: the oldest share, for good.
+    pub fn take_oldest(&self) -> Option<(Ticket, Vec<NoiseShare>, EvidenceKind)> {
+        let mut state = self.lock();
+        let evidence = state.evidence?;
+        let (ticket, shares) = state.tickets.take_oldest()?;
+        drop(state);
+        self.changed.notify_waiters();
+        Some((ticket, shares, evidence))
+    }
+
+    /// Party One: the share that party Zero named, for good.
+    ///
+    /// # Errors
+    /// [`TicketError::Absent`].
+    pub fn take(&self, ticket: Ticket) -> Result<(Vec<NoiseShare>, EvidenceKind), TicketError> {
+        let mut state = self.lock();
+        let evidence = state.evidence.ok_or(TicketError::Absent(ticket))?;
+        Ok((state.tickets.take(ticket)?, evidence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused() -> Away {
+        Away::Refused("debug mode".to_owned())
+    }
+
+    fn gone() -> Away {
+        Away::Unreachable("nobody answers".to_owned())
+    }
+
+    #[test]
+    fn software_steps_in_for_an_absent_module_and_never_for_a_refused_one() {
+        let soon = Err(Undecided::Soon);
+        let unreachable = || Err(Undecided::Never(NoChoice::Unreachable { reason: "nobody answers".into() }));
+        let never = || Err(Undecided::Never(NoChoice::Refused { reason: "debug mode".into() }));
+        let software = || Ok(Choice::Software);
+        type Row = (Verdict, Option<Away>, [Result<Choice, Undecided>; 2]);
+        let rows: [Row; 7] = [
+            (Verdict::Unasked, None, [soon, Err(Undecided::Soon)]),
+            (Verdict::Unasked, Some(gone()), [unreachable(), software()]),
+            (Verdict::Away(gone()), None, [unreachable(), software()]),
+            (Verdict::Away(refused()), None, [never(), never()]),
+            // The other party refused it, or this one did and it went away then.
+            (Verdict::Unasked, Some(refused()), [never(), never()]),
+            (Verdict::Away(gone()), Some(refused()), [never(), never()]),
+            (Verdict::Away(refused()), Some(gone()), [never(), never()]),
+        ];
+        for (verdict, fault, expected) in rows {
+            for (rule, expected) in [NoiseRule::Module, NoiseRule::ModuleElseSoftware].into_iter().zip(expected) {
+                let stock = Stock::new(rule, 1);
+                if let Some(fault) = fault.clone() {
+                    assert!(stock.fail(fault.clone()) && !stock.fail(fault), "new once");
+                }
+                assert_eq!(stock.choose(&verdict, 0), expected, "{rule:?} {verdict:?} {fault:?}");
+            }
+        }
+        assert_eq!(Stock::new(NoiseRule::Software, 1).choose(&Verdict::Unasked, 0), software());
+    }
+}
