@@ -2,10 +2,12 @@
 
 mod guess;
 mod section;
+mod typed;
 pub(crate) mod value;
 
 pub(crate) use guess::closest;
 pub(crate) use section::Section;
+pub(crate) use typed::Misfit;
 
 use crate::{
     error::{ConfigError, Problem, Problems},

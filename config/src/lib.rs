@@ -30,9 +30,12 @@ pub use digest::Digest;
 pub use error::{ConfigError, Problem, Problems, ValueError};
 pub use fraction::Fraction;
 pub use name::{Name, PeerName};
-pub use node::{Admin, Log, LogFormat, Network, Node, Place, Pools, Transfers};
+pub use consilium_attest::choice::NoiseRule;
+pub use node::{
+    Admin, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers,
+};
 pub use roster::{
-    Comparison, Features, Member, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit,
+    Comparison, Features, Member, Module, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit,
 };
 
 /// The commented example of a node file, with every key.

@@ -1,9 +1,12 @@
 //! Settings of one machine.
 
+mod module;
 mod read;
 
 #[cfg(test)]
 pub(crate) use read::node as read;
+
+pub use module::{LocalModule, ModuleSocket};
 
 use crate::{
     address::Address,
@@ -27,6 +30,8 @@ pub struct Node {
     pools: Pools,
     admin: Admin,
     log: Log,
+    #[serde(skip_serializing_if = "LocalModule::is_none")]
+    module: LocalModule,
 }
 
 /// Who this machine is and where it keeps things.
@@ -177,13 +182,16 @@ impl Node {
         pools: Pools,
         admin: Admin,
         log: Log,
+        module: LocalModule,
     ) -> Result<Self, ConfigError> {
-        for path in [&place.state, &place.identity, &place.roster, &admin.socket] {
+        let paths = [&place.state, &place.identity, &place.roster, &admin.socket];
+        for path in paths.into_iter().chain(module.paths()) {
             if path.to_str().is_none() {
                 return Err(ConfigError::NotText { file: path.display().to_string() });
             }
         }
-        Self::parse("consilium.toml", &Self { place, network, pools, admin, log }.to_toml(), Path::new(""))
+        let node = Self { place, network, pools, admin, log, module };
+        Self::parse("consilium.toml", &node.to_toml(), Path::new(""))
     }
 
     /// Reads a file. Relative paths in it start from its folder.
@@ -239,6 +247,11 @@ impl Node {
     /// What is logged, and how.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// What this machine knows of the module that draws noise.
+    pub fn module(&self) -> &LocalModule {
+        &self.module
     }
 }
 

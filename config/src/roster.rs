@@ -2,6 +2,7 @@
 
 mod check;
 mod member;
+mod module;
 mod read;
 mod release;
 mod task;
@@ -10,6 +11,8 @@ mod task;
 pub(crate) use read::roster as read;
 
 pub use member::{Member, Pair, Role, Seats};
+pub use module::Module;
+use release::NOISE_WORDS;
 pub use release::{Release, Terms, Unit};
 pub use task::{Comparison, Features, Stock, Task};
 
@@ -25,6 +28,8 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Roster {
     consortium: Consortium,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<Module>,
     #[serde(rename = "member")]
     members: Vec<Member>,
     #[serde(rename = "pair", skip_serializing_if = "Vec::is_empty")]
@@ -48,8 +53,10 @@ impl Roster {
         members: Vec<Member>,
         pairs: Vec<Pair>,
         tasks: Vec<Task>,
+        module: Option<Module>,
     ) -> Result<Self, ConfigError> {
-        let roster = Self { consortium: Consortium { name: consortium.into() }, members, pairs, tasks };
+        let consortium = Consortium { name: consortium.into() };
+        let roster = Self { consortium, module, members, pairs, tasks };
         Self::parse("roster.toml", &roster.to_toml())
     }
 
@@ -81,6 +88,7 @@ impl Roster {
         hasher.text(&self.consortium.name);
         hasher.list(&self.members, |hasher, member| member.feed(hasher));
         hasher.list(&self.pairs, |hasher, pair| pair.feed(hasher));
+        hasher.list(self.module.as_slice(), |hasher, module| module.feed(hasher));
         hasher.list(&self.tasks, |hasher, task| {
             hasher.text(&task.title);
             task.stock.feed(hasher);
@@ -92,6 +100,11 @@ impl Roster {
     /// Name of the consortium.
     pub fn consortium(&self) -> &str {
         &self.consortium.name
+    }
+
+    /// The module that draws noise, if there is one.
+    pub fn module(&self) -> Option<&Module> {
+        self.module.as_ref()
     }
 
     /// All members, in the order written.

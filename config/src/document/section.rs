@@ -1,7 +1,8 @@
 //! A table of a settings text, read key by key; what nobody asked for is refused at the end.
 
-use super::{Document, closest, value};
+use super::{Document, Misfit, closest, typed, value};
 use crate::error::{Problem, ValueError, quoted};
+use serde::de::DeserializeOwned;
 use std::ops::{Range, RangeInclusive};
 use toml::{
     Spanned,
@@ -15,6 +16,7 @@ pub(crate) struct Section<'d> {
     span: Option<Range<usize>>,
     path: String,
     asked: Vec<&'static str>,
+    retired: Vec<&'static str>,
 }
 
 /// What the text has in a section's place.
@@ -29,7 +31,7 @@ enum Body<'d> {
 impl<'d> Section<'d> {
     /// The whole text.
     pub(crate) fn root(document: &'d Document, table: &'d DeTable<'d>) -> Self {
-        Self { document, body: Body::Table(table), span: None, path: String::new(), asked: Vec::new() }
+        Self { document, body: Body::Table(table), span: None, path: String::new(), asked: Vec::new(), retired: Vec::new() }
     }
 
     /// A key that must be there. `line` is what to add when it is not.
@@ -110,6 +112,52 @@ impl<'d> Section<'d> {
         list
     }
 
+    /// A value of a type that reads itself, and what `judge` says of it then. `line` is what to add when it is
+    /// not there, `manual` where to read what belongs into it.
+    pub(crate) fn typed<T: DeserializeOwned>(
+        &mut self,
+        key: &'static str,
+        line: &str,
+        manual: &str,
+        judge: impl FnOnce(&T) -> Result<(), Misfit>,
+    ) -> Option<Spanned<T>> {
+        let Some(found) = self.find(key) else {
+            self.missing(key, line);
+            return None;
+        };
+        if !found.get_ref().is_table() {
+            self.refuse(key, found.span(), ValueError::new("a table", value::kind(found.get_ref())));
+            return None;
+        }
+        #[cfg(test)]
+        typed::keys(&self.join(key), found.get_ref(), &mut self.document.schema.borrow_mut());
+        let judged = typed::read::<T>(&self.join(key), found, manual).and_then(|value| match judge(&value) {
+            Ok(()) => Ok(value),
+            Err(misfit) => {
+                let place = typed::place(found, misfit.keys);
+                Err(Problem::new(misfit.message).at(place, "in this policy").help(misfit.help))
+            }
+        });
+        match judged {
+            Ok(value) => Some(Spanned::new(found.span(), value)),
+            Err(problem) => {
+                self.document.report(|| problem);
+                None
+            }
+        }
+    }
+
+    /// A key that had a meaning once. Whether it is there; if so, it is reported with what to write now.
+    pub(crate) fn retired(&mut self, key: &'static str, message: &str, help: &str) -> bool {
+        self.retired.push(key);
+        let Body::Table(table) = self.body else { return false };
+        let Some((key, _)) = table.iter().find(|(name, _)| name.get_ref() == key) else { return false };
+        self.document.report(|| {
+            Problem::new(message).at(key.span(), "no longer a key").help(help.to_owned())
+        });
+        true
+    }
+
     /// A table below this one. Left out, it reads like an empty one.
     pub(crate) fn table(&mut self, key: &'static str) -> Section<'d> {
         let found = self.find(key);
@@ -171,7 +219,8 @@ impl<'d> Section<'d> {
         #[cfg(test)]
         self.document.schema.borrow_mut().extend(self.asked.iter().map(|key| self.join(key)));
         let Body::Table(table) = self.body else { return };
-        for (key, _) in table.iter().filter(|(key, _)| !self.asked.contains(&key.get_ref().as_ref())) {
+        let known = |key: &str| self.asked.contains(&key) || self.retired.contains(&key);
+        for (key, _) in table.iter().filter(|(key, _)| !known(key.get_ref())) {
             self.document.report(|| {
                 let meant = closest(key.get_ref(), self.asked.iter().copied());
                 let advice = match meant {
@@ -193,7 +242,7 @@ impl<'d> Section<'d> {
     }
 
     fn below(&self, key: &str, body: Body<'d>, span: Option<Range<usize>>) -> Section<'d> {
-        Section { document: self.document, body, span, path: self.join(key), asked: Vec::new() }
+        Section { document: self.document, body, span, path: self.join(key), asked: Vec::new(), retired: Vec::new() }
     }
 
     fn take<T>(

@@ -1,12 +1,16 @@
 //! From text to the settings of one machine.
 
-use super::{Admin, Log, LogFormat, Network, Node, Place, Pools, Transfers};
+use super::{Admin, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers};
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError},
     limits::*,
 };
-use std::{ops::RangeInclusive, path::Path, time::Duration};
+use std::{
+    ops::{Range, RangeInclusive},
+    path::Path,
+    time::Duration,
+};
 use toml::{Spanned, de::DeValue};
 
 const TRANSFERS: [(&str, Transfers); 3] =
@@ -24,8 +28,16 @@ pub(crate) fn node(document: &Document, mut root: Section<'_>, base: &Path) -> O
     let pools = pools(document, root.table("pool"));
     let admin = admin(document, root.table("admin"), place.as_ref(), base);
     let log = log(root.table("log"));
+    let module = module(document, root.table("module"), base);
     root.finish();
-    Some(Node { place: place?, network: network?, pools: pools?, admin: admin?, log: log? })
+    Some(Node {
+        place: place?,
+        network: network?,
+        pools: pools?,
+        admin: admin?,
+        log: log?,
+        module: module?,
+    })
 }
 
 fn place(mut section: Section<'_>, base: &Path) -> Option<Place> {
@@ -114,18 +126,37 @@ fn admin(document: &Document, mut section: Section<'_>, place: Option<&Place>, b
         Some(path) => base.join(path.into_inner()),
         None => Admin::beneath(&place?.state).socket,
     };
-    let length = socket.as_os_str().len();
+    let line = "set `socket` under `[admin]` to a short path such as `/run/consilium/admin.sock`";
+    short(document, &socket, "admin socket", span, line);
+    Some(Admin { socket })
+}
+
+fn module(document: &Document, mut section: Section<'_>, base: &Path) -> Option<LocalModule> {
+    let socket = section.optional("socket", value::parsed::<ModuleSocket>);
+    let collateral = section.optional("collateral", value::path);
+    section.finish();
+    let socket = socket?.map(|socket| {
+        let span = socket.span();
+        let socket = socket.into_inner().from(base);
+        if let ModuleSocket::Unix(path) = &socket {
+            let line = "set `socket` under `[module]` to a short path such as `unix:/run/consilium-enclave/socket`";
+            short(document, path, "module's socket", span, line);
+        }
+        socket
+    });
+    Some(LocalModule { socket, collateral: collateral?.map(|path| base.join(path.into_inner())) })
+}
+
+/// Reports a path that no Unix socket can have.
+fn short(document: &Document, path: &Path, what: &str, span: Range<usize>, help: &str) {
+    let length = path.as_os_str().len();
     if length > SOCKET_PATH_BYTES_MAX {
         document.report(|| {
-            Problem::new("the path of the admin socket is too long for the system")
+            Problem::new(format!("the path of the {what} is too long for the system"))
                 .at(span, format!("{length} bytes, at most {SOCKET_PATH_BYTES_MAX}"))
-                .help(
-                    "set `socket` under `[admin]` to a short path such as `/run/consilium/admin.sock`"
-                        .to_owned(),
-                )
+                .help(help.to_owned())
         });
     }
-    Some(Admin { socket })
 }
 
 fn log(mut section: Section<'_>) -> Option<Log> {

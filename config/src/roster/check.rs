@@ -2,7 +2,10 @@
 //!
 //! Each check runs only on values that could be read, so that one mistake is reported once.
 
+mod module;
 mod task;
+
+pub(super) use module::module;
 
 use super::{
     Comparison, Role,
@@ -90,14 +93,18 @@ impl<'d> Directory<'d> {
         Self { members: named().collect(), complete: names.len() == members.len(), names }
     }
 
+    /// The member of that name; reports where there is none.
+    fn member(&self, document: &Document, name: &Spanned<Name>) -> Option<&'d MemberDraft> {
+        let member = self.members.get(name.get_ref().as_str()).copied();
+        if member.is_none() && self.complete {
+            unknown(document, "member", name, &self.names);
+        }
+        member
+    }
+
     /// The member of that name if it may act in `role`; otherwise reports why not.
     fn with_role(&self, document: &Document, name: &Spanned<Name>, role: Role) -> Option<&'d MemberDraft> {
-        let Some(member) = self.members.get(name.get_ref().as_str()).copied() else {
-            if self.complete {
-                unknown(document, "member", name, &self.names);
-            }
-            return None;
-        };
+        let member = self.member(document, name)?;
         let roles = member.roles.as_ref()?;
         if roles.get_ref().iter().any(|held| *held.get_ref() == role) {
             return Some(member);

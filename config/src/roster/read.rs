@@ -1,8 +1,10 @@
 //! From text to a roster: first each table by itself, then what they say about each other.
 
+mod module;
 mod release;
 mod task;
 
+pub(super) use module::ModuleDraft;
 pub(super) use task::TaskDraft;
 
 use super::{Consortium, Member, Pair, Role, Roster, check};
@@ -22,7 +24,9 @@ pub(super) type FoundList<T> = Found<Vec<Spanned<T>>>;
 pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roster> {
     let mut section = root.table("consortium");
     let name = section.required("name", "name = \"Northern hospitals\"", value::label);
+    let head = section.is_present().then(|| section.place());
     section.finish();
+    let module = ModuleDraft::read(root.table("module"));
     let drafts = |sections: Vec<Section<'_>>| sections.into_iter().map(MemberDraft::read).collect::<Vec<_>>();
     let members = root.tables("member", *MEMBERS.end()).map(drafts);
     let drafts = |sections: Vec<Section<'_>>| sections.into_iter().map(PairDraft::read).collect::<Vec<_>>();
@@ -34,8 +38,10 @@ pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roste
     // Without the members and pairs every reference would look wrong.
     let (members, pairs, tasks) = (members?, pairs?, tasks?);
     check::roster(document, &members, &pairs, &tasks);
+    check::module(document, head, &module, &members, &pairs, &tasks);
     Some(Roster {
         consortium: Consortium { name: name?.into_inner() },
+        module: module.finish()?,
         members: members.into_iter().map(MemberDraft::finish).collect::<Option<_>>()?,
         pairs: pairs.into_iter().map(PairDraft::finish).collect::<Option<_>>()?,
         tasks: tasks.into_iter().map(TaskDraft::finish).collect::<Option<_>>()?,

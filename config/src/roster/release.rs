@@ -1,6 +1,7 @@
 //! What a task lets out, and at what price in privacy.
 
 use crate::{digest::Hasher, fraction::Fraction};
+use consilium_attest::choice::NoiseRule;
 use serde::Serialize;
 
 /// How the winning label is let out. There is no default: each task says it.
@@ -50,8 +51,8 @@ pub struct Terms {
     pub epsilon: Fraction,
     /// How much of it one client may cause; `None` sets no limit of its own.
     pub client_epsilon: Option<Fraction>,
-    /// Whether the compute parties may draw the noise themselves when no attested module does.
-    pub software_noise: bool,
+    /// Who draws the noise. There is no default: each task says it.
+    pub noise: NoiseRule,
 }
 
 /// Whose data one promise covers.
@@ -116,7 +117,7 @@ impl Release {
             hasher.text(terms.unit.as_str());
             fraction(hasher, terms.epsilon);
             hasher.list(terms.client_epsilon.as_slice(), |hasher, limit| fraction(hasher, *limit));
-            hasher.number(u64::from(terms.software_noise));
+            hasher.text(noise_word(terms.noise));
         }
     }
 }
@@ -124,6 +125,17 @@ impl Release {
 fn fraction(hasher: &mut Hasher, value: Fraction) {
     hasher.number(value.numerator());
     hasher.number(value.denominator());
+}
+
+/// Every rule of noise with its word in the roster.
+pub(super) const NOISE_WORDS: [(&str, NoiseRule); 3] = [
+    ("software", NoiseRule::Software),
+    ("module", NoiseRule::Module),
+    ("module-else-software", NoiseRule::ModuleElseSoftware),
+];
+
+fn noise_word(rule: NoiseRule) -> &'static str {
+    NOISE_WORDS.iter().find(|(_, one)| *one == rule).map_or("", |(word, _)| word)
 }
 
 /// The keys as they stand in the file.
@@ -147,7 +159,7 @@ struct Written {
     #[serde(skip_serializing_if = "Option::is_none")]
     client_epsilon: Option<Fraction>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    software_noise: Option<bool>,
+    noise: Option<NoiseRule>,
 }
 
 impl From<Release> for Written {
@@ -157,7 +169,7 @@ impl From<Release> for Written {
             written.unit = Some(terms.unit);
             written.epsilon = Some(terms.epsilon);
             written.client_epsilon = terms.client_epsilon;
-            written.software_noise = Some(terms.software_noise);
+            written.noise = Some(terms.noise);
         }
         match release {
             Release::Exact => {}

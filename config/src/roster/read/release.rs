@@ -6,8 +6,9 @@ use crate::{
     error::{Problem, ValueError, quoted},
     fraction::Fraction,
     limits::*,
-    roster::{Release, Terms, Unit},
+    roster::{NOISE_WORDS, Release, Terms, Unit},
 };
+use consilium_attest::choice::NoiseRule;
 use std::ops::{Range, RangeInclusive};
 use toml::{Spanned, de::DeValue};
 
@@ -29,15 +30,16 @@ const MECHANISMS: [(&str, Mechanism); 4] = [
 /// A key that may be left out: outer `None` when it is there and wrong.
 type Given<T> = Option<Option<Spanned<T>>>;
 
-/// A release, and where it says how many must agree, if it does.
+/// A release, and where it says how many must agree and who draws the noise, if it does.
 pub(in crate::roster) struct ReleaseDraft {
     pub(in crate::roster) release: Release,
     pub(in crate::roster) threshold: Option<Spanned<u32>>,
+    pub(in crate::roster) noise: Option<Spanned<NoiseRule>>,
 }
 
 impl From<Release> for ReleaseDraft {
     fn from(release: Release) -> Self {
-        Self { release, threshold: None }
+        Self { release, threshold: None, noise: None }
     }
 }
 
@@ -51,7 +53,7 @@ struct Draft {
     epsilon: Given<Fraction>,
     delta: Given<Fraction>,
     client_epsilon: Given<Fraction>,
-    software_noise: Given<bool>,
+    noise: Given<NoiseRule>,
 }
 
 /// `place` is where the task starts, to point at when the whole section is missing; `shards` are the models of
@@ -87,19 +89,49 @@ pub(super) fn release(
         epsilon: section.optional("epsilon", epsilon),
         delta: section.optional("delta", delta),
         client_epsilon: section.optional("client_epsilon", epsilon),
-        software_noise: section.optional("software_noise", value::boolean),
+        noise: section.optional("noise", |found| value::choice(found, &NOISE_WORDS)),
     };
+    let noisy = mechanism.as_ref().map(|mechanism| *mechanism.get_ref() != Mechanism::Exact);
+    let leftover = section.retired(
+        "software_noise",
+        "`software_noise` is now `noise`",
+        if noisy == Some(false) { EXACT } else { "`software_noise = true` is now `noise = \"software\"`; `false`, \
+            which let only a module draw, is now `noise = \"module\"`" },
+    );
     section.finish();
-    if mechanism.as_ref().is_some_and(|mechanism| *mechanism.get_ref() != Mechanism::Exact) {
+    if noisy == Some(true) {
         unit(document, &draft, shards, &place);
+        if !leftover {
+            source(document, &draft.noise, &place);
+        }
     }
+    let noise = draft.noise.clone().flatten();
     match *mechanism?.get_ref() {
         Mechanism::Exact => exact(document, &draft).map(Into::into),
         Mechanism::Gaussian => gaussian(document, draft, &place).map(Into::into),
         Mechanism::ConfidentGaussian => confident_gaussian(document, draft, &place),
         Mechanism::Laplace => laplace(document, draft, &place).map(Into::into),
     }
+    .map(|draft| ReleaseDraft { noise, ..draft })
 }
+
+const EXACT: &str = "remove it: an exact release adds no noise";
+
+/// There is noise, so somebody draws it, and all members sign who.
+fn source(document: &Document, noise: &Given<NoiseRule>, place: &Range<usize>) {
+    if matches!(noise, Some(None)) {
+        document.report(|| {
+            let help = "write `noise = \"software\"` (each compute party adds a full draw of its own), `\"module\"` \
+                        (the attested module of `[module]` adds one draw that nobody knows, or there is no answer) or \
+                        `\"module-else-software\"` (the module, and software while it cannot be reached); there is \
+                        no default, because all members sign what they rely on";
+            Problem::new("the release does not say who draws its noise")
+                .at(place.clone(), "`noise` belongs here")
+                .help(help.to_owned())
+        });
+    }
+}
+
 
 fn exact(document: &Document, draft: &Draft) -> Option<Release> {
     let reason = "an exact release adds no noise and promises nothing, so there is nothing to set";
@@ -112,7 +144,7 @@ fn exact(document: &Document, draft: &Draft) -> Option<Release> {
         ("epsilon", span(&draft.epsilon)),
         ("delta", span(&draft.delta)),
         ("client_epsilon", span(&draft.client_epsilon)),
-        ("software_noise", span(&draft.software_noise)),
+        ("noise", span(&draft.noise)),
     ];
     let mut clean = true;
     for (key, span) in keys {
@@ -164,7 +196,7 @@ fn confident_gaussian(document: &Document, draft: Draft, place: &Range<usize>) -
         delta: delta?.into_inner(),
         terms,
     };
-    clean.then_some(ReleaseDraft { release, threshold: Some(threshold) })
+    clean.then_some(ReleaseDraft { release, threshold: Some(threshold), noise: None })
 }
 
 fn laplace(document: &Document, draft: Draft, place: &Range<usize>) -> Option<Release> {
@@ -233,7 +265,7 @@ fn terms(document: &Document, draft: Draft, epsilon: Option<Spanned<Fraction>>) 
         unit: draft.unit?.map_or(Unit::Owner, Spanned::into_inner),
         epsilon: epsilon?.into_inner(),
         client_epsilon: draft.client_epsilon?.map(Spanned::into_inner),
-        software_noise: draft.software_noise?.is_some_and(Spanned::into_inner),
+        noise: draft.noise??.into_inner(),
     })
 }
 
