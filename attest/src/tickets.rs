@@ -178,7 +178,8 @@ mod tests {
         let (mut zero_pool, mut one_pool) = (Tickets::default(), Tickets::default());
         zero_pool.add(zero, 1).unwrap();
         one_pool.add(one, 1).unwrap();
-        let names: Vec<Ticket> = std::iter::from_fn(|| zero_pool.take_oldest()).map(|(name, _)| name).collect();
+        let names: Vec<Ticket> =
+            std::iter::from_fn(|| zero_pool.take_oldest()).map(|(name, _)| name).collect();
         assert_eq!(one_pool.take(names[2]).unwrap().len(), 1);
         for gone in &names[..3] {
             assert_eq!(one_pool.take(*gone).unwrap_err(), TicketError::Absent(*gone));

@@ -12,8 +12,8 @@ mod world;
 pub use measure::{Measured, Progress, evaluate};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
 pub use scenario::{
-    Confident, GivenModule, Hospital, Noise, Preprocessing, Releases, Scenario, ScenarioError, Shard, breast_cancer,
-    breast_cancer_shards, train_all, train_shards,
+    Confident, GivenModule, Hospital, Noise, Preprocessing, Releases, Scenario, ScenarioError, Shard,
+    breast_cancer, breast_cancer_shards, train_all, train_shards,
 };
 pub use shards::{ShardOf, Split};
 pub use world::{Process, World, WorldError, names, tasks};
@@ -89,7 +89,9 @@ impl DemoArgs {
             return Ok(Noise { rule, given: None });
         };
         if rule == NoiseRule::Software {
-            return Err(miette!("--module without `--noise module` would not be used; add that, or leave it out"));
+            return Err(miette!(
+                "--module without `--noise module` would not be used; add that, or leave it out"
+            ));
         }
         let text = std::fs::read_to_string(file).into_diagnostic();
         let text = text.wrap_err_with(|| format!("cannot read the policy {}", file.display()))?;

@@ -145,7 +145,8 @@ impl Node {
         let mut seats = Vec::new();
         for pair in roster.pairs() {
             if let Some(seat) = seat_in(pair, &me) {
-                let (compute, ledger) = seat_of(config, &roster, (pair, seat), (&network, &identity), &key, &tasks)?;
+                let (compute, ledger) =
+                    seat_of(config, &roster, (pair, seat), (&network, &identity), &key, &tasks)?;
                 compute.sweep_pools().await?;
                 ledgers.push(ledger);
                 seats.push((pair.name.to_string(), Arc::new(compute)));
@@ -403,7 +404,9 @@ fn module_of(
     let local = config.module();
     let door = match (&local.socket, roster.member(module.host.as_str())) {
         _ if module.host != *config.name() => {
-            let host = roster.member(module.host.as_str()).ok_or_else(|| NodeError::Pair(module.host.to_string()))?;
+            let host = roster
+                .member(module.host.as_str())
+                .ok_or_else(|| NodeError::Pair(module.host.to_string()))?;
             Door::There { network: network.clone(), host: peer_of(host)?, name: host.name.to_string() }
         }
         (Some(socket), _) => Door::Here(socket.clone()),

@@ -3,7 +3,9 @@
 use crate::setting::Setting;
 use consilium::admin::{AdminReply, export};
 use consilium::demo::names;
-use consilium::ledger::{Audit as Export, Correlations, Entry, Ledger, Record, ReleaseId, Report, compare};
+use consilium::ledger::{
+    Audit as Export, Correlations, Entry, Ledger, NoiseTicket, Record, ReleaseId, Report, compare,
+};
 use consilium::vault::StorageKey;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +17,8 @@ pub(crate) struct Audit {
     pub(crate) books: Report,
     /// What each release was reserved with.
     pub(crate) reserved: BTreeMap<ReleaseId, Correlations>,
+    /// The module's noise for each, if it took that.
+    pub(crate) tickets: BTreeMap<ReleaseId, Option<NoiseTicket>>,
     pub(crate) committed: BTreeSet<ReleaseId>,
 }
 
@@ -48,8 +52,12 @@ pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
     let mut text = Vec::new();
     ledger.export(&mut text).unwrap();
     let mut marks: BTreeMap<[u8; 16], u64> = BTreeMap::new();
-    let mut audit =
-        Audit { books: ledger.report(task).unwrap(), reserved: BTreeMap::new(), committed: BTreeSet::new() };
+    let mut audit = Audit {
+        books: ledger.report(task).unwrap(),
+        reserved: BTreeMap::new(),
+        tickets: BTreeMap::new(),
+        committed: BTreeSet::new(),
+    };
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         let line: Line = serde_json::from_slice(line).unwrap();
         match line.record.entry {
@@ -59,6 +67,7 @@ pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
                 assert!(correlations.first >= *mark, "{name}: serial {} again", correlations.first);
                 *mark = correlations.first + u64::from(correlations.count);
                 assert!(audit.reserved.insert(request.release, correlations).is_none());
+                audit.tickets.insert(request.release, request.noise_ticket);
             }
             Entry::Burn { epoch, below } => {
                 let mark = marks.entry(epoch).or_insert(0);

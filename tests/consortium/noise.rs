@@ -1,6 +1,6 @@
 //! Noise from the module: one draw for both, killed, refused, spied on.
 
-use crate::audit::audit_both;
+use crate::audit::{Audit, audit_both};
 use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, alone, refused, scenario};
 use consilium::admin::{ModuleStatus, NoiseStatus};
 use consilium::demo::{GivenModule, Noise, Releases, Scenario, names, tasks};
@@ -11,7 +11,7 @@ use consilium_attest::module::specification::SignedSpecification;
 use consilium_attest::policy::TpmPolicy;
 use consilium_attest::{Evidence, EvidenceKind, Hex, Policy, Provenance};
 use consilium_config::ModuleSocket;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -87,19 +87,17 @@ fn one_draw_serves_both_parties_and_auditors_can_tell_whose() {
             assert_eq!(*evidence, EvidenceKind::Software);
             assert!(shown.contains("NOTHING vouches"), "{shown}");
         }
-        let [zero, one] =
-            [names::ZERO, names::ONE].map(|name| recorded(&setting.world.folder_of(name)));
+        let [zero, one] = [names::ZERO, names::ONE].map(|name| recorded(&setting.world.folder_of(name)));
         let audits = audit_both(&mut setting, NOISY);
         for (audit, record) in audits.iter().zip([&zero, &one]) {
-            let tickets: Vec<_> = audit.reserved.iter().map(|reserve| reserve.noise_ticket.unwrap()).collect();
+            let tickets: Vec<_> = audit.tickets.values().map(|ticket| ticket.unwrap()).collect();
             assert_eq!(tickets.len(), rows);
             for ticket in &tickets {
                 let boot = Hex(ticket.boot).to_string();
                 assert!(record.receipts.contains_key(&(boot, ticket.batch)), "{ticket:?} has a receipt");
             }
         }
-        let tickets = |at: usize| -> Vec<_> { audits[at].reserved.iter().map(|it| it.noise_ticket).collect() };
-        assert_eq!(tickets(0), tickets(1), "both mean the same draws");
+        assert_eq!(audits[0].tickets, audits[1].tickets, "both mean the same draws");
         assert_eq!(zero.receipts, one.receipts, "one receipt for both");
         // Each party's evidence was made for itself.
         let verifiers = |record: &Recorded| record.evidence[0].binding.verifier.clone();
@@ -151,8 +149,8 @@ fn without_the_module_there_is_no_release_and_with_it_there_is_again() {
         setting.world.launch_module().await.unwrap();
         ask_until(&setting, "noise of the new boot", |noise| *noise == SOFTWARE_EVIDENCE).await;
         let [zero, one] = audit_both(&mut setting, NOISY);
-        let boots = |audit: &crate::audit::Audited| -> std::collections::BTreeSet<_> {
-            audit.reserved.iter().filter_map(|it| it.noise_ticket).map(|ticket| ticket.boot).collect()
+        let boots = |audit: &Audit| -> BTreeSet<_> {
+            audit.tickets.values().flatten().map(|ticket| ticket.boot).collect()
         };
         assert_eq!((boots(&zero).len(), boots(&zero)), (2, boots(&one)));
     });
@@ -168,11 +166,8 @@ fn software_noise_steps_in_where_all_members_signed_so() {
         setting.world.launch_module().await.unwrap();
         ask_until(&setting, "noise of the module", |noise| *noise == SOFTWARE_EVIDENCE).await;
         let [zero, one] = audit_both(&mut setting, NOISY);
-        let tickets = |audit: &crate::audit::Audited| -> Vec<_> {
-            audit.reserved.iter().map(|it| it.noise_ticket).collect()
-        };
-        assert_eq!(tickets(&zero), tickets(&one));
-        assert!(tickets(&zero).contains(&None), "software noise has no ticket");
+        assert_eq!(zero.tickets, one.tickets);
+        assert!(zero.tickets.values().any(Option::is_none), "software noise has no ticket");
     });
 }
 

@@ -31,7 +31,7 @@ pub(crate) const QUERY_DEADLINE: Duration = Duration::from_secs(5);
 /// A client waits for a query and a round; the rest is for a busy machine.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(12);
 pub(crate) const SOON: Duration = Duration::from_secs(40);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -311,7 +311,9 @@ fn shorten(world: &World, name: &str, filter: &str) {
     };
     let pools = Pools { refill_batch_queries: 4, ..*node.pools() };
     let log = consilium_config::Log { filter: filter.to_owned(), ..node.log().clone() };
-    let node = Node::new(node.place().clone(), network, pools, node.admin().clone(), log, node.module().clone()).unwrap();
+    let node =
+        Node::new(node.place().clone(), network, pools, node.admin().clone(), log, node.module().clone())
+            .unwrap();
     std::fs::write(file, node.to_toml()).unwrap();
 }
 

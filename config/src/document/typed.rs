@@ -61,7 +61,9 @@ fn complaint(path: &str, whole: Range<usize>, error: &Error, manual: &str) -> Pr
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("the keys here are {}", value::alternatives(&known)),
         };
-        return Problem::new(format!("`{path}` has no key {}", quoted(key))).at(span, "unknown key").help(help);
+        return Problem::new(format!("`{path}` has no key {}", quoted(key)))
+            .at(span, "unknown key")
+            .help(help);
     }
     if expected.is_empty() {
         return Problem::new(format!("`{path}` cannot be read"))

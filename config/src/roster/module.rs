@@ -22,7 +22,8 @@ impl Module {
     pub(super) fn feed(&self, hasher: &mut Hasher) {
         let mut policy = Vec::new();
         // Fields in the order of their declaration, each with its name; whatever differs, differs here.
-        ciborium::into_writer(&self.policy, &mut policy).expect("a policy holds texts, numbers and lists only");
+        ciborium::into_writer(&self.policy, &mut policy)
+            .expect("a policy holds texts, numbers and lists only");
         hasher.text(self.host.as_str());
         hasher.bytes(&policy);
     }

@@ -3,8 +3,8 @@
 use crate::compute::{Compute, Epoch};
 use crate::ledger::Account;
 use crate::losses::Losses;
-use crate::noise::{Away, Verdict};
 use crate::node::Shared;
+use crate::noise::{Away, Verdict};
 use crate::task::TaskTerms;
 use crate::vault::hex;
 use consilium_attest::EvidenceKind;

@@ -137,7 +137,12 @@ fn noise(seat: &SeatStatus) {
             NoiseRule::ModuleElseSoftware => ("the module, else each party", true),
         };
         let ahead = if module { noise.ahead.to_string() } else { "-".to_owned() };
-        rows.add_row([task.task.clone(), from.to_owned(), ahead, noise.fault.clone().unwrap_or_else(|| "-".into())]);
+        rows.add_row([
+            task.task.clone(),
+            from.to_owned(),
+            ahead,
+            noise.fault.clone().unwrap_or_else(|| "-".into()),
+        ]);
     }
     if seat.tasks.iter().any(|task| task.noise.is_some()) {
         println!("{rows}");

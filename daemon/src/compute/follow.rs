@@ -86,10 +86,12 @@ impl Compute {
                     let text = "the client told the two compute parties different things";
                     refused.refuse(asked, Refusal::new(Obstacle::Request, text));
                 }
-                Some(asked) if epoch.holds(named.serial) => match self.named_noise(&request.task, named.noise) {
-                    Ok(noise) => fitting.push((asked, named.serial, noise)),
-                    Err(refusal) => refused.refuse(asked, refusal),
-                },
+                Some(asked) if epoch.holds(named.serial) => {
+                    match self.named_noise(&request.task, named.noise) {
+                        Ok(noise) => fitting.push((asked, named.serial, noise)),
+                        Err(refusal) => refused.refuse(asked, refusal),
+                    }
+                }
                 Some(asked) => {
                     let text = format!("party One does not hold serial {}", named.serial);
                     refused.refuse(asked, Refusal::new(Obstacle::Epoch, text));

@@ -62,7 +62,9 @@ impl Compute {
             }
         }
         crash::at(Step::ReserveZero);
-        let Ok(Reserved { paid, refused }) = self.reserve_together(&epoch, supplied, None).await else { return };
+        let Ok(Reserved { paid, refused }) = self.reserve_together(&epoch, supplied, None).await else {
+            return;
+        };
         if refused.iter().any(|(_, refusal)| refusal.obstacle == Obstacle::Epoch) {
             self.abandon(&epoch);
         }

@@ -83,9 +83,7 @@ impl Noise {
         let columns = match self {
             Self::Exact if terms.budget.is_none() => return Ok(Zeroizing::default()),
             Self::Exact => return Err(no_noise("a release of this task has noise, and none was named")),
-            Self::Software => {
-                (0..batch).map(|_| terms.software_noise()).collect::<Result<Vec<_>, _>>()?
-            }
+            Self::Software => (0..batch).map(|_| terms.software_noise()).collect::<Result<Vec<_>, _>>()?,
             Self::Module { shares, .. } => shares,
         };
         let mut noise = Zeroizing::new(vec![0; noise_words]);
@@ -152,7 +150,8 @@ impl Compute {
         match self.choose(stock) {
             Ok(Choice::Software) => Ok(Noise::Software),
             Ok(Choice::Module) => {
-                let taken = stock.take_oldest().ok_or_else(|| no_noise("the module's noise ran out; ask again"));
+                let taken =
+                    stock.take_oldest().ok_or_else(|| no_noise("the module's noise ran out; ask again"));
                 taken.map(|(ticket, shares, evidence)| Noise::Module { ticket, shares, evidence })
             }
             Err(Undecided::Never(reason)) => Err(no_noise(reason)),
@@ -181,9 +180,9 @@ impl Compute {
     /// noise that protects as much, where all members accepted that. What this party refused stays refused.
     fn allows_software(&self, stock: &Stock) -> Result<(), Refusal> {
         match (stock.rule(), self.choose(stock)) {
-            (NoiseRule::Module, _) => {
-                Err(no_noise("the task takes noise from the attested module only, and party Zero named software"))
-            }
+            (NoiseRule::Module, _) => Err(no_noise(
+                "the task takes noise from the attested module only, and party Zero named software",
+            )),
             (_, Err(Undecided::Never(reason @ NoChoice::Refused { .. }))) => Err(no_noise(reason)),
             _ => Ok(()),
         }
@@ -248,7 +247,11 @@ impl Compute {
         }
     }
 
-    fn specification(&self, terms: &TaskTerms, (boot, batch, draws): ([u8; 16], [u8; 16], u32)) -> Specification {
+    fn specification(
+        &self,
+        terms: &TaskTerms,
+        (boot, batch, draws): ([u8; 16], [u8; 16], u32),
+    ) -> Specification {
         let (ours, theirs) = (self.network.peer_id().key(), self.other.key());
         Specification {
             mechanism: terms.mechanism,
@@ -272,15 +275,19 @@ impl Compute {
         let draws = u32::try_from(draws).map_err(Away::unreachable)?;
         let wanted = self.specification(terms, (boot, batch, draws));
         let ours = wanted.sign(module.key()).map_err(Away::unreachable)?;
-        let mut channel = self.pair_channel().await.map_err(|refusal| Away::unreachable(refusal.explanation))?;
+        let mut channel =
+            self.pair_channel().await.map_err(|refusal| Away::unreachable(refusal.explanation))?;
         let request = PairRequest::Noise { specification: wanted.encode(), signature: ours.to_vec() };
         channel.send_value(&request).await.map_err(other)?;
         let theirs = match self.reply_of(&mut channel).await? {
-            PairReply::Noise { signature } => signature.try_into().map_err(|_| other("its signature is malformed"))?,
+            PairReply::Noise { signature } => {
+                signature.try_into().map_err(|_| other("its signature is malformed"))?
+            }
             PairReply::NoNoise { refused: true, reason } => {
                 return Err(Away::Refused(format!("the other compute party: {reason}")));
             }
-            PairReply::NoNoise { refused: false, reason } | PairReply::Refused(Refusal { explanation: reason, .. }) => {
+            PairReply::NoNoise { refused: false, reason }
+            | PairReply::Refused(Refusal { explanation: reason, .. }) => {
                 return Err(other(reason));
             }
             _ => return Err(other("it answered something else")),
@@ -347,7 +354,8 @@ impl Compute {
         channel.send_value(&PairReply::Noise { signature: ours.to_vec() }).await.map_err(other)?;
         let half = held.draw(signed.clone()).await?;
         let receipt = half.receipt().encode();
-        let theirs = channel.receive_within(RECEIPT_BYTES, self.limits.round_deadline).await.map_err(other)?;
+        let theirs =
+            channel.receive_within(RECEIPT_BYTES, self.limits.round_deadline).await.map_err(other)?;
         same_receipt(&receipt, &theirs)?;
         self.keep_half(module, terms, (&signed, half, &held)).await?;
         Ok(receipt)

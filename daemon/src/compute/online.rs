@@ -344,7 +344,8 @@ fn thread_time() -> Duration {
 
 /// This party's noise for a question that is paid for, once.
 fn own_noise(epoch: &Epoch, paid: &mut Paid) -> Result<Zeroizing<Vec<u64>>, Refusal> {
-    let noise = paid.own_noise.take().ok_or_else(|| local_failed("the noise of a release was used already"))?;
+    let noise =
+        paid.own_noise.take().ok_or_else(|| local_failed("the noise of a release was used already"))?;
     noise.words(epoch.terms(), epoch.plan().release().noise_words())
 }
 

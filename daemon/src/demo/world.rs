@@ -4,12 +4,12 @@ use super::scenario::{Preprocessing, Scenario};
 use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
 use crate::net::{Identity, IdentityError};
 use crate::vault::{VaultError, private_directory};
+use consilium_attest::Policy;
+use consilium_attest::policy::SoftwarePolicy;
 use consilium_config::{
     Admin, Comparison, ConfigError, LocalModule, Log, LogFormat, Member, Module, ModuleSocket, Network, Node,
     NoiseRule, Pair, Place, Pools, Release, Role, Roster, Stock, Task, Terms, Unit,
 };
-use consilium_attest::Policy;
-use consilium_attest::policy::SoftwarePolicy;
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::net::TcpListener;
@@ -197,7 +197,11 @@ impl World {
     }
 
     /// The module that draws noise: the one of the scenario, or a process of this run.
-    fn module(&mut self, scenario: &Scenario, host: &str) -> Result<Option<(Module, ModuleSocket)>, WorldError> {
+    fn module(
+        &mut self,
+        scenario: &Scenario,
+        host: &str,
+    ) -> Result<Option<(Module, ModuleSocket)>, WorldError> {
         let noise = &scenario.releases.noise;
         if noise.rule == NoiseRule::Software {
             return Ok(None);
@@ -510,7 +514,8 @@ fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     let releases = &scenario.releases;
     let gaussian = |epsilon: &str| -> Result<Release, WorldError> {
         let unit = if scenario.shards() == 1 { Unit::Owner } else { Unit::Patient };
-        let terms = Terms { unit, epsilon: parse(epsilon)?, client_epsilon: None, noise: releases.noise.rule };
+        let terms =
+            Terms { unit, epsilon: parse(epsilon)?, client_epsilon: None, noise: releases.noise.rule };
         let (sigma, delta) = (parse(&releases.sigma)?, parse(&releases.delta)?);
         Ok(match &releases.confident {
             None => Release::Gaussian { sigma, delta, terms },

@@ -148,8 +148,7 @@ impl Snapshot {
         })?;
         agree(statements == replay.statements, "the place of a statement")?;
         agree(self.marks()? == replay.marks, "a mark of serials")?;
-        let tickets: BTreeMap<_, _> =
-            self.rows(TICKETS, |(boot, ticket), by| ((*boot, ticket), name(by)))?;
+        let tickets: BTreeMap<_, _> = self.rows(TICKETS, |(boot, ticket), by| ((*boot, ticket), name(by)))?;
         agree(tickets == replay.tickets, "a noise ticket")?;
         replay.head().ok_or_else(|| books::damaged(&self.path, 0, "the chain is empty"))
     }
@@ -231,8 +230,8 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::ledger::books::Trouble;
-    use crate::ledger::trial::{Bench, granted, opening, receipt, request, statement};
     use crate::ledger::record::VERSION;
+    use crate::ledger::trial::{Bench, granted, opening, receipt, request, statement};
     use crate::ledger::{Abort, Change, Entry};
     use crate::net::Identity;
 

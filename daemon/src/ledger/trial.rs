@@ -1,8 +1,8 @@
 //! Test bench: a ledger in a temporary directory, requests, and a disk that fills up.
 
 use super::{
-    Change, Charged, Correlations, Ledger, LedgerError, NoiseTicket, Opening, Promise, Receipt, ReleaseId, Reservation,
-    Reserve, Statement, books,
+    Change, Charged, Correlations, Ledger, LedgerError, NoiseTicket, Opening, Promise, Receipt, ReleaseId,
+    Reservation, Reserve, Statement, books,
 };
 use crate::vault::{StorageKey, Store};
 use consilium_protocol::privacy::{Mechanism, Unit};

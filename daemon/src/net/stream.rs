@@ -249,7 +249,7 @@ pub(super) struct Accept {
 
 impl UpgradeInfo for Accept {
     type Info = Role;
-    type InfoIter = array::IntoIter<Role, 7>;
+    type InfoIter = array::IntoIter<Role, 8>;
 
     fn protocol_info(&self) -> Self::InfoIter {
         Role::ALL.into_iter()

@@ -57,7 +57,8 @@ impl Door {
                 near
             }
         };
-        let limited = stream.set_read_timeout(Some(within)).and_then(|()| stream.set_write_timeout(Some(within)));
+        let limited =
+            stream.set_read_timeout(Some(within)).and_then(|()| stream.set_write_timeout(Some(within)));
         limited.map_err(Away::unreachable)?;
         Ok(stream)
     }
@@ -76,7 +77,8 @@ async fn open_here(socket: &ModuleSocket) -> io::Result<UnixStream> {
         }
         ModuleSocket::Vsock { cid, port } => {
             let (cid, port) = (*cid, *port);
-            let connected = tokio::task::spawn_blocking(move || bridge(VsockStream::connect_with_cid_port(cid, port)?));
+            let connected =
+                tokio::task::spawn_blocking(move || bridge(VsockStream::connect_with_cid_port(cid, port)?));
             connected.await.map_err(io::Error::other)?
         }
     }

@@ -66,7 +66,12 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn drawn(&self, task: &str, signed: &SignedSpecification, receipt: &Receipt) -> Result<(), JournalError> {
+    pub fn drawn(
+        &self,
+        task: &str,
+        signed: &SignedSpecification,
+        receipt: &Receipt,
+    ) -> Result<(), JournalError> {
         self.append(&json!({
             "drawn": {
                 "at": seconds_now(),

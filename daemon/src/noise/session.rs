@@ -7,7 +7,9 @@ use crate::ledger::seconds_now;
 use crate::net::Identity;
 use consilium_attest::module::specification::SignedSpecification;
 use consilium_attest::noise_client::{Batch, ClientError, ProofError, Proven, Unproven};
-use consilium_attest::{Binding, Collateral, Evidence, EvidenceKind, Expected, Policy, Refusal, VerifiedModule, verify};
+use consilium_attest::{
+    Binding, Collateral, Evidence, EvidenceKind, Expected, Policy, Refusal, VerifiedModule, verify,
+};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -103,7 +105,13 @@ impl Held<'_> {
 
 impl Module {
     /// A module that was not asked yet. Calls to it end after `within`.
-    pub fn new(door: Door, terms: Terms, identity: Arc<Identity>, journal: Journal, within: Duration) -> Self {
+    pub fn new(
+        door: Door,
+        terms: Terms,
+        identity: Arc<Identity>,
+        journal: Journal,
+        within: Duration,
+    ) -> Self {
         Self {
             door,
             terms: Arc::new(terms),
@@ -162,10 +170,11 @@ impl Module {
     /// Runs a blocking exchange with the judge of this party's policy.
     async fn judged(
         &self,
-        exchange: impl FnOnce(&mut dyn FnMut(&Evidence, &Binding) -> Result<VerifiedModule, Refusal>)
-            -> Result<(Proven<UnixStream>, VerifiedModule), ProofError<Refusal>>
-            + Send
-            + 'static,
+        exchange: impl FnOnce(
+            &mut dyn FnMut(&Evidence, &Binding) -> Result<VerifiedModule, Refusal>,
+        ) -> Result<(Proven<UnixStream>, VerifiedModule), ProofError<Refusal>>
+        + Send
+        + 'static,
     ) -> Result<Line, Away> {
         let (terms, journal) = (self.terms.clone(), self.journal.clone());
         let work = move || {
@@ -246,6 +255,9 @@ fn away(error: ProofError<Refusal>) -> Away {
 
 impl std::fmt::Debug for Module {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Module").field("door", &self.door).field("verdict", &self.verdict()).finish_non_exhaustive()
+        f.debug_struct("Module")
+            .field("door", &self.door)
+            .field("verdict", &self.verdict())
+            .finish_non_exhaustive()
     }
 }

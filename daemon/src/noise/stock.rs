@@ -119,8 +119,12 @@ impl Stock {
     pub fn choose(&self, verdict: &Verdict, now: u64) -> Result<Choice, Undecided> {
         let state = self.lock();
         let module = match (verdict, &state.fault) {
-            (Verdict::Away(away @ Away::Refused(_)), _) | (_, Some(away @ Away::Refused(_))) => away.clone().into(),
-            (Verdict::Accepted(module), _) if module.holds_at(now) && !state.tickets.is_empty() => ModuleState::Ready,
+            (Verdict::Away(away @ Away::Refused(_)), _) | (_, Some(away @ Away::Refused(_))) => {
+                away.clone().into()
+            }
+            (Verdict::Accepted(module), _) if module.holds_at(now) && !state.tickets.is_empty() => {
+                ModuleState::Ready
+            }
             (_, Some(away)) => away.clone().into(),
             (Verdict::Away(away), None) => away.clone().into(),
             _ if self.rule == NoiseRule::Software => return Ok(Choice::Software),
@@ -180,7 +184,9 @@ mod tests {
             (Verdict::Away(refused()), Some(gone()), [never(), never()]),
         ];
         for (verdict, fault, expected) in rows {
-            for (rule, expected) in [NoiseRule::Module, NoiseRule::ModuleElseSoftware].into_iter().zip(expected) {
+            for (rule, expected) in
+                [NoiseRule::Module, NoiseRule::ModuleElseSoftware].into_iter().zip(expected)
+            {
                 let stock = Stock::new(rule, 1);
                 if let Some(fault) = fault.clone() {
                     assert!(stock.fail(fault.clone()) && !stock.fail(fault), "new once");

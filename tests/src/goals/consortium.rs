@@ -137,7 +137,8 @@ impl Consortium {
             ..task.clone()
         });
         let (members, pairs) = (roster.members().to_vec(), roster.pairs().to_vec());
-        let roster = Roster::new(roster.consortium(), members, pairs, wanted.collect(), roster.module().cloned())?;
+        let roster =
+            Roster::new(roster.consortium(), members, pairs, wanted.collect(), roster.module().cloned())?;
         std::fs::write(roster_file, roster.to_toml())?;
         for member in roster.members() {
             provide(&world, member.name.as_str(), case)?;

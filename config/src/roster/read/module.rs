@@ -24,7 +24,8 @@ pub(in crate::roster) enum ModuleDraft {
     },
 }
 
-const MANUAL: &str = "the example of a roster and the README, under \"What vouches for a module\", show every table";
+const MANUAL: &str =
+    "the example of a roster and the README, under \"What vouches for a module\", show every table";
 
 impl ModuleDraft {
     pub(super) fn read(mut section: Section<'_>) -> Self {

@@ -95,8 +95,12 @@ pub(super) fn release(
     let leftover = section.retired(
         "software_noise",
         "`software_noise` is now `noise`",
-        if noisy == Some(false) { EXACT } else { "`software_noise = true` is now `noise = \"software\"`; `false`, \
-            which let only a module draw, is now `noise = \"module\"`" },
+        if noisy == Some(false) {
+            EXACT
+        } else {
+            "`software_noise = true` is now `noise = \"software\"`; `false`, \
+            which let only a module draw, is now `noise = \"module\"`"
+        },
     );
     section.finish();
     if noisy == Some(true) {
@@ -131,7 +135,6 @@ fn source(document: &Document, noise: &Given<NoiseRule>, place: &Range<usize>) {
         });
     }
 }
-
 
 fn exact(document: &Document, draft: &Draft) -> Option<Release> {
     let reason = "an exact release adds no noise and promises nothing, so there is nothing to set";

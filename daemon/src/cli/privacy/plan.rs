@@ -176,7 +176,7 @@ fn service(args: &PlanArgs, terms: Option<&Terms>, table: Option<&VoteTable>) ->
         (None, _) => return Err(miette!("say what may be spent in all: --epsilon 8, for example")),
     };
     let delta = args.delta.or(budget.and_then(|budget| budget.delta));
-    let allowed = terms.is_none_or(|terms| terms.terms.policy.allow_software);
+    let allowed = terms.is_none_or(|terms| terms.terms.rule != Some(consilium_config::NoiseRule::Module));
     let noise = args.noise.unwrap_or(if allowed { NoiseMaker::Software } else { NoiseMaker::Enclave });
     if !(0.0..100.0).contains(&args.loss) {
         return Err(miette!("--loss {} is no number of points from 0 to below 100", args.loss));
