@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`threats`] | who is trusted with what, and what is not protected |
 //! | [`leakage`] | what each message reveals, gate by gate, and why masks are used at most once |
+//! | [`attestation`] | noise from a module: what it buys, what vouches for it, what physical access breaks |
 //! | [`lattice`] | products under lattice encryption: assumption, parameters, noise |
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
 //! | [`keys`] | comparison keys: why they hide, what they cost, what misbehaviour does |
@@ -15,6 +16,7 @@
 //!
 //! Where this text and the code differ, the code is what runs and the text is a bug.
 
+pub mod attestation;
 pub mod formats;
 pub mod keys;
 pub mod lattice;

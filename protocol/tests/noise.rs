@@ -7,8 +7,8 @@ use consilium_protocol::model::{Model, Weights};
 use consilium_protocol::privacy::{Mechanism, Sampler};
 use consilium_protocol::stock::Gadget;
 use consilium_protocol::testing::TestTask;
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 
 const CLASSES: usize = 4;
 /// Models that vote for each class.
@@ -47,21 +47,31 @@ fn accept<const OUTCOMES: usize>(labels: &[usize], expected: [f64; OUTCOMES]) ->
     Err(Fault::Frequency { label })
 }
 
+/// Probabilities of one discrete Gaussian, from `-reach` to `reach`.
+fn single(reach: i64, variance: u64) -> Vec<f64> {
+    let weight = |x: i64| (-(x * x) as f64 / (2 * variance) as f64).exp();
+    let total: f64 = (-reach..=reach).map(weight).sum();
+    (-reach..=reach).map(|x| weight(x) / total).collect()
+}
+
 /// Probabilities of the sum of two independent discrete Gaussians, from `-reach` to `reach`.
 fn law(reach: i64, variance: u64) -> Vec<f64> {
-    let single: Vec<f64> =
-        (-reach..=reach).map(|x| (-(x * x) as f64 / (2 * variance) as f64).exp()).collect();
-    let total: f64 = single.iter().sum();
-    let at =
-        |x: i64| usize::try_from(x + reach).ok().and_then(|x| single.get(x)).copied().unwrap_or(0.0) / total;
+    let single = single(reach, variance);
+    let at = |x: i64| usize::try_from(x + reach).ok().and_then(|x| single.get(x)).copied().unwrap_or(0.0);
     (-reach..=reach).map(|sum| (-reach..=reach).map(|x| at(x) * at(sum - x)).sum()).collect()
 }
+
+const REACH: i64 = 60;
 
 /// Probability of each label: its noisy count is the largest, the lowest class on a tie. `variance` is that of
 /// each party's noise.
 fn selection(variance: u64) -> [f64; CLASSES] {
-    let reach = 60;
-    let law = law(reach, variance);
+    selection_under(&law(REACH, variance))
+}
+
+/// The same under noise of this law, from `-REACH` to `REACH`.
+fn selection_under(law: &[f64]) -> [f64; CLASSES] {
+    let reach = REACH;
     let mass = |class: usize, count: i64| {
         let noise = count - VOTES[class] as i64 + reach;
         usize::try_from(noise).ok().and_then(|noise| law.get(noise)).copied().unwrap_or(0.0)
@@ -155,6 +165,53 @@ fn one_partys_noise_alone_is_told_from_both() {
         (0..CLASSES * BATCH).map(|_| sampler.draw(&mut rng) as u64 * (party % 2)).collect()
     });
     assert!(accept(&drawn, selection(VARIANCE)).is_err());
+}
+
+/// A module's draw in two halves that say nothing alone: any words, and what makes them the noise.
+fn halves(sampler: &Sampler, rng: &mut StdRng) -> [Vec<u64>; 2] {
+    let zero: Vec<u64> = (0..CLASSES * BATCH).map(|_| rng.random()).collect();
+    let one = zero.iter().map(|half| (sampler.draw(rng) as u64).wrapping_sub(*half)).collect();
+    [zero, one]
+}
+
+#[test]
+fn the_modules_single_draw_gives_its_own_law() {
+    let (sampler, mut rng) = (sampler(), StdRng::seed_from_u64(9));
+    let mut waiting = Vec::new();
+    let drawn = labels(|| {
+        if waiting.is_empty() {
+            waiting.extend(halves(&sampler, &mut rng));
+        }
+        waiting.remove(0)
+    });
+    assert_eq!(accept(&drawn, selection_under(&single(REACH, VARIANCE))), Ok(()));
+    assert!(accept(&drawn, selection(VARIANCE)).is_err(), "and not that of two draws");
+}
+
+#[test]
+fn a_party_that_adds_nothing_cannot_make_the_release_exact() {
+    // In software, the other's full noise stays: what the price was counted for.
+    let (sampler, mut rng) = (sampler(), StdRng::seed_from_u64(10));
+    let mut party = 0;
+    let drawn = labels(|| {
+        party += 1;
+        (0..CLASSES * BATCH).map(|_| sampler.draw(&mut rng) as u64 * (party % 2)).collect()
+    });
+    assert_eq!(accept(&drawn, selection_under(&single(REACH, VARIANCE))), Ok(()));
+    // Of the module's draw, the other's half alone is any number: the label is worth nothing.
+    for dropped in [0, 1] {
+        let mut waiting = Vec::new();
+        let drawn = labels(|| {
+            if waiting.is_empty() {
+                let mut halves = halves(&sampler, &mut rng);
+                halves[dropped].fill(0);
+                waiting.extend(halves);
+            }
+            waiting.remove(0)
+        });
+        let right = drawn.iter().filter(|label| **label == 0).count() as f64 / drawn.len() as f64;
+        assert!(right < selection_under(&single(REACH, VARIANCE))[0] - 0.1, "{right} of labels are exact");
+    }
 }
 
 /// One party's noise for all counts, and for the top count of each query as `top` makes it of the former.

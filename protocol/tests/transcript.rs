@@ -259,6 +259,34 @@ fn a_consensus_and_none_look_alike() {
     }
 }
 
+/// What a module may draw: noise as far apart as this release takes, in opposite directions.
+const DRAWN: [[i64; CLASSES]; 2] = [[15, -15, 8], [-15, 15, -8]];
+
+#[test]
+fn neither_party_can_tell_which_noise_the_module_drew() {
+    for (gadget, looking) in GADGETS.into_iter().zip([0, 1, 0]) {
+        let mut task = dense_task(gadget, 14);
+        let openings = task.plan().openings();
+        let queries = [encode(INPUTS[0])];
+        for looking in [looking, 1 - looking] {
+            // The party that looks has the same halves in both lists of sessions.
+            let sessions = DRAWN.map(|drawn| -> Vec<Observed> {
+                let mut rng = StdRng::seed_from_u64(15);
+                let mut session = |_| {
+                    let own: Vec<u64> = drawn.iter().map(|_| rng.random()).collect();
+                    let noise = drawn.iter().zip(&own);
+                    let other: Vec<u64> = noise.map(|(noise, own)| (*noise as u64).wrapping_sub(*own)).collect();
+                    let halves = if looking == 0 { [&own, &other] } else { [&other, &own] };
+                    let (_, _, sent) = task.ask(&queries, halves.map(Vec::as_slice)).unwrap();
+                    Observed::of(&sent)
+                };
+                (0..SESSIONS).map(&mut session).collect()
+            });
+            assert_eq!(found(&openings, &sessions), Ok(()), "{gadget:?}, party {looking} looks");
+        }
+    }
+}
+
 #[test]
 fn no_message_holds_a_logit() {
     let mut tasks = GADGETS.map(|gadget| dense_task(gadget, 2));

@@ -38,7 +38,8 @@
 //!
 //! The labels themselves are bounded by the ledger: see [`crate::privacy`]. Noise drawn in software is a
 //! full draw of each party. A corrupted party knows its own and can take it away; what the honest one
-//! added still has the deviation that the ledger charged for.
+//! added still has the deviation that the ledger charged for. Noise that a module draws is argued in
+//! [`attestation`](super::attestation).
 //!
 //! # Malicious owners
 //!
