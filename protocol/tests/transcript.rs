@@ -275,7 +275,8 @@ fn neither_party_can_tell_which_noise_the_module_drew() {
                 let mut session = |_| {
                     let own: Vec<u64> = drawn.iter().map(|_| rng.random()).collect();
                     let noise = drawn.iter().zip(&own);
-                    let other: Vec<u64> = noise.map(|(noise, own)| (*noise as u64).wrapping_sub(*own)).collect();
+                    let other: Vec<u64> =
+                        noise.map(|(noise, own)| (*noise as u64).wrapping_sub(*own)).collect();
                     let halves = if looking == 0 { [&own, &other] } else { [&other, &own] };
                     let (_, _, sent) = task.ask(&queries, halves.map(Vec::as_slice)).unwrap();
                     Observed::of(&sent)

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 /// A module whose evidence was refused is not asked again before.
 const COOL_DOWN: Duration = Duration::from_secs(5);
 
@@ -195,6 +195,11 @@ impl Compute {
         }
     }
 
+    /// What waits is worthless once the other party may have started anew.
+    pub(super) fn forget_all_noise(&self) {
+        self.noise.values().for_each(Stock::forget);
+    }
+
     /// Keeps the module verified, and its verdict fresh, until the node stops. May be dropped.
     pub(crate) async fn watch_module(self: Arc<Self>) {
         let Some(module) = self.module.clone() else { return };
@@ -207,7 +212,7 @@ impl Compute {
                 }
                 Err(away) => {
                     if away.is_refused() {
-                        self.noise.values().for_each(Stock::forget);
+                        self.forget_all_noise();
                     }
                     pause = (pause * 2).min(RETRY_AFTER_MAX);
                     if away.is_refused() { pause.max(COOL_DOWN) } else { pause }
@@ -226,6 +231,9 @@ impl Compute {
         else {
             return;
         };
+        if !terms.takes_module_noise() {
+            return;
+        }
         let mut pause = RETRY_AFTER;
         loop {
             let changed = stock.changed();
@@ -240,7 +248,10 @@ impl Compute {
                     if stock.fail(away.clone()) {
                         tracing::warn!(task, "no noise from the module: {away}");
                     }
-                    tokio::time::sleep(if refused { pause.max(COOL_DOWN) } else { pause }).await;
+                    // Somebody who was missing and is back cuts the pause short, but not every question does.
+                    let wake = self.spare.notified();
+                    tokio::time::sleep(if refused { COOL_DOWN } else { RETRY_AFTER }).await;
+                    let _ = tokio::time::timeout(pause, wake).await;
                     pause = (pause * 2).min(RETRY_AFTER_MAX);
                 }
             }

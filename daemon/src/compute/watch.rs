@@ -24,6 +24,7 @@ impl Compute {
             presence.wait_lost().await?;
             tracing::info!(party = self.other_name, "lost the other compute party; its epochs end");
             self.end_all_epochs();
+            self.forget_all_noise();
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.waiting.dismiss(&peer_failed("the connection was lost"));
         }

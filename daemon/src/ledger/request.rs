@@ -45,7 +45,7 @@ pub struct Correlations {
 }
 
 /// The noise that an attested module drew for one release. Both parties mean the same draws by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoiseTicket {
     /// The module's boot.
