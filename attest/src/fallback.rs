@@ -21,8 +21,8 @@ pub struct NoisePolicy {
 pub enum NoiseError {
     /// The policy does not allow the only source there is.
     #[error(
-        "the task's noise policy refuses {mechanism} drawn in software, and this version has no attested \
-         source; set `software_noise = true` in the release of the task, in the roster of every member"
+        "the task's noise policy refuses {mechanism} drawn in software; set `noise = \"software\"` in the release \
+         of the task, in the roster of every member, or have a module draw it"
     )]
     Refused {
         /// The mechanism asked for.
@@ -107,7 +107,7 @@ mod tests {
     fn without_permission_there_is_no_noise() {
         let error = SoftwareNoise::new(&gaussian(), NoisePolicy { allow_software: false }).unwrap_err();
         assert_eq!(error, NoiseError::Refused { mechanism: gaussian() });
-        assert!(error.to_string().contains("`software_noise = true`"), "{error}");
+        assert!(error.to_string().contains("`noise = \"software\"`"), "{error}");
     }
 
     #[test]

@@ -26,14 +26,12 @@ mod node;
 mod roster;
 
 pub use address::{Address, Host};
+pub use consilium_attest::choice::NoiseRule;
 pub use digest::Digest;
 pub use error::{ConfigError, Problem, Problems, ValueError};
 pub use fraction::Fraction;
 pub use name::{Name, PeerName};
-pub use consilium_attest::choice::NoiseRule;
-pub use node::{
-    Admin, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers,
-};
+pub use node::{Admin, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers};
 pub use roster::{
     Comparison, Features, Member, Module, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit,
 };

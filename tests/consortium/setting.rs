@@ -311,7 +311,8 @@ fn shorten(world: &World, name: &str, filter: &str) {
     };
     let pools = Pools { refill_batch_queries: 4, ..*node.pools() };
     let log = consilium_config::Log { filter: filter.to_owned(), ..node.log().clone() };
-    let node = Node::new(node.place().clone(), network, pools, node.admin().clone(), log).unwrap();
+    let (admin, module) = (node.admin().clone(), node.module().clone());
+    let node = Node::new(node.place().clone(), network, pools, admin, log, module).unwrap();
     std::fs::write(file, node.to_toml()).unwrap();
 }
 

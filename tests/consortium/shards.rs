@@ -366,7 +366,7 @@ fn edit_roster(setting: &Setting, change: impl Fn(&mut Task)) {
     let mut tasks = roster.tasks().to_vec();
     tasks.iter_mut().for_each(change);
     let (members, pairs) = (roster.members().to_vec(), roster.pairs().to_vec());
-    let roster = Roster::new(roster.consortium(), members, pairs, tasks).unwrap();
+    let roster = Roster::new(roster.consortium(), members, pairs, tasks, roster.module().cloned()).unwrap();
     std::fs::write(file, roster.to_toml()).unwrap();
 }
 

@@ -31,7 +31,14 @@ enum Body<'d> {
 impl<'d> Section<'d> {
     /// The whole text.
     pub(crate) fn root(document: &'d Document, table: &'d DeTable<'d>) -> Self {
-        Self { document, body: Body::Table(table), span: None, path: String::new(), asked: Vec::new(), retired: Vec::new() }
+        Self {
+            document,
+            body: Body::Table(table),
+            span: None,
+            path: String::new(),
+            asked: Vec::new(),
+            retired: Vec::new(),
+        }
     }
 
     /// A key that must be there. `line` is what to add when it is not.
@@ -152,9 +159,8 @@ impl<'d> Section<'d> {
         self.retired.push(key);
         let Body::Table(table) = self.body else { return false };
         let Some((key, _)) = table.iter().find(|(name, _)| name.get_ref() == key) else { return false };
-        self.document.report(|| {
-            Problem::new(message).at(key.span(), "no longer a key").help(help.to_owned())
-        });
+        self.document
+            .report(|| Problem::new(message).at(key.span(), "no longer a key").help(help.to_owned()));
         true
     }
 
@@ -242,7 +248,14 @@ impl<'d> Section<'d> {
     }
 
     fn below(&self, key: &str, body: Body<'d>, span: Option<Range<usize>>) -> Section<'d> {
-        Section { document: self.document, body, span, path: self.join(key), asked: Vec::new(), retired: Vec::new() }
+        Section {
+            document: self.document,
+            body,
+            span,
+            path: self.join(key),
+            asked: Vec::new(),
+            retired: Vec::new(),
+        }
     }
 
     fn take<T>(

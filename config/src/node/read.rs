@@ -30,14 +30,7 @@ pub(crate) fn node(document: &Document, mut root: Section<'_>, base: &Path) -> O
     let log = log(root.table("log"));
     let module = module(document, root.table("module"), base);
     root.finish();
-    Some(Node {
-        place: place?,
-        network: network?,
-        pools: pools?,
-        admin: admin?,
-        log: log?,
-        module: module?,
-    })
+    Some(Node { place: place?, network: network?, pools: pools?, admin: admin?, log: log?, module: module? })
 }
 
 fn place(mut section: Section<'_>, base: &Path) -> Option<Place> {
@@ -139,7 +132,8 @@ fn module(document: &Document, mut section: Section<'_>, base: &Path) -> Option<
         let span = socket.span();
         let socket = socket.into_inner().from(base);
         if let ModuleSocket::Unix(path) = &socket {
-            let line = "set `socket` under `[module]` to a short path such as `unix:/run/consilium-enclave/socket`";
+            let line =
+                "set `socket` under `[module]` to a short path such as `unix:/run/consilium-enclave/socket`";
             short(document, path, "module's socket", span, line);
         }
         socket

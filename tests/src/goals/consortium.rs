@@ -137,7 +137,8 @@ impl Consortium {
             ..task.clone()
         });
         let (members, pairs) = (roster.members().to_vec(), roster.pairs().to_vec());
-        let roster = Roster::new(roster.consortium(), members, pairs, wanted.collect())?;
+        let roster =
+            Roster::new(roster.consortium(), members, pairs, wanted.collect(), roster.module().cloned())?;
         std::fs::write(roster_file, roster.to_toml())?;
         for member in roster.members() {
             provide(&world, member.name.as_str(), case)?;
@@ -265,6 +266,7 @@ fn provide(world: &World, name: &str, case: &Case) -> Result<(), ConsortiumError
     let refill_batch_queries = (rows / case.batch).max(1);
     let pools = Pools { bytes_max: POOL_BYTES, refill_batch_queries, ..*node.pools() };
     let log = Log { filter: "warn".to_owned(), ..node.log().clone() };
-    let node = Node::new(node.place().clone(), node.network().clone(), pools, node.admin().clone(), log)?;
+    let (network, admin, module) = (node.network().clone(), node.admin().clone(), node.module().clone());
+    let node = Node::new(node.place().clone(), network, pools, admin, log, module)?;
     Ok(std::fs::write(file, node.to_toml())?)
 }
