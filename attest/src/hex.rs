@@ -57,8 +57,10 @@ impl<const N: usize> Serialize for Hex<N> {
 impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|error: HexError| D::Error::invalid_value(Unexpected::Str(&text), &&*error.to_string()))
+        text.parse().map_err(|error: HexError| {
+            let expected = format!("{} hexadecimal digits", error.digits);
+            D::Error::invalid_value(Unexpected::Str(&text), &&*expected)
+        })
     }
 }
 

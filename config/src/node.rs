@@ -272,6 +272,7 @@ mod tests {
         document::testing::{edited, node, node_refusal, rendered},
     };
     use proptest::prelude::*;
+    use std::os::unix::ffi::OsStrExt as _;
 
     #[test]
     fn the_example_gives_known_values() {
@@ -284,16 +285,24 @@ mod tests {
         assert_eq!(node.pools(), &Pools::default());
         assert_eq!(node.admin().socket, Path::new("/run/consilium/admin.sock"));
         assert_eq!(node.log(), &Log::default());
+        let socket = ModuleSocket::Unix("/run/consilium-enclave/socket".into());
+        let collateral = Some("/etc/consilium/collateral".into());
+        assert_eq!(node.module(), &LocalModule { socket: Some(socket), collateral });
     }
 
     #[test]
     fn little_is_required_and_relative_paths_start_from_the_file() {
         let text = "node = { name = 'a', state = 'state' }\nnetwork.listen = []";
-        let node = node(text).unwrap();
+        let node = crate::document::testing::node(text).unwrap();
         assert_eq!(node.place().state, Path::new("/etc/consilium/state"));
         assert_eq!(node.place().identity, Path::new("/etc/consilium/state/identity.key"));
         assert_eq!(node.place().roster, Path::new("/etc/consilium/roster.toml"));
         assert_eq!(node.admin().socket, Path::new("/etc/consilium/state/admin.sock"));
+        assert_eq!(node.module(), &LocalModule::default());
+        let text = format!("{text}\nmodule = {{ socket = 'unix:m/socket', collateral = 'vendors' }}");
+        let module = crate::document::testing::node(&text).unwrap().module().clone();
+        assert_eq!(module.socket, Some(ModuleSocket::Unix("/etc/consilium/m/socket".into())));
+        assert_eq!(module.collateral.as_deref(), Some(Path::new("/etc/consilium/vendors")));
     }
 
     #[test]
@@ -333,6 +342,25 @@ mod tests {
             let found = node_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+        let module = "\"unix:/run/consilium-enclave/socket\"";
+        for (to, expected) in [
+            (
+                "\"/run/m/socket\"".to_owned(),
+                "`module.socket` must be `unix:PATH` or `vsock:CID:PORT` | write `unix:",
+            ),
+            ("3".to_owned(), "`module.socket` must be a string in quotes"),
+            (
+                format!("\"unix:/{}\"", "s".repeat(107)),
+                "the path of the module's socket is too long for the system",
+            ),
+            (format!("\"unix:{}\"", "s".repeat(93)), "the path of the module's socket is too long"),
+        ] {
+            let found = node_refusal(module, &to);
+            assert!(found.contains(expected), "{to:?} gave {found:?}");
+        }
+        assert!(node_refusal("\"/etc/consilium/collateral\"", "\"\"").contains("a path of 1 to 4096 bytes"));
+        let longest = format!("\"unix:{}\"", "s".repeat(92));
+        assert!(node(&edited(EXAMPLE_NODE, module, &longest)).is_ok());
         let long = format!("socket = \"/{}\"", "s".repeat(120));
         assert!(
             node_refusal("socket = \"/run/consilium/admin.sock\"", &long).contains("too long for the system")
@@ -367,8 +395,29 @@ mod tests {
         let place = Place::new("north".parse().unwrap(), "/s", "/r");
         let network = Network { dial_timeout: Duration::MAX, ..Network::default() };
         let pools = Pools { bytes_max: u64::MAX, ..Pools::default() };
-        let error = Node::new(place.clone(), network, pools, Admin::beneath(&place.state), Log::default());
+        let admin = Admin::beneath(&place.state);
+        let error =
+            Node::new(place.clone(), network, pools, admin.clone(), Log::default(), LocalModule::default());
         assert_eq!(error.unwrap_err().problems().len(), 2);
+        let made = |module| {
+            Node::new(
+                place.clone(),
+                Network::default(),
+                Pools::default(),
+                admin.clone(),
+                Log::default(),
+                module,
+            )
+        };
+        let unreadable = PathBuf::from(std::ffi::OsStr::from_bytes(b"/\xff"));
+        for module in [
+            LocalModule { socket: Some(ModuleSocket::Unix(unreadable.clone())), collateral: None },
+            LocalModule { socket: None, collateral: Some(unreadable) },
+        ] {
+            assert!(matches!(made(module), Err(ConfigError::NotText { .. })));
+        }
+        let any = ModuleSocket::Vsock { cid: u32::MAX, port: 1 };
+        assert!(made(LocalModule { socket: Some(any), collateral: None }).is_err());
     }
 
     proptest! {
@@ -379,14 +428,22 @@ mod tests {
             filter in "[^\\p{Cc}]{0,40}",
             dial_ms in 100_u64..3_600_000,
             bytes_max in 1_048_576_u64..1_099_511_627_776,
+            vsock in any::<bool>(),
         ) {
+            let socket = if vsock {
+                ModuleSocket::Vsock { cid: dial_ms as u32, port: bytes_max as u32 >> 1 }
+            } else {
+                ModuleSocket::Unix(path.chars().take(20).collect::<String>().into())
+            };
+            let module = LocalModule { socket: Some(socket), collateral: (dial_ms % 2 == 0).then(|| path.clone().into()) };
             let place = Place::new(name.parse().unwrap(), path, "roster.toml");
             let listen = vec!["/ip6/::1/tcp/0".parse().unwrap(); dial_ms as usize % 3];
             let network = Network { listen, dial_timeout: Duration::from_millis(dial_ms), ..Network::default() };
             let admin = Admin { socket: "/run/admin.sock".into() };
             let log = Log { format: LogFormat::Json, filter };
-            let made = Node::new(place.clone(), network.clone(), Pools { bytes_max, ..Pools::default() }, admin, log.clone());
+            let made = Node::new(place.clone(), network.clone(), Pools { bytes_max, ..Pools::default() }, admin, log.clone(), module.clone());
             let made = made.unwrap();
+            prop_assert_eq!(made.module(), &module);
             prop_assert_eq!((made.place(), made.network(), made.log()), (&place, &network, &log));
             prop_assert_eq!(Node::parse("again", &made.to_toml(), Path::new("")).unwrap(), made);
         }

@@ -177,7 +177,9 @@ mod tests {
     use crate::{
         EXAMPLE_ROSTER, Fraction, Name,
         document::testing::{edited, rendered, roster, roster_refusal},
+        roster::module::testing::policies,
     };
+    use consilium_attest::choice::NoiseRule;
     use consilium_protocol::graph::Shape;
     use proptest::prelude::*;
 
@@ -200,7 +202,7 @@ mod tests {
             unit: Unit::Owner,
             epsilon: fraction("8"),
             client_epsilon: Some(fraction("2")),
-            software_noise: true,
+            noise: NoiseRule::Software,
         };
         assert_eq!(
             task.release,
@@ -209,7 +211,7 @@ mod tests {
         let digits = roster.task("digits").unwrap();
         assert_eq!(digits.input, Shape { channels: 1, height: 8, width: 8 });
         assert_eq!(digits.stock, Stock::default());
-        let terms = Terms { client_epsilon: None, software_noise: false, ..terms };
+        let terms = Terms { client_epsilon: None, noise: NoiseRule::Module, ..terms };
         assert_eq!(digits.release, Release::Laplace { epsilon_per_answer: fraction("1/2"), terms });
         assert_eq!(roster.task("digits-exact").unwrap().release, Release::Exact);
         let Release::ConfidentGaussian { threshold, .. } = roster.task("digits-agreed").unwrap().release
@@ -217,6 +219,9 @@ mod tests {
             panic!("another mechanism")
         };
         assert_eq!(threshold, 2);
+        let rule = |name: &str| roster.task(name).unwrap().release.terms().map(|terms| terms.noise);
+        assert_eq!(rule("digits-agreed"), Some(NoiseRule::ModuleElseSoftware));
+        assert_eq!((rule("readmission"), rule("digits-exact")), (Some(NoiseRule::Software), None));
         let patients = roster.task("readmission").unwrap();
         assert_eq!((task.shards, task.votes(), patients.shards, patients.votes()), (1, 3, 5, 15));
         assert_eq!(patients.release.terms().unwrap().unit, Unit::Patient);
@@ -266,16 +271,21 @@ mod tests {
             ("value_bits = 12", "value_bits = 13"),
             ("\"benign\", \"malignant\"", "\"malignant\", \"benign\""),
             ("owners_min = 2", "owners_min = 3"),
-            ("software_noise = true", "software_noise = false"),
+            ("\nnoise = \"software\"", "\nnoise = \"module\""),
+            ("\nnoise = \"software\"", "\nnoise = \"module-else-software\""),
             ("client_epsilon = \"2\"", ""),
             ("19.29", "19.3"),
         ] {
             let (changed, changed_task) = digests(&edited(EXAMPLE_ROSTER, both.0, both.1));
             assert!(changed != whole && changed_task != task, "{both:?}");
         }
-        for whole_only in
-            [("high = 64", "high = 65"), ("Malignant or", "Malign or"), ("192.0.2.10", "192.0.2.11")]
-        {
+        for whole_only in [
+            ("high = 64", "high = 65"),
+            ("Malignant or", "Malign or"),
+            ("192.0.2.10", "192.0.2.11"),
+            ("microcode = 115", "microcode = 116"),
+            ("host = \"notary\"", "host = \"south\""),
+        ] {
             let (changed, same) = digests(&edited(EXAMPLE_ROSTER, whole_only.0, whole_only.1));
             assert!(changed != whole && same == task, "{whole_only:?}");
         }
@@ -301,7 +311,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "d737a3921e3f28ac6e831e35561428fb490398b11d9fe11972e3a5ce8ffd5547"
+            "39f260271f69376e5bb366e1dfd5e95e2a9ba22d318aec9240a2be692a8761dc"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
@@ -411,11 +421,12 @@ mod tests {
             roles: vec![Role::Owner],
         };
         let members: Vec<Member> = (0..2048).map(member).collect();
-        let roster = Roster::new("large", members.clone(), Vec::new(), Vec::new()).unwrap();
+        let roster = Roster::new("large", members.clone(), Vec::new(), Vec::new(), None).unwrap();
         assert_eq!(roster.members(), members);
     }
 
     fn arbitrary() -> impl Strategy<Value = Task> {
+        let rule = proptest::sample::select(NOISE_WORDS.to_vec());
         let release = prop_oneof![
             Just(Release::Exact),
             (1_u64..=1000, 1_u64..=10, 1_u32..=2).prop_map(|(sigma, down, threshold)| {
@@ -428,19 +439,19 @@ mod tests {
                         unit: Unit::Owner,
                         epsilon: Fraction::new(sigma, 1).unwrap(),
                         client_epsilon: Some(Fraction::new(1, down).unwrap()),
-                        software_noise: true,
+                        noise: NoiseRule::Software,
                     },
                 }
             }),
-            (10_u64..=1000, 1_u64..=10, 1_u64..1_000_000, any::<bool>(), any::<bool>()).prop_map(
-                |(sigma, down, delta, software_noise, patient)| Release::Gaussian {
+            (10_u64..=1000, 1_u64..=10, 1_u64..1_000_000, rule, any::<bool>()).prop_map(
+                |(sigma, down, delta, (_, noise), patient)| Release::Gaussian {
                     sigma: Fraction::new(sigma, down).unwrap(),
                     delta: Fraction::new(delta, 100_000_000).unwrap(),
                     terms: Terms {
                         unit: if patient { Unit::Patient } else { Unit::Owner },
                         epsilon: Fraction::new(delta, 1000).unwrap(),
                         client_epsilon: None,
-                        software_noise,
+                        noise,
                     },
                 }
             ),
@@ -482,7 +493,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn written_rosters_read_back(task in arbitrary(), consortium in "[^\\p{C}\\p{Z}]{1,40}") {
+        fn written_rosters_read_back(
+            task in arbitrary(),
+            consortium in "[^\\p{C}\\p{Z}]{1,40}",
+            policy in policies(),
+        ) {
             let member = |name: &str, letter: &str, port: u16| Member {
                 name: name.parse().unwrap(),
                 peer: letter.repeat(52).parse().unwrap(),
@@ -493,7 +508,12 @@ mod tests {
             let name = |text: &str| text.parse::<Name>().unwrap();
             let pair = Pair { name: name("pair"), zero: name("a"), one: name("b"), dealer: None };
             let members = vec![member("a", "a", 1), member("b", "b", 2)];
-            let made = Roster::new(consortium.clone(), members.clone(), vec![pair.clone()], vec![task.clone()]).unwrap();
+            let needed = task.release.terms().is_some_and(|terms| terms.noise != NoiseRule::Software);
+            prop_assume!(!needed || !policy.kinds().is_empty());
+            let module = Module { host: name("b"), policy };
+            let (pairs, tasks) = (vec![pair.clone()], vec![task.clone()]);
+            let made = Roster::new(consortium.clone(), members.clone(), pairs, tasks, Some(module.clone())).unwrap();
+            prop_assert_eq!(made.module(), Some(&module));
             prop_assert_eq!(made.consortium(), consortium);
             prop_assert_eq!(made.members(), members);
             prop_assert_eq!(made.pairs(), [pair]);

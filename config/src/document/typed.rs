@@ -41,12 +41,13 @@ pub(super) fn place(found: &Spanned<DeValue<'_>>, keys: &[&str]) -> Range<usize>
 /// Serde's words are `missing field K`, `unknown field K, expected K or K`, `invalid type: F, expected E`,
 /// `unknown variant F, expected E` and some rarer ones, which are shown as they are.
 fn complaint(path: &str, whole: Range<usize>, error: &Error, manual: &str) -> Problem {
+    let message = error.message();
+    // The message is followed by a line with the keys, unless there are none.
     let text = error.to_string();
-    // The keys stand on a line of their own, and only there.
-    let keys = text.rsplit_once("\nin `").map_or("", |(_, keys)| keys.trim_end().trim_end_matches('`'));
+    let keys = text.strip_prefix(message).unwrap_or("").trim();
+    let keys = keys.strip_prefix("in `").and_then(|keys| keys.strip_suffix('`')).unwrap_or("");
     let path = if keys.is_empty() { path.to_owned() } else { format!("{path}.{keys}") };
     let span = error.span().filter(|span| !span.is_empty()).unwrap_or(whole);
-    let message = error.message();
     if let Some(key) = message.strip_prefix("missing field ") {
         let key = key.trim_matches('`');
         return Problem::new(format!("`{path}.{key}` is missing"))

@@ -38,7 +38,7 @@ pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roste
     // Without the members and pairs every reference would look wrong.
     let (members, pairs, tasks) = (members?, pairs?, tasks?);
     check::roster(document, &members, &pairs, &tasks);
-    check::module(document, head, &module, &members, &pairs, &tasks);
+    check::module(document, head.as_ref(), &module, &members, &pairs, &tasks);
     Some(Roster {
         consortium: Consortium { name: name?.into_inner() },
         module: module.finish()?,

@@ -2,7 +2,7 @@
 
 use super::outlook::{Chance, chances, outlook};
 use super::setting::{STEP_TENTH, STEPS, nearest_step, step};
-use super::{Family, Outlook, Profile, Row, Service, ServiceError, Setting};
+use super::{Family, NoiseMaker, Outlook, Profile, Row, Service, ServiceError, Setting};
 use consilium_protocol::privacy::{Cost, Law, Ratio, epsilon_of};
 use std::collections::HashSet;
 
@@ -52,12 +52,7 @@ impl Plan {
             let (found, found_classes) = (odd.votes, odd.classes);
             return Err(ServiceError::Profile { votes, classes, found, found_classes });
         }
-        let search = Search {
-            service: &service,
-            profiles: &profiles,
-            votes: f64::from(votes),
-            limit: service.limit()?,
-        };
+        let search = Search::new(&service, &profiles)?;
         let recommended = search.recommended(wanted)?;
         let paying = search.paying(recommended.as_ref())?;
         let mut rows = search.table(wanted)?;
@@ -71,6 +66,14 @@ impl Plan {
         rows.retain(|row| seen.insert(row.setting));
         Ok(Self { service, profiles, rows, recommended, paying })
     }
+
+    /// A setting of this service while somebody else draws the noise: its price is the same, its noise is not.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn drawn_by(&self, noise: NoiseMaker, setting: Setting) -> Result<Row, ServiceError> {
+        Search::new(&Service { noise, ..self.service }, &self.profiles)?.row(setting)
+    }
 }
 
 struct Search<'a> {
@@ -80,7 +83,11 @@ struct Search<'a> {
     limit: Option<Cost>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(service: &'a Service, profiles: &'a [Profile]) -> Result<Self, ServiceError> {
+        Ok(Self { service, profiles, votes: f64::from(service.votes()?), limit: service.limit()? })
+    }
+
     /// One setting, in full.
     fn row(&self, setting: Setting) -> Result<Row, ServiceError> {
         let chances = self.chances(setting)?;
@@ -280,9 +287,9 @@ pub(crate) fn noise_share(row: &Row, service: &Service, votes: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Tendency;
     use super::super::service::tests::service;
     use super::super::setting::value;
-    use super::super::{NoiseMaker, Tendency};
     use super::*;
 
     fn clear(votes: u32, classes: usize) -> Vec<Profile> {
@@ -323,6 +330,21 @@ mod tests {
         let two = plan(software).recommended.unwrap();
         let ratio = one.answers().unwrap() / two.answers().unwrap();
         assert!((1.7..2.4).contains(&ratio), "{ratio}");
+    }
+
+    #[test]
+    fn software_that_steps_in_costs_right_answers_and_no_budget() {
+        let found = plan(service(50, 10, Family::Gaussian));
+        let one = found.recommended.clone().unwrap();
+        let two = found.drawn_by(NoiseMaker::Software, one.setting).unwrap();
+        assert_eq!((two.price, two.attempts, two.epsilon), (one.price, one.attempts, one.epsilon));
+        assert!(two.loss() > one.loss() + 0.005, "{} {}", two.loss(), one.loss());
+        assert_eq!(found.drawn_by(NoiseMaker::Enclave, one.setting).unwrap(), one);
+        // Two draws are one of √2 times the deviation.
+        let Setting::Gaussian { sigma } = one.setting else { panic!("{one:?}") };
+        let wide = format!("{:.3}", value(sigma) * 2_f64.sqrt()).parse().unwrap();
+        let wide = found.drawn_by(NoiseMaker::Enclave, Setting::Gaussian { sigma: wide }).unwrap();
+        assert!((wide.loss() - two.loss()).abs() < 1e-3, "{} {}", wide.loss(), two.loss());
     }
 
     #[test]

@@ -195,7 +195,7 @@ mod tests {
             task.owners = (0..owners).map(|index| member(index).name).collect();
             task.shards = shards;
             let members = roster.members().iter().cloned().chain((0..owners).map(member)).collect();
-            Roster::new("many", members, roster.pairs().to_vec(), vec![task])
+            Roster::new("many", members, roster.pairs().to_vec(), vec![task], None)
         };
         assert_eq!(with(32, 32).unwrap().tasks()[0].votes(), 1024);
         let found = only(&with(32, 33).unwrap_err());

@@ -377,7 +377,12 @@ mod tests {
                 "\"exact\", epsilon = \"1\" }",
                 "`epsilon` does not apply to the exact mechanism | remove it",
             ),
-            ("\"exact\" }", "\"exact\", software_noise = true }", "an exact release adds no noise"),
+            ("\"exact\" }", "\"exact\", noise = \"module\" }", "an exact release adds no noise"),
+            (
+                "\"exact\" }",
+                "\"exact\", software_noise = true }",
+                "| remove it: an exact release adds no noise",
+            ),
             ("sigma = \"2\"", "", "a gaussian release needs `sigma`"),
             ("delta =", "threshold = 3\ndelta =", "`threshold` does not apply to the gaussian mechanism"),
             ("delta =", "threshold_sigma = \"3\"\ndelta =", "it always gives an answer; `mechanism ="),
@@ -484,11 +489,49 @@ mod tests {
                 "unit = \"hospital\"",
                 "`task.release.unit` must be one of `owner`, `patient`",
             ),
-            ("software_noise = true", "software_noise = \"yes\"", "without quotes"),
         ] {
             let found = roster_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+    }
+
+    #[test]
+    fn who_draws_the_noise_is_said_by_name() {
+        let line = "\nnoise = \"software\"";
+        for (to, expected) in [
+            (
+                "",
+                "the release does not say who draws its noise | write `noise = \"software\"` (each compute party",
+            ),
+            (
+                "",
+                "`\"module\"` (the attested module of `[module]` adds one draw that nobody knows, or there is no",
+            ),
+            (
+                "",
+                "`\"module-else-software\"` (the module, and software while it cannot be reached); there is no default",
+            ),
+            ("\nnoise = true", "must be one of `software`, `module`, `module-else-software`"),
+            ("\nnoise = \"modul\"", "did you mean `module`?"),
+            ("\nnoize = \"module\"", "did you mean `noise`?"),
+            (
+                "\nsoftware_noise = true",
+                "`software_noise` is now `noise` | `software_noise = true` is now `noise = \"software\"`",
+            ),
+            ("\nsoftware_noise = 3", "`false`, which let only a module draw, is now `noise = \"module\"`"),
+        ] {
+            let error = roster(&edited(EXAMPLE_ROSTER, line, to)).unwrap_err();
+            let found = error.problems().iter().map(|one| format!("{one} | {}", one.advice().unwrap_or("-")));
+            assert!(
+                found.clone().any(|one| one.contains(expected)),
+                "{to:?} gave {:?}",
+                found.collect::<Vec<_>>()
+            );
+            assert_eq!(error.problems().len(), if to.contains("noize") { 2 } else { 1 }, "{to:?}");
+        }
+        // Both keys: the new one holds, and the old one must go.
+        let found = roster_refusal(line, "\nnoise = \"software\"\nsoftware_noise = true");
+        assert!(found.starts_with("`software_noise` is now `noise`"), "{found}");
     }
 
     #[test]

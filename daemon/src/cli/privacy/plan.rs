@@ -5,12 +5,12 @@ mod show;
 use crate::cli::NodeArgs;
 use crate::cli::output::{node_file, print_json};
 use crate::planning::{
-    ANSWERS_WANTED, Advice, Family, NoiseMaker, Plan, PrivacyUnit, Profile, Service, Setting, Tendency,
-    VoteTable, Wanted,
+    ANSWERS_WANTED, Advice, Family, NoiseMaker, Plan, PrivacyUnit, Profile, Service, ServiceError, Setting,
+    Tendency, VoteTable, Wanted, span,
 };
 use crate::task::TaskTerms;
 use clap::{Args, ValueEnum};
-use consilium_config::{Fraction, Release, Roster, Task, Unit};
+use consilium_config::{Fraction, NoiseRule, Release, Roster, Task, Unit};
 use consilium_protocol::privacy::{Budget, Delta, Ratio};
 use miette::{IntoDiagnostic, Result, miette};
 use std::path::PathBuf;
@@ -32,7 +32,8 @@ What the words mean:
   unit     Whose data one promise covers: an owner with all its patients, or one patient, for which each
            owner publishes several models trained on disjoint patients (--shards).
   noise    Drawn in software, it counts twice, because each compute party adds a full draw and knows its
-           own; an attested module adds one draw that nobody knows.
+           own; an attested module adds one draw that nobody knows. Where software steps in while the
+           module cannot be reached, the plan is for the module and says what that costs.
 
 The votes:
   How votes split decides how much noise they bear. Best give votes on public cases, or on cases that an
@@ -78,7 +79,7 @@ pub(in crate::cli) struct PlanArgs {
     /// Probability with which the promise may fail, such as 1e-6
     #[arg(long, value_name = "D")]
     delta: Option<Delta>,
-    /// Who draws the noise [default: software where the task allows it, and without a task]
+    /// Who draws the noise [default: as the task says, software without one]
     #[arg(long, value_enum)]
     noise: Option<NoiseMaker>,
     /// Amounts of noise to show instead of the usual ones: sigmas, or epsilons of one answer for laplace
@@ -118,6 +119,13 @@ struct Terms {
     terms: TaskTerms,
 }
 
+impl Terms {
+    /// Who draws the noise, if there is any.
+    fn rule(&self) -> Option<NoiseRule> {
+        self.task.release.terms().map(|terms| terms.noise)
+    }
+}
+
 pub(in crate::cli) fn run(args: &PlanArgs) -> Result<()> {
     let terms = args.task.as_deref().map(|name| terms(args, name)).transpose()?;
     let terms = terms.as_ref();
@@ -133,8 +141,9 @@ pub(in crate::cli) fn run(args: &PlanArgs) -> Result<()> {
     };
     let plan = Plan::new(service, profiles, &wanted).into_diagnostic()?;
     let advice = Advice::of(&plan).into_diagnostic()?;
-    let shown =
-        show::Shown { plan: &plan, advice: &advice, tendency: table.and_then(|table| table.tendency()) };
+    let tendency = table.and_then(|table| table.tendency());
+    let fallback = fallback(&plan, terms).into_diagnostic()?;
+    let shown = show::Shown { plan: &plan, advice: &advice, tendency, fallback };
     if let Some(path) = &args.plot {
         shown.chart().write_svg(path).into_diagnostic()?;
     }
@@ -176,8 +185,10 @@ fn service(args: &PlanArgs, terms: Option<&Terms>, table: Option<&VoteTable>) ->
         (None, _) => return Err(miette!("say what may be spent in all: --epsilon 8, for example")),
     };
     let delta = args.delta.or(budget.and_then(|budget| budget.delta));
-    let allowed = terms.is_none_or(|terms| terms.terms.rule != Some(consilium_config::NoiseRule::Module));
-    let noise = args.noise.unwrap_or(if allowed { NoiseMaker::Software } else { NoiseMaker::Enclave });
+    let noise = args.noise.unwrap_or(match terms.and_then(Terms::rule) {
+        None | Some(NoiseRule::Software) => NoiseMaker::Software,
+        Some(NoiseRule::Module | NoiseRule::ModuleElseSoftware) => NoiseMaker::Enclave,
+    });
     if !(0.0..100.0).contains(&args.loss) {
         return Err(miette!("--loss {} is no number of points from 0 to below 100", args.loss));
     }
@@ -238,6 +249,28 @@ fn profiles(args: &PlanArgs, service: &Service, table: Option<&VoteTable>) -> Re
     profiles.into_diagnostic()
 }
 
+/// What it costs while software steps in for the module, where the task lets it: for the setting that the roster
+/// has now, else for the recommended one.
+fn fallback(plan: &Plan, terms: Option<&Terms>) -> Result<Option<String>, ServiceError> {
+    let Some(terms) = terms.filter(|terms| terms.rule() == Some(NoiseRule::ModuleElseSoftware)) else {
+        return Ok(None);
+    };
+    let recommended = plan.recommended.as_ref().map(|row| row.setting);
+    let setting = stated(&terms.task.release, plan.service.family).or(recommended);
+    let Some(setting) = setting.filter(|_| plan.service.noise == NoiseMaker::Enclave) else {
+        return Ok(None);
+    };
+    let agreement =
+        |noise| plan.drawn_by(noise, setting).map(|row| span(row.range(|outlook| outlook.agreement)));
+    Ok(Some(format!(
+        "while the module cannot be reached, software steps in: an answer costs the same and gets two draws, √2 times \
+         the noise; of the answers with {} of noise {} are those of the vote without noise, {} with the module",
+        show::amount_of(setting),
+        agreement(NoiseMaker::Software)?,
+        agreement(NoiseMaker::Enclave)?,
+    )))
+}
+
 /// The setting that the roster has now, if the plan is for that kind of release.
 fn stated(release: &Release, family: Family) -> Option<Setting> {
     let ratio = |amount: &Fraction| amount.to_string().parse::<Ratio>().ok();
@@ -295,6 +328,28 @@ mod tests {
         let digits = planned("digits").unwrap();
         assert_eq!((digits.family, digits.noise, digits.classes), (Family::Laplace, NoiseMaker::Enclave, 10));
         assert_eq!(planned("digits-exact").unwrap().family, Family::Exact);
+        let noise = |name: &str| planned(name).unwrap().noise;
+        assert_eq!(
+            (noise("digits-agreed"), noise("readmission")),
+            (NoiseMaker::Enclave, NoiseMaker::Software)
+        );
+    }
+
+    #[test]
+    fn what_software_costs_that_steps_in_is_said() {
+        let said = |name: &str, noise: NoiseMaker| {
+            let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+            let task = roster.task(name).unwrap().clone();
+            let terms = Terms { terms: TaskTerms::new(&task).unwrap(), task };
+            let service = Service { noise, ..planned(name).unwrap() };
+            let profiles = Profile::family(service.votes().unwrap(), service.classes).unwrap();
+            let plan = Plan::new(service, profiles, &Wanted::default()).unwrap();
+            fallback(&plan, Some(&terms)).unwrap()
+        };
+        let text = said("digits-agreed", NoiseMaker::Enclave).unwrap();
+        assert!(text.contains("software steps in") && text.contains("with 2 of noise"), "{text}");
+        assert_eq!(said("digits-agreed", NoiseMaker::Software), None, "what is planned already");
+        assert_eq!(said("digits", NoiseMaker::Enclave), None, "without the module there is no answer");
     }
 
     #[test]

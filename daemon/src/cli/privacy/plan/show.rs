@@ -26,6 +26,8 @@ pub(super) struct Shown<'a> {
     pub(super) advice: &'a Advice,
     /// The three numbers that describe measured votes, to plan for other numbers of owners.
     pub(super) tendency: Option<Tendency>,
+    /// What it costs while software steps in for the module, where it may.
+    pub(super) fallback: Option<String>,
 }
 
 impl Shown<'_> {
@@ -102,6 +104,7 @@ impl Shown<'_> {
                 "for other numbers of owners like these: --accuracy {accuracy:.3} --likeness {likeness:.2} --rival {rival:.2}"
             ));
         }
+        lines.extend(self.fallback.clone());
         lines.push("one model votes once, and no patient is in the training data of two votes".into());
         lines
     }
@@ -205,6 +208,7 @@ impl Shown<'_> {
             "loss_max": service.loss_max, "answers_wanted": service.answers_wanted,
             "profiles": self.plan.profiles.iter().map(profile).collect::<Vec<_>>(),
             "tendency": self.tendency,
+            "fallback": self.fallback,
             "rows": self.plan.rows.iter().map(row).collect::<Vec<_>>(),
             "recommended": self.plan.recommended.as_ref().map(row),
             "paying": self.plan.paying.as_ref().map(row),
@@ -271,7 +275,7 @@ fn decimal(ratio: Ratio) -> String {
 }
 
 /// The amount of noise as the roster would state it.
-fn amount_of(setting: Setting) -> String {
+pub(super) fn amount_of(setting: Setting) -> String {
     match setting {
         Setting::Exact => "none".into(),
         Setting::Gaussian { sigma } | Setting::Confident { sigma, .. } => decimal(sigma),
@@ -318,12 +322,12 @@ mod tests {
             let service = service(family);
             let plan = Plan::new(service, Profile::family(50, 10).unwrap(), &Wanted::default()).unwrap();
             let advice = Advice::of(&plan).unwrap();
-            let shown = Shown { plan: &plan, advice: &advice, tendency: None };
+            let shown = Shown { plan: &plan, advice: &advice, tendency: None, fallback: Some("x".into()) };
             let table = shown.table(false).unwrap().to_string();
             assert!(table.contains(heads) && table.contains("right"), "{family:?}:\n{table}");
             let json = shown.json().unwrap();
             assert_eq!(json["rows"].as_array().unwrap().len(), plan.rows.len());
-            assert_eq!(json["votes"], 50);
+            assert_eq!((&json["votes"], &json["fallback"]), (&json!(50), &json!("x")));
             if family != Family::Exact {
                 assert_eq!(
                     json["recommended"]["answers"].as_f64(),
