@@ -14,10 +14,10 @@
 //! The [`engine`] and its sessions are state machines without input or output; [`serve`] adds threads and
 //! streams, [`attester`] the interfaces of kernels, and [`command`] the command line.
 //!
-//! The module has no configuration, no files, no network and no clock; nothing survives it. Keys, seeds,
-//! draws and shares are wiped after use. Not wiped are the session keys inside the Noise library and its
-//! cipher, which offer no way to: they cannot open what an earlier channel carried, but those of an open
-//! channel stand in memory.
+//! The module has no configuration, no files and no network, and nothing survives it. It does not know what time
+//! it is; it only measures how long a peer takes. Keys, seeds, draws and shares are wiped after use. Not wiped
+//! are the session keys inside the Noise library and its cipher, which offer no way to: they cannot open what an
+//! earlier channel carried, but those of an open channel stand in memory.
 //!
 //! Shares stand in the receipt as salted commitments. A plain hash would betray the noise: a party that knows
 //! its own share and the law of the noise could try all likely values of the other's.

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub const REATTEST_SECS_MAX: u64 = 24 * 3600;
 /// Longest time between a nonce and its evidence, in seconds.
 pub const EVIDENCE_AGE_SECS_MAX: u64 = 3600;
+/// Least privileged level of a guest. Reports that the host asks for itself have a higher number.
+const VMPL_MAX: u32 = 3;
 
 /// SHA-256 of AMD's root certificate (ARK) for Milan.
 pub const AMD_MILAN_ROOT: Hex<32> = Hex([
@@ -124,7 +126,7 @@ pub struct SevSnpPolicy {
     pub host_data: Vec<Hex<32>>,
     /// Accepted signing keys.
     pub signers: Vec<SnpSigner>,
-    /// Highest number of a privilege level that may ask for the report; 0 is the most privileged.
+    /// Highest number of a privilege level that may ask for the report; 0 is the most privileged, 3 the least.
     pub vmpl_max: u32,
     /// Least reported and committed firmware versions.
     pub versions_min: SnpVersions,
@@ -136,7 +138,8 @@ pub struct SevSnpPolicy {
     pub platforms: Platforms,
 }
 
-/// Rules for what Intel says about a platform. Debug mode is always refused.
+/// Rules for what Intel says about a platform. Debug mode is always refused. Certificates of some older platforms say
+/// nothing about the three properties; that counts as not having them, as in Intel's own verifier.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DcapPolicy {
@@ -258,6 +261,9 @@ impl Policy {
         }
         if !(1..=REATTEST_SECS_MAX).contains(&self.reattest_after_secs) {
             return problem("`reattest_after_secs` must be between 1 second and 1 day");
+        }
+        if self.sev_snp.as_ref().is_some_and(|rules| rules.vmpl_max > VMPL_MAX) {
+            return problem("`vmpl_max` must be between 0 and 3, the levels of a guest");
         }
         let nitro = self.nitro.iter().flat_map(|nitro| &nitro.images);
         if !nitro.clone().all(|image| [0, 1, 2].iter().all(|index| image.register(*index).is_some())) {

@@ -11,7 +11,7 @@ use crate::hex::Hex;
 pub enum Refusal {
     // What came is not evidence that this verifier can read.
     /// More bytes than any evidence of use has.
-    #[error("{part} has {bytes} bytes, at most {most} are read; the module must send less")]
+    #[error("{part} has {bytes} bytes, at most {most} are read; it is not what it should be, get it anew")]
     TooLarge {
         /// What is too large.
         part: &'static str,
@@ -21,7 +21,7 @@ pub enum Refusal {
         most: usize,
     },
     /// The bytes do not have the form that the kind prescribes.
-    #[error("{part} is malformed; have the module produce its evidence again")]
+    #[error("{part} is malformed; get it anew from the module, or from the vendor whose it is")]
     Malformed {
         /// What could not be read.
         part: &'static str,
@@ -31,6 +31,16 @@ pub enum Refusal {
     UnknownKind {
         /// The name that came.
         name: String,
+    },
+    /// Another kind than the label says.
+    #[error(
+        "evidence with the label {kind} holds a quote about {found}; start the module with the right attester"
+    )]
+    OtherKind {
+        /// The label.
+        kind: EvidenceKind,
+        /// What the quote is about.
+        found: EvidenceKind,
     },
     /// A version that this verifier has not been written for.
     #[error("{part} has version {version}, which this verifier cannot judge; update this program")]
@@ -100,7 +110,7 @@ pub enum Refusal {
     },
     /// A certificate is past its last day.
     #[error(
-        "the certificate of {subject} ended at {ended}, now it is {now} (Unix seconds); get fresh evidence"
+        "the certificate of {subject} ended at {ended}, now it is {now} (Unix seconds); get its successor"
     )]
     CertificateExpired {
         /// Whose.
@@ -161,6 +171,12 @@ pub enum Refusal {
     Revoked {
         /// Whose certificate.
         subject: String,
+    },
+    /// A list that says itself that it does not name all revoked certificates.
+    #[error("the list of revoked certificates is only a part ({extension}); supply the vendor's whole list")]
+    PartialList {
+        /// The object identifier of what says so.
+        extension: String,
     },
     /// A signature does not fit the bytes.
     #[error("the signature of {part} does not fit its bytes; it was changed on its way or is forged")]
@@ -262,6 +278,24 @@ pub enum Refusal {
         found: u8,
         /// What the policy asks for.
         least: u8,
+    },
+    /// The certificate is for another kind of key than the report says signed it.
+    #[error(
+        "the certificate is for a {certified} key, the report names a {named} key; supply the one that signed"
+    )]
+    OtherSigner {
+        /// The kind of key that is certified.
+        certified: &'static str,
+        /// The kind that the report names.
+        named: &'static str,
+    },
+    /// The report says that no key signed it.
+    #[error(
+        "the report names no key that signs it (number {number}); have the host's firmware set up its keys"
+    )]
+    NoSigner {
+        /// What stands where the key is named.
+        number: u32,
     },
     /// Signed by a kind of key that the policy does not accept.
     #[error(

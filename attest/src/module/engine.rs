@@ -23,6 +23,9 @@ use crate::binding::Binding;
 use crate::draw::Noise;
 use crate::evidence::Evidence;
 
+/// Most channels of one party: the one in use, and one that broke without the module's notice.
+const CHANNELS_MAX: usize = 2;
+
 /// What goes out for one frame that came in.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
@@ -123,12 +126,28 @@ impl<A: Attester> Engine<A> {
     fn step(&mut self, connection: u64, step: Step, out: &mut Vec<Output>) -> Result<(), SessionError> {
         match step {
             Step::Goes(session, frame) => {
+                if let Some(party) = session.party() {
+                    self.displace(party, out);
+                }
                 self.sessions.insert(connection, session);
                 out.extend(frame.map(|frame| Output::Send { connection, frame }));
                 Ok(())
             }
             Step::Attest(named, nonce, policy) => self.attest(connection, named, nonce, policy, out),
             Step::Draw(attested, signed) => self.draw(connection, attested, &signed, out),
+        }
+    }
+
+    /// A party comes with one more channel, and its oldest ones beyond the bound go. So none can take all places
+    /// of a module, and none is kept out by its own dead channels.
+    fn displace(&mut self, party: &[u8; 32], out: &mut Vec<Output>) {
+        let own = self.sessions.iter().filter(|(_, session)| session.party() == Some(party));
+        let mut own: Vec<u64> = own.map(|(connection, _)| *connection).collect();
+        own.sort_unstable();
+        let surplus = (own.len() + 1).saturating_sub(CHANNELS_MAX);
+        for connection in own.into_iter().take(surplus) {
+            self.close(connection);
+            out.push(Output::Close { connection, error: SessionError::Displaced });
         }
     }
 

@@ -21,6 +21,9 @@ use super::channel::{Channel, ChannelError, Handshake};
 use super::message::{Reply, Request};
 use super::signature::{introduction, is_signed};
 
+/// Frames from the first one to the one that names the party: two of the handshake, and the name.
+pub(crate) const FRAMES_TO_NAME: u64 = 3;
+
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
@@ -41,6 +44,9 @@ pub enum SessionError {
     /// The identity key did not sign this handshake.
     #[error("the party's identity key did not sign this handshake")]
     Identity,
+    /// The same party opened more channels than it can use; its oldest one goes.
+    #[error("the party opened another channel and has too many")]
+    Displaced,
 }
 
 /// Nothing came yet.
@@ -99,6 +105,15 @@ impl Session {
     /// A session of the module with this static key.
     pub(crate) fn new(key: &StaticSecret) -> Result<Self, SessionError> {
         Ok(Self::Greeting(Greeting(Handshake::module(key)?)))
+    }
+
+    /// Identity key of the party, once it is known.
+    pub(crate) const fn party(&self) -> Option<&[u8; 32]> {
+        match self {
+            Self::Greeting(_) | Self::Met(_) | Self::Open(_) => None,
+            Self::Named(named) => Some(named.party()),
+            Self::Attested(attested) | Self::Waiting(Waiting(attested)) => Some(attested.party()),
+        }
     }
 
     /// Takes the next frame.

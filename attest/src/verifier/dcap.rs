@@ -93,7 +93,7 @@ impl VerifiedQuote {
     /// [`Refusal::Debug`], [`Refusal::Measurement`], [`Refusal::TcbStatus`] and their like.
     pub fn appraise_tdx(&self, rules: &TdxPolicy) -> Result<Appraised, Refusal> {
         let Body::Tdx(report) = &self.body else {
-            return Err(Refusal::Malformed { part: "the TDX quote, which is one about an SGX enclave," });
+            return Err(Refusal::OtherKind { kind: EvidenceKind::Tdx, found: EvidenceKind::SgxDcap });
         };
         if report.attributes[0] != 0 {
             return Err(Refusal::Debug { kind: EvidenceKind::Tdx });
@@ -111,7 +111,7 @@ impl VerifiedQuote {
     /// [`Refusal::Debug`], [`Refusal::Measurement`], [`Refusal::TcbStatus`] and their like.
     pub fn appraise_sgx(&self, rules: &SgxPolicy) -> Result<Appraised, Refusal> {
         let Body::Sgx(report) = &self.body else {
-            return Err(Refusal::Malformed { part: "the SGX quote, which is one about a trust domain," });
+            return Err(Refusal::OtherKind { kind: EvidenceKind::SgxDcap, found: EvidenceKind::Tdx });
         };
         if report.attributes[0] & SGX_DEBUG != 0 {
             return Err(Refusal::Debug { kind: EvidenceKind::SgxDcap });

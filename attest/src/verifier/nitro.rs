@@ -18,7 +18,8 @@ const PART: &str = "the Nitro document";
 /// AWS bounds a document at 16 KiB.
 const DOCUMENT_BYTES_MAX: usize = 16 * 1024;
 const DEPTH_MAX: usize = 6;
-/// The protected header {1: -35}, which names ES384.
+const ES384: i128 = -35;
+/// The protected header {1: -35}, which names it.
 const ES384_HEADER: [u8; 4] = [0xa1, 0x01, 0x38, 0x22];
 const SIGNATURE_BYTES: usize = 96;
 const REGISTERS_MAX: usize = 32;
@@ -106,10 +107,12 @@ impl VerifiedNitro {
     }
 }
 
-/// Takes the COSE envelope apart. Only ES384, and no header but the algorithm.
+/// Takes the COSE envelope apart. Only ES384, no header but the algorithm, and only the shortest form of the framing,
+/// which no signature covers.
 fn open(body: &[u8]) -> Result<Signed, Refusal> {
     let malformed = || Refusal::Malformed { part: PART };
     let value = cbor(body, DOCUMENT_BYTES_MAX, DEPTH_MAX, PART)?;
+    let one_form = encoded(&value) == body;
     let parts: [Value; 4] =
         value.into_array().ok().and_then(|parts| parts.try_into().ok()).ok_or_else(malformed)?;
     let [protected, unprotected, payload, signature] = parts;
@@ -118,13 +121,15 @@ fn open(body: &[u8]) -> Result<Signed, Refusal> {
         let header =
             cbor(&protected, DOCUMENT_BYTES_MAX, DEPTH_MAX, PART)?.into_map().map_err(|_| malformed())?;
         let algorithm = header.iter().find(|(key, _)| *key == Value::from(1)).map(|(_, value)| value);
-        let algorithm = algorithm.and_then(Value::as_integer).ok_or_else(malformed)?;
-        let algorithm = format!("COSE {}", i128::from(algorithm));
+        let algorithm = algorithm.and_then(Value::as_integer).map(i128::from);
+        // The right algorithm with something beside it, or in a longer form.
+        let algorithm = algorithm.filter(|number| *number != ES384).ok_or_else(malformed)?;
+        let algorithm = format!("COSE {algorithm}");
         return Err(Refusal::Algorithm { part: PART, algorithm, expected: "ES384 (COSE -35)" });
     }
     let payload = payload.into_bytes().map_err(|_| malformed())?;
     let signature = signature.into_bytes().map_err(|_| malformed())?;
-    if !unprotected.as_map().is_some_and(Vec::is_empty) || signature.len() != SIGNATURE_BYTES {
+    if !one_form || !unprotected.as_map().is_some_and(Vec::is_empty) || signature.len() != SIGNATURE_BYTES {
         return Err(malformed());
     }
     Ok(Signed { payload, signature })
@@ -132,14 +137,17 @@ fn open(body: &[u8]) -> Result<Signed, Refusal> {
 
 /// The Sig_structure of RFC 9052 around the payload.
 fn to_be_signed(payload: &[u8]) -> Vec<u8> {
-    let parts = Value::Array(vec![
+    encoded(&Value::Array(vec![
         Value::Text("Signature1".to_owned()),
         Value::Bytes(ES384_HEADER.to_vec()),
         Value::Bytes(Vec::new()),
         Value::Bytes(payload.to_vec()),
-    ]);
+    ]))
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(&parts, &mut bytes).expect("a vector takes any number of bytes");
+    ciborium::into_writer(value, &mut bytes).expect("a vector takes any number of bytes");
     bytes
 }
 

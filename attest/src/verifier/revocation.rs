@@ -4,10 +4,14 @@ use super::certificate::{Certificate, signed_part};
 use crate::refusal::Refusal;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::Decode;
+use x509_cert::ext::Extension;
+use x509_cert::ext::pkix::crl::IssuingDistributionPoint;
+use x509_cert::spki::ObjectIdentifier;
 
 /// Longest list.
 const LIST_BYTES_MAX: usize = 1024 * 1024;
 const PART: &str = "a list of revoked certificates";
+const DISTRIBUTION_POINT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.28");
 
 /// A list that its issuer signed and that counts now.
 pub(crate) struct Revocations {
@@ -32,6 +36,7 @@ impl Revocations {
             return Err(malformed);
         }
         issuer.verify_named(&list.signature_algorithm, signed, list.signature.as_bytes(), PART)?;
+        whole(&list)?;
         let Some((begins, ends)) = period(&list) else { return Err(malformed) };
         if now < begins {
             return Err(Refusal::CollateralEarly { part: PART, begins, now });
@@ -45,6 +50,25 @@ impl Revocations {
     /// Refuses a certificate that the list names.
     pub(crate) fn check(&self, certificate: &Certificate<'_>) -> Result<(), Refusal> {
         not_listed(&self.list, certificate)
+    }
+}
+
+/// Refuses a list that leaves out certificates of issuers: the changes since an earlier list, some reasons, or only
+/// the certificates of others. Such a list says so in a critical extension.
+fn whole(list: &CertificateList) -> Result<(), Refusal> {
+    let covers_issuers = |one: &Extension| {
+        one.extn_id == DISTRIBUTION_POINT
+            && IssuingDistributionPoint::from_der(one.extn_value.as_bytes()).is_ok_and(|point| {
+                !point.only_contains_user_certs
+                    && !point.only_contains_attribute_certs
+                    && !point.indirect_crl
+                    && point.only_some_reasons.is_none()
+            })
+    };
+    let extensions = list.tbs_cert_list.crl_extensions.iter().flatten();
+    match extensions.filter(|one| one.critical).find(|one| !covers_issuers(one)) {
+        Some(one) => Err(Refusal::PartialList { extension: one.extn_id.to_string() }),
+        None => Ok(()),
     }
 }
 

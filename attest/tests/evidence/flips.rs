@@ -1,12 +1,15 @@
-//! No bit of evidence may change where it is signed: anywhere for SEV-SNP, Nitro and TPM.
+//! No bit of evidence may change where it is signed: anywhere for SEV-SNP, Nitro and TPM; for Intel's quotes in all
+//! but their framing, the ends of lines, and a copy of the root that is not used.
 
 use crate::capture::{read, read_all};
 use crate::captures;
-use crate::forge::certificate::from_pem;
-use crate::forge::{Case, nitro, snp, software, tpm};
+use crate::forge::certificate::{from_pem, to_pem};
+use crate::forge::{Case, NOW, dcap, nitro, snp, software, tpm};
 use consilium_attest::policy::{AMD_MILAN_ROOT, AWS_NITRO_ROOT};
+use consilium_attest::verifier::dcap::authenticate;
 use consilium_attest::verifier::{nitro as nitro_verifier, sev_snp, tpm2};
-use consilium_attest::{Collateral, Evidence, Hex, verify};
+use consilium_attest::{Collateral, Evidence, Hex, Policy, verify};
+use std::ops::Range;
 
 /// Counts the changed copies that `accepts` takes, in every bit of every byte.
 pub(crate) fn accepted(bytes: &[u8], accepts: impl Fn(&[u8]) -> bool) -> usize {
@@ -40,9 +43,76 @@ fn no_bit_of_forged_evidence_may_change() {
     }
 }
 
+/// Where a quote is signed: header and report; their signature and its key; the report of the quoting enclave and its
+/// signature; what that report holds a hash of, with its length in front. And where the chain begins.
+pub(crate) fn signed_regions(quote: &[u8]) -> ([Range<usize>; 4], usize) {
+    let number = |at: usize| usize::from(u16::from_le_bytes(quote[at..at + 2].try_into().unwrap()));
+    let (body, outer) = match number(0) {
+        3 => (48 + 384, 0),
+        4 => (48 + 584, 6),
+        other => panic!("version {other}"),
+    };
+    let key = body + 4;
+    let quoting = key + 128 + outer;
+    let held = quoting + 384 + 64;
+    let end = held + 2 + number(held);
+    ([0..body, key..key + 128, quoting..held, held..end], end + 6)
+}
+
+fn dcap_roots(policy: &Policy) -> &[Hex<32>] {
+    match (&policy.tdx, &policy.sgx_dcap) {
+        (Some(rules), None) => &rules.platform.roots,
+        (None, Some(rules)) => &rules.platform.roots,
+        _ => panic!("one kind"),
+    }
+}
+
+/// Changes where a forged quote is signed, and a bit of each byte of the two certificates that the signatures hang on.
+fn quote(case: &Case) {
+    let quote = &case.evidence.body;
+    let accepts = |quote: &[u8]| authenticate(quote, &case.collateral, dcap_roots(&case.policy), NOW).is_ok();
+    let (regions, chain) = signed_regions(quote);
+    for region in regions {
+        let found = accepted(&quote[region.clone()], |changed| {
+            let mut copy = quote.clone();
+            copy[region.clone()].copy_from_slice(changed);
+            accepts(&copy)
+        });
+        assert_eq!(found, 0, "{region:?}");
+    }
+    let mut at = chain;
+    for certificate in &from_pem(&quote[chain..])[..2] {
+        let length = to_pem(&[certificate]).len();
+        let with = |certificate: &[u8]| {
+            let mut copy = quote.clone();
+            copy[at..at + length].copy_from_slice(to_pem(&[certificate]).as_bytes());
+            copy
+        };
+        assert_eq!(with(certificate), *quote);
+        for byte in 0..certificate.len() {
+            let mut changed = certificate.clone();
+            changed[byte] ^= 1 << (byte % 8);
+            assert!(!accepts(&with(&changed)), "{byte}");
+        }
+        at += length;
+    }
+}
+
+#[test]
+fn no_bit_of_a_forged_quote_about_an_enclave_may_change() {
+    quote(&dcap::sgx(|_| ()));
+}
+
+#[test]
+fn no_bit_of_a_forged_quote_about_a_trust_domain_may_change() {
+    quote(&dcap::tdx(|_| ()));
+}
+
 #[test]
 fn no_bit_of_the_binding_may_change() {
-    for case in [snp::case(|_| ()), nitro::case(|_| ()), tpm::case(|_| ()), software()] {
+    let quotes = [dcap::sgx(|_| ()), dcap::tdx(|_| ())];
+    let others = [snp::case(|_| ()), nitro::case(|_| ()), tpm::case(|_| ()), software()];
+    for case in quotes.into_iter().chain(others) {
         let encoded = case.evidence.encode();
         // Everything in front of the body: the format, and the fields of the binding.
         let head = encoded.windows(32).position(|part| part == &case.evidence.body[..32]).unwrap();

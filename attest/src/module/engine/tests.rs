@@ -131,6 +131,28 @@ fn connections_that_are_unknown_or_closed_lead_to_nothing() {
 }
 
 #[test]
+fn one_more_channel_of_a_party_ends_its_oldest() {
+    let mut engine = Engine::new(Software).unwrap();
+    let mut first = Rude::open(&mut engine, 5).introduce(&mut engine, 0).attest(&mut engine);
+    let mut other = Rude::open(&mut engine, 6).introduce(&mut engine, 1).attest(&mut engine);
+    let wanted = Specification { boot: engine.boot, ..trial::specification() };
+    let draw = Request::Draw { signed: trial::signed(wanted).encode() };
+    assert!(first.say(&mut engine, &draw).is_empty());
+    let mut second = Rude::open(&mut engine, 7).introduce(&mut engine, 0).attest(&mut engine);
+    let mut third = Rude::open(&mut engine, 8);
+    let signature = PartyKey::sign(&key(0), &introduction(third.channel.hash())).unwrap();
+    // Whoever only claims a name moves nobody.
+    let mut liar = Rude::open(&mut engine, 9);
+    let outputs = liar.say(&mut engine, &Request::Introduce { key: key(0).public(), signature });
+    assert_eq!(*closed(&outputs), SessionError::Identity);
+    let outputs = third.say(&mut engine, &Request::Introduce { key: key(0).public(), signature });
+    assert_eq!(outputs, [Output::Close { connection: 5, error: SessionError::Displaced }]);
+    // Its request went with it, and the other party's channel stayed.
+    assert!(other.say(&mut engine, &draw).is_empty());
+    assert_eq!((second.say(&mut engine, &draw).len(), engine.receipts), (2, 1));
+}
+
+#[test]
 fn boots_share_no_key() {
     let [one, other] = [0, 1].map(|_| Engine::new(Software).unwrap());
     assert_ne!(one.boot, other.boot);

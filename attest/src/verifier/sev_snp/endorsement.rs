@@ -1,7 +1,7 @@
 //! What the certificate of a signing key says about the chip and its firmware.
 
-use super::components;
 use super::report::{Layout, Report};
+use super::{components, signer_name};
 use crate::policy::{SnpSigner, SnpVersions};
 use crate::refusal::Refusal;
 use crate::verifier::certificate::Certificate;
@@ -59,10 +59,10 @@ impl<'a> Endorsement<'a> {
         let stated = match report.signer() {
             0 => SnpSigner::Vcek,
             1 => SnpSigner::Vlek,
-            _ => return Err(Refusal::Signer { signer: "nobody's" }),
+            number => return Err(Refusal::NoSigner { number }),
         };
         if signer != stated {
-            return Err(Refusal::Signer { signer: "kind of key other than the report names" });
+            return Err(Refusal::OtherSigner { certified: signer_name(signer), named: signer_name(stated) });
         }
         if self.chip.is_some_and(|chip| !same_chip(chip, report)) {
             return Err(Refusal::OtherChip);

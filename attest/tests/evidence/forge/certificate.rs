@@ -9,10 +9,9 @@ use ring::signature::{
     ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair,
 };
 use std::time::Duration;
-use x509_cert::Certificate;
 use x509_cert::der::Encode;
 use x509_cert::der::asn1::{GeneralizedTime, OctetString};
-use x509_cert::der::pem::{LineEnding, encode_string};
+use x509_cert::der::pem::{LineEnding, decode_vec, encode_string};
 use x509_cert::ext::Extension;
 use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::name::Name;
@@ -145,6 +144,11 @@ pub(crate) fn revoke_numbered(serials: &[u8], by: &str, issuer: &Key, from: u64,
     list(serials, by, issuer, from, to, Some(vec![extension("2.5.29.20", false, &[2, 1, 1])]))
 }
 
+/// A list with a critical extension.
+pub(crate) fn revoke_under(id: &str, content: &[u8], by: &str, issuer: &Key) -> Vec<u8> {
+    list(&[], by, issuer, NOW - DAY, Some(NOW + DAY), Some(vec![extension(id, true, content)]))
+}
+
 fn list(
     serials: &[u8],
     by: &str,
@@ -177,9 +181,11 @@ pub(crate) fn fingerprint(der: &[u8]) -> Hex<32> {
     Hex(digest(&SHA256, der).as_ref().try_into().unwrap())
 }
 
-/// The certificates of a PEM file, in DER.
+/// The certificates of a PEM file, in DER as it stands there.
 pub(crate) fn from_pem(pem: &[u8]) -> Vec<Vec<u8>> {
-    Certificate::load_pem_chain(pem).unwrap().iter().map(|one| one.to_der().unwrap()).collect()
+    let text = std::str::from_utf8(pem).unwrap().trim_end_matches(['\n', '\r', '\0']);
+    let blocks = text.split_inclusive("-----END CERTIFICATE-----");
+    blocks.map(|block| decode_vec(block.trim_start().as_bytes()).unwrap().1).collect()
 }
 
 /// One value in DER.

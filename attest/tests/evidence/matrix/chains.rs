@@ -1,7 +1,7 @@
 //! Certificates, roots and lists of revoked ones.
 
 use super::{changed, refused};
-use crate::forge::certificate::{Draft, Key, P384, revoke};
+use crate::forge::certificate::{Draft, Key, P384, revoke, revoke_under};
 use crate::forge::snp::{INTERMEDIATE_SERIAL, KEYS, ROOT};
 use crate::forge::{Case, DAY, NOW, nitro, snp};
 use consilium_attest::{EvidenceKind, Hex, Refusal};
@@ -87,6 +87,30 @@ fn other_roots_and_issuers_are_refused() {
     assert!(matches!(swapped.refusal(), Refusal::UnknownRoot { .. }));
     let missing = changed(case, |case| case.collateral.certificates.truncate(1));
     assert!(matches!(missing.refusal(), Refusal::CollateralMissing { kind: EvidenceKind::SevSnp, .. }));
+}
+
+#[test]
+fn a_list_that_leaves_something_out_is_refused() {
+    let under = |id: &str, content: &[u8]| listed(revoke_under(id, content, ROOT, &KEYS.root));
+    let part = |id: &str| Refusal::PartialList { extension: id.to_owned() };
+    let point = "2.5.29.28";
+    // What changed since list 1; one that this verifier does not know; only the certificates of users, of
+    // attributes, of other issuers; only some reasons; no point at all.
+    for (id, content) in [
+        ("2.5.29.27", &[2, 1, 1][..]),
+        ("2.5.29.99", &[5, 0]),
+        (point, &[0x30, 3, 0x81, 1, 0xff]),
+        (point, &[0x30, 3, 0x85, 1, 0xff]),
+        (point, &[0x30, 3, 0x84, 1, 0xff]),
+        (point, &[0x30, 4, 0x83, 2, 0, 0x40]),
+        (point, &[5, 0]),
+    ] {
+        assert_eq!(under(id, content).refusal(), part(id), "{content:?}");
+    }
+    // All certificates of issuers are in it.
+    for content in [&[0x30, 0][..], &[0x30, 3, 0x82, 1, 0xff]] {
+        assert!(under(point, content).verdict().is_ok(), "{content:?}");
+    }
 }
 
 fn listed(list: Vec<u8>) -> Case {

@@ -52,17 +52,43 @@ fn trust_domains() {
             measurement(kind, "MRTD", &"ee".repeat(48)),
         ),
         (
-            tdx_rules(|rules| rules.images[0].rtmr[2] = Hex([1; 48])),
-            measurement(kind, "RTMR2", &"a2".repeat(48)),
-        ),
-        (
             tdx_rules(|rules| rules.images[0].mr_config_id = Hex([1; 48])),
             measurement(kind, "MRCONFIGID", &"00".repeat(48)),
         ),
     ]);
     assert!(matches!(tdx_rules(|rules| rules.images.clear()).refusal(), Refusal::Measurement { .. }));
-    // Without the protection that Intel asks for.
-    assert!(matches!(tdx(|parts| parts.set(123, &[0])).refusal(), Refusal::Quote { .. }));
+    for index in 0..4 {
+        let case = tdx_rules(|rules| rules.images[0].rtmr[index] = Hex([1; 48]));
+        let found = format!("a{index}").repeat(48);
+        assert_eq!(case.refusal(), measurement(kind, &format!("RTMR{index}"), &found));
+    }
+    // Without the protection that Intel asks for; one that may be moved to another machine.
+    for (attributes, word) in [(0, "SEPT_VE_DISABLE"), (0x30, "igrat")] {
+        let refusal = tdx(|parts| parts.set(123, &[attributes])).refusal();
+        assert!(matches!(&refusal, Refusal::Quote { detail } if detail.contains(word)), "{refusal:?}");
+    }
+}
+
+#[test]
+fn labels_that_do_not_fit_the_quote() {
+    let (enclave, domain) = (sgx(|_| ()), tdx(|_| ()));
+    let relabelled = |case: &Case, kind| {
+        changed(case.clone(), |case| {
+            case.evidence.binding.kind = kind;
+            // Both have rules, and rules that name the root.
+            let (sgx_rules, tdx_rules) = (enclave.policy.sgx_dcap.clone(), domain.policy.tdx.clone());
+            (case.policy.sgx_dcap, case.policy.tdx) = (sgx_rules, tdx_rules);
+        })
+    };
+    let (sgx, tdx) = (EvidenceKind::SgxDcap, EvidenceKind::Tdx);
+    let roots = |case: &Case| case.policy.tdx.as_ref().map(|rules| rules.platform.roots.clone()).unwrap();
+    let mut quote = relabelled(&enclave, tdx);
+    let own = enclave.policy.sgx_dcap.as_ref().unwrap().platform.roots.clone();
+    quote.policy.tdx.as_mut().unwrap().platform.roots = own;
+    assert_eq!(quote.refusal(), Refusal::OtherKind { kind: tdx, found: sgx });
+    let mut quote = relabelled(&domain, sgx);
+    quote.policy.sgx_dcap.as_mut().unwrap().platform.roots = roots(&domain);
+    assert_eq!(quote.refusal(), Refusal::OtherKind { kind: sgx, found: tdx });
 }
 
 #[test]

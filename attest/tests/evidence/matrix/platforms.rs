@@ -92,12 +92,9 @@ fn certificates_of_sev_snp_belong_to_chip_and_firmware() {
         (snp::case(|parts| parts.set(0x187, &[0x74])), other("microcode")),
         (
             snp::case(|parts| parts.leaf = snp::leaf(provider, b"\x16\x01x")),
-            Refusal::Signer { signer: "kind of key other than the report names" },
+            Refusal::OtherSigner { certified: "VLEK", named: "VCEK" },
         ),
-        (
-            snp::case(|parts| parts.set(0x48, &(7u32 << 2).to_le_bytes())),
-            Refusal::Signer { signer: "nobody's" },
-        ),
+        (snp::case(|parts| parts.set(0x48, &(7u32 << 2).to_le_bytes())), Refusal::NoSigner { number: 7 }),
         (
             snp::case(|parts| {
                 parts.leaf.extensions.retain(|one| one.extn_id.to_string() != "1.3.6.1.4.1.3704.1.3.3");
@@ -175,6 +172,14 @@ fn documents_of_unknown_form_are_refused() {
     let hash = nitro::case(|parts| parts.set("digest", Value::from("SHA256"))).refusal();
     assert!(matches!(&hash, Refusal::Algorithm { expected: "SHA384", .. }), "{hash:?}");
     let malformed = Refusal::Malformed { part: document };
+    // The right algorithm, but not alone, or in a longer form.
+    for header in [
+        &[0xa2, 0x01, 0x38, 0x22, 0x04, 0x40][..],
+        &[0xa1, 0x01, 0x39, 0, 0x22],
+        &[0xbf, 0x01, 0x38, 0x22, 0xff],
+    ] {
+        assert_eq!(nitro::case(|parts| parts.header = header.to_vec()).refusal(), malformed, "{header:?}");
+    }
     for (field, value) in [
         ("timestamp", Value::from(-1)),
         ("module_id", Value::Null),
@@ -191,6 +196,30 @@ fn documents_of_unknown_form_are_refused() {
     assert_eq!(twice.refusal(), malformed);
     let again = nitro::case(|parts| parts.fields.push(("nonce", Value::Null)));
     assert_eq!(again.refusal(), malformed);
+}
+
+#[test]
+fn a_document_has_one_form() {
+    let body = nitro::case(|_| ()).evidence.body;
+    // No signature covers the head of the array, the lengths of its parts, and the empty map.
+    assert_eq!((body[0], body[1], body[6]), (0x84, 0x44, 0xa0));
+    let signature = body.len() - 98;
+    assert_eq!(body[signature..signature + 2], [0x58, 96]);
+    let forms = [
+        [&[0x98, 4], &body[1..]].concat(),
+        [&[0x9f], &body[1..], &[0xff]].concat(),
+        [&body[..1], &[0x58, 4], &body[2..]].concat(),
+        [&body[..1], &[0x5f], &body[1..6], &[0xff], &body[6..]].concat(),
+        [&body[..6], &[0xbf, 0xff], &body[7..]].concat(),
+        [&body[..6], &[0xb8, 0], &body[7..]].concat(),
+        [&body[..signature], &[0x59, 0, 96], &body[signature + 2..]].concat(),
+    ];
+    for (number, form) in forms.into_iter().enumerate() {
+        let same: Value = ciborium::from_reader(&form[..]).unwrap();
+        assert_eq!(same, ciborium::from_reader::<Value, _>(&body[..]).unwrap(), "{number}");
+        let other = changed(nitro::case(|_| ()), |case| case.evidence.body = form);
+        assert_eq!(other.refusal(), Refusal::Malformed { part: "the Nitro document" }, "{number}");
+    }
 }
 
 #[test]

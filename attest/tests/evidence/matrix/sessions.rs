@@ -33,6 +33,17 @@ fn a_kind_without_a_table_is_refused() {
 }
 
 #[test]
+fn a_kind_that_nobody_knows_is_refused_by_name() {
+    let bytes = nitro::case(|_| ()).evidence.encode();
+    let at = bytes.windows(5).position(|part| part == b"nitro").unwrap();
+    for name in ["magic", "Nitro", "nitr\u{7}"] {
+        let changed = [&bytes[..at], name.as_bytes(), &bytes[at + 5..]].concat();
+        let shown = name.replace('\u{7}', "?");
+        assert_eq!(Evidence::decode(&changed), Err(Refusal::UnknownKind { name: shown }));
+    }
+}
+
+#[test]
 fn software_must_be_allowed_in_so_many_words() {
     let mut case = software();
     case.policy.software = Some(SoftwarePolicy { allow: false });
@@ -133,6 +144,8 @@ fn times_and_images_that_mean_nothing_are_refused_with_the_policy() {
     ] {
         assert!(problem(interval, snp).contains("reattest_after_secs"));
     }
+    let host = |case: &mut Case| case.policy.sev_snp.as_mut().unwrap().vmpl_max = 4;
+    assert!(problem(host, snp).contains("vmpl_max"));
     let missing = |case: &mut Case| {
         case.policy.nitro.as_mut().unwrap().images[0].registers.remove(1);
     };
