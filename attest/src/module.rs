@@ -30,6 +30,7 @@ pub(crate) mod bytes;
 pub(crate) mod channel;
 pub mod command;
 pub mod engine;
+pub mod first_process;
 pub mod frame;
 pub(crate) mod message;
 pub mod receipt;

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use super::attester::{Attester, AttesterError, BOOT_PCRS, ConfigfsTsm, REPORT_FOLDER, Software, Tpm2};
 use super::engine::Engine;
+use super::first_process::{FirstProcessError, prepare};
 use super::serve::{Stream, serve};
 use crate::binding::EvidenceKind;
 
@@ -30,6 +31,9 @@ Usage: consilium-enclave --listen WHERE --attester WHO
                                      Shows which software was started; does not keep the machine's owner out
   --attester software                nothing vouches for this module; for public testing only
 
+  --init FOLDER                      first prepare a virtual machine whose first process this is: mount /dev
+                                     and load the kernel modules in FOLDER, in the order of their names
+
 The module reads no configuration and writes no file. What it serves is decided by the specifications
 that both compute parties sign; whether they trust it, by the evidence it shows and their own policies.
 Anybody who carries its bytes sees their lengths and nothing else. It runs until it is stopped, and forgets
@@ -42,6 +46,9 @@ pub enum CommandError {
     /// The command line says something else than it can.
     #[error("{0}; see --help")]
     Usage(String),
+    /// The machine could not be prepared.
+    #[error(transparent)]
+    Init(#[from] FirstProcessError),
     /// The platform is another than the command line says.
     #[error("cannot attest as asked: {0}")]
     Attester(#[from] AttesterError),
@@ -87,6 +94,15 @@ enum Who {
     Software,
 }
 
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Order {
+    place: Place,
+    who: Who,
+    /// Folder of kernel modules, where this is the first process.
+    init: Option<PathBuf>,
+}
+
 /// Runs the module until it is stopped. `arguments` are those after the program's name; `notes` is for
 /// people.
 pub fn run(arguments: impl IntoIterator<Item = OsString>, notes: &mut impl Write) -> ExitCode {
@@ -95,7 +111,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, notes: &mut impl Write
         note(notes, USAGE.trim_end());
         return ExitCode::SUCCESS;
     }
-    let error = match parse(&arguments).and_then(|(place, who)| start(&place, &who, notes)) {
+    let error = match parse(&arguments).and_then(|order| start(&order, notes)) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -108,18 +124,19 @@ fn note(notes: &mut impl Write, line: &str) {
     let _ = writeln!(notes, "{line}").and_then(|()| notes.flush());
 }
 
-fn parse(arguments: &[OsString]) -> Result<(Place, Who), CommandError> {
-    let (mut place, mut who) = (None, None);
+fn parse(arguments: &[OsString]) -> Result<Order, CommandError> {
+    let (mut place, mut who, mut init) = (None, None, None);
     let wrong = |text: String| Err(CommandError::Usage(text));
     for pair in arguments.chunks(2) {
         let texts: Option<Vec<&str>> = pair.iter().map(|argument| argument.to_str()).collect();
         match texts.as_deref() {
             Some(["--listen", value]) if place.is_none() => place = Some(parse_place(value)?),
             Some(["--attester", value]) if who.is_none() => who = Some(parse_who(value)?),
-            Some([option @ ("--listen" | "--attester")]) => {
+            Some(["--init", value]) if init.is_none() => init = Some(PathBuf::from(value)),
+            Some([option @ ("--listen" | "--attester" | "--init")]) => {
                 return wrong(format!("{option} lacks its value"));
             }
-            Some([option @ ("--listen" | "--attester"), _]) => {
+            Some([option @ ("--listen" | "--attester" | "--init"), _]) => {
                 return wrong(format!("{option} is given twice"));
             }
             Some([option, ..]) => return wrong(format!("`{option}` is no option")),
@@ -127,7 +144,7 @@ fn parse(arguments: &[OsString]) -> Result<(Place, Who), CommandError> {
         }
     }
     match (place, who) {
-        (Some(place), Some(who)) => Ok((place, who)),
+        (Some(place), Some(who)) => Ok(Order { place, who, init }),
         (None, _) => wrong("--listen is missing".to_owned()),
         (_, None) => wrong(
             "--attester is missing; there is no default, so that nobody goes without by mistake".to_owned(),
@@ -180,7 +197,11 @@ fn attester(who: &Who) -> Result<Box<dyn Attester>, CommandError> {
     }
 }
 
-fn start(place: &Place, who: &Who, notes: &mut impl Write) -> Result<std::convert::Infallible, CommandError> {
+fn start(order: &Order, notes: &mut impl Write) -> Result<std::convert::Infallible, CommandError> {
+    let Order { place, who, init } = order;
+    if let Some(folder) = init {
+        prepare(folder)?;
+    }
     keep_memory_private();
     let attester = attester(who)?;
     let kind = attester.kind();
@@ -253,17 +274,19 @@ fn keep_memory_private() {
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<(Place, Who), String> {
+    fn parsed(line: &str) -> Result<Order, String> {
         let arguments: Vec<OsString> = line.split_whitespace().map(Into::into).collect();
         parse(&arguments).map_err(|error| error.to_string())
     }
 
     #[test]
     fn both_options_are_needed_once() {
-        let (place, who) = parsed("--attester tpm2 --listen unix:/run/a:b").unwrap();
-        assert_eq!((place, who), (Place::Unix("/run/a:b".into()), Who::Tpm2(TPM_DEVICE.into())));
-        let (place, who) = parsed("--listen vsock:5000 --attester configfs-tsm:/tmp/x").unwrap();
-        assert_eq!((place, who), (Place::Vsock(5000), Who::ConfigfsTsm("/tmp/x".into())));
+        let (place, who) = (Place::Unix("/run/a:b".into()), Who::Tpm2(TPM_DEVICE.into()));
+        let order = Order { place, who, init: None };
+        assert_eq!(parsed("--attester tpm2 --listen unix:/run/a:b"), Ok(order));
+        let (place, who) = (Place::Vsock(5000), Who::ConfigfsTsm("/tmp/x".into()));
+        let order = Order { place, who, init: Some("/modules".into()) };
+        assert_eq!(parsed("--listen vsock:5000 --init /modules --attester configfs-tsm:/tmp/x"), Ok(order));
         for (line, text) in [
             ("", "--listen is missing"),
             ("--attester nitro", "--listen is missing"),
@@ -273,6 +296,7 @@ mod tests {
             ("--listen unix: --attester nitro", "neither unix:PATH nor vsock:PORT"),
             ("--listen vsock:x --attester nitro", "no vsock port"),
             ("--listen unix:/x --attester software:yes", "none of configfs-tsm"),
+            ("--listen unix:/x --attester nitro --init", "--init lacks its value"),
             ("--trust me", "`--trust` is no option"),
         ] {
             let error = parsed(line).unwrap_err();
@@ -295,6 +319,10 @@ mod tests {
             let notes = String::from_utf8(notes).unwrap();
             assert!(notes.contains(text) && !notes.contains("listening"), "{notes}");
         }
+        let arguments = ["--init", "/", "--listen", "unix:/x", "--attester", "software"].map(OsString::from);
+        let mut notes = Vec::new();
+        assert_eq!(run(arguments, &mut notes), ExitCode::FAILURE);
+        assert!(String::from_utf8(notes).unwrap().contains("first process of a machine"));
     }
 
     #[test]

@@ -31,16 +31,22 @@ const PCR_READ: u32 = 0x17E;
 const OWNER: u32 = 0x4000_0001;
 const SHA256: u16 = 0x000B;
 const DIGEST_BYTES: usize = 32;
+/// The TPM could not begin and wants the same command again. Linux does that by itself, an emulator's socket
+/// leaves it to us.
+const RETRY: u32 = 0x922;
+/// How often it is obeyed.
+const RETRIES_MAX: usize = 8;
 
 /// An empty password for one handle.
 const PASSWORD: [u8; 13] = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0];
 /// Neither a password of the new key nor data of ours.
 const NO_SECRET: [u8; 6] = [0, 4, 0, 0, 0, 0];
-/// A restricted ECDSA key on P-256 under SHA-256 that never leaves its TPM.
+/// A restricted ECDSA key on P-256 under SHA-256 that never leaves its TPM. Its password is empty, so counting
+/// wrong ones would protect nothing: it would only let others lock the key by giving them.
 const TEMPLATE: [u8; 26] = [
     0, 24, // bytes that follow
     0x00, 0x23, 0x00, 0x0B, // elliptic curve, named by SHA-256
-    0x00, 0x05, 0x00, 0x72, // sign, restricted, user's password, made in and bound to this TPM
+    0x00, 0x05, 0x04, 0x72, // sign, restricted, never locked, own password, bound to the TPM
     0, 0, // no policy
     0x00, 0x10, 0x00, 0x18, 0x00, 0x0B, // no encryption; ECDSA under SHA-256
     0x00, 0x03, 0x00, 0x10, // P-256, no key derivation
@@ -105,14 +111,19 @@ impl<S: Read + Write> Tpm2<S> {
         for part in parts {
             message.extend(*part);
         }
-        let sent = self.stream.write_all(&message).and_then(|()| self.stream.flush());
-        sent.map_err(AttesterError::io("writing to the TPM"))?;
-        let answer = self.answer()?;
-        let code = u32::from_be_bytes([answer[6], answer[7], answer[8], answer[9]]);
-        if code != 0 {
-            return Err(TpmError::Refused { command, code }.into());
+        let mut code = RETRY;
+        for _ in 0..=RETRIES_MAX {
+            let sent = self.stream.write_all(&message).and_then(|()| self.stream.flush());
+            sent.map_err(AttesterError::io("writing to the TPM"))?;
+            let answer = self.answer()?;
+            code = u32::from_be_bytes([answer[6], answer[7], answer[8], answer[9]]);
+            match code {
+                0 => return Ok(answer[HEADER_BYTES..].to_vec()),
+                RETRY => {}
+                _ => break,
+            }
         }
-        Ok(answer[HEADER_BYTES..].to_vec())
+        Err(TpmError::Refused { command, code }.into())
     }
 
     /// One answer, header included. The device gives it in one read, a socket in as many as it likes.

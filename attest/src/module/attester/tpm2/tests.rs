@@ -25,6 +25,8 @@ struct Fake {
     answers: VecDeque<u8>,
     at_once: usize,
     refuse: Option<(u32, u32)>,
+    /// Commands that it still wants again.
+    busy: usize,
     answer_with: Option<Vec<u8>>,
 }
 
@@ -42,6 +44,7 @@ impl Fake {
             answers: VecDeque::new(),
             at_once: 4096,
             refuse: None,
+            busy: 0,
             answer_with: None,
         }
     }
@@ -122,6 +125,10 @@ impl Write for Fake {
             return Ok(message.len());
         }
         let (rc, body) = match self.refuse {
+            _ if self.busy > 0 => {
+                self.busy -= 1;
+                (RETRY, Vec::new())
+            }
             Some((command, rc)) if command == code => (rc, Vec::new()),
             _ => (0, self.execute(code, &message[10..])),
         };
@@ -201,9 +208,9 @@ fn the_verifier_accepts_the_quote_and_notices_what_changed() {
 
 #[test]
 fn the_template_is_that_of_a_real_software_tpms_key() {
-    // The head of a key that swtpm made: same type, attributes, schemes and curve.
+    // The head of a key that swtpm made: same type, attributes but for never being locked, schemes and curve.
     let head = [
-        0x00, 0x23, 0x00, 0x0B, 0x00, 0x05, 0x00, 0x72, 0x00, 0x00, 0x00, 0x10, 0x00, 0x18, 0x00, 0x0B, 0x00,
+        0x00, 0x23, 0x00, 0x0B, 0x00, 0x05, 0x04, 0x72, 0x00, 0x00, 0x00, 0x10, 0x00, 0x18, 0x00, 0x0B, 0x00,
         0x03, 0x00, 0x10,
     ];
     assert_eq!(TEMPLATE[2..22], head);
@@ -213,14 +220,24 @@ fn the_template_is_that_of_a_real_software_tpms_key() {
 fn the_key_is_given_back_when_the_quote_is_refused() {
     let binding = trial::binding(EvidenceKind::Tpm2);
     for command in [QUOTE, PCR_READ] {
-        let mut attester = Tpm2::new(Fake { refuse: Some((command, 0x922)), ..Fake::new() }, BOOT_PCRS);
+        let mut attester = Tpm2::new(Fake { refuse: Some((command, 0x921)), ..Fake::new() }, BOOT_PCRS);
         let error = attester.attest(&binding).unwrap_err();
-        let expected = TpmError::Refused { command, code: 0x922 };
+        let expected = TpmError::Refused { command, code: 0x921 };
         assert!(matches!(error, AttesterError::Tpm(error) if error == expected));
         assert_eq!(attester.stream.loaded, 0);
         attester.stream.refuse = None;
         attester.attest(&binding).unwrap();
     }
+}
+
+#[test]
+fn a_busy_tpm_is_asked_again_but_not_for_ever() {
+    let binding = trial::binding(EvidenceKind::Tpm2);
+    let attest = |busy| Tpm2::new(Fake { busy, ..Fake::new() }, BOOT_PCRS).attest(&binding);
+    attest(RETRIES_MAX).unwrap();
+    let error = attest(RETRIES_MAX + 1).unwrap_err();
+    let expected = TpmError::Refused { command: CREATE_PRIMARY, code: RETRY };
+    assert!(matches!(error, AttesterError::Tpm(error) if error == expected));
 }
 
 #[test]
