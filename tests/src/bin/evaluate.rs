@@ -270,7 +270,7 @@ fn print_makers(found: &Makers) {
     println!("\nfurthest from the law of its noise: {:.1} standard errors of the noise", found.errors_max());
     if let Some(Estimate { value, error }) = found.factor {
         println!(
-            "labels with the module for one with software, same accuracy, all rows: {value:.3} ± {error:.3}"
+            "labels with the module for one with software, same accuracy, pooled: {value:.3} ± {error:.3}"
         );
     }
 }

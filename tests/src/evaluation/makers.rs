@@ -92,7 +92,8 @@ pub struct Equal {
     /// Answers for one of software's.
     pub ratio: f64,
     /// The same at exactly the accuracy that software was measured at: between the deviations that were run, the
-    /// module's accuracy is taken to fall evenly with the logarithm of the variance.
+    /// module's accuracy is taken to fall evenly with the logarithm of the variance. None for the last row,
+    /// beyond which nothing was run.
     pub measured_ratio: Option<Estimate>,
 }
 
@@ -117,7 +118,7 @@ pub struct Makers {
     pub batches: u64,
     /// The rows.
     pub rows: Vec<MakerRow>,
-    /// Answers of the module for one of software's at equal accuracy, from all rows.
+    /// Answers of the module for one of software's at equal accuracy, from all rows where that was measured.
     pub factor: Option<Estimate>,
     /// Answers that the planner expects, where they are not those of the accountant.
     pub planned_differing: Vec<String>,
