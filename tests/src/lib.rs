@@ -1,6 +1,7 @@
 //! Worlds of many nodes, larger data and the larger evaluations.
 
 pub mod data;
+pub mod noise;
 pub mod evaluation;
 pub mod goals;
 pub mod link;

@@ -4,12 +4,13 @@
 
 use clap::{Parser, ValueEnum};
 use consilium::demo::{Confident, Preprocessing, Progress, Report, evaluate};
+use consilium::planning::NoiseMaker;
 use consilium::training::classify;
 use consilium_protocol::stock::Gadget;
 use consilium_tests::data::{Ensemble, ensemble, shared_or_skip};
 use consilium_tests::evaluation::{
-    self, Choice, NoisyAccuracy, ReleasedRow, ShippedVotes, noisy_accuracies, released_rows, scenario,
-    shipped_votes,
+    self, Accuracy, Choice, Estimate, MakerRow, Makers, NoisyAccuracy, ReleasedRow, ShippedVotes, makers,
+    noisy_accuracies, recorded, released_rows, scenario, shipped_votes,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ const QUERIES: usize = 200;
 const ACCURACY_GAP_MAX: f64 = 0.003;
 /// Noisy accuracy may differ from the baseline's by this much (continuous against discrete noise).
 const BASELINE_GAP_MAX: f64 = 0.01;
+/// Answers behind each figure of --noise unless said otherwise.
+const ANSWERS: usize = 40_000;
 /// Fixed-point votes that must be as recorded.
 const FIXED_VOTES_MIN: f64 = 0.995;
 
@@ -30,6 +33,10 @@ const FIXED_VOTES_MIN: f64 = 0.995;
 /// shares of the votes that the recorded owner networks cast, once for each noisy setting of the baselines. That
 /// takes seconds for 100 owners and 10,000 queries, where whole models would take hours, and measures the same:
 /// a vote is a vote, whoever made it.
+///
+/// With --votes --noise both the release runs at growing deviations with the noise of the sampling module, served in
+/// this process and proven by software evidence to either party, and with software noise of both parties: what each
+/// costs in accuracy, and how many answers a budget pays for.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Data set and network
@@ -56,6 +63,12 @@ struct Arguments {
     /// How --votes compares shared values
     #[arg(long, value_enum, default_value_t = Comparing::Digits, requires = "votes")]
     gadget: Comparing,
+    /// Compare makers of noise over the recorded votes instead, at equal price and at equal accuracy
+    #[arg(long, value_enum, requires = "votes")]
+    noise: Option<Noise>,
+    /// How often --noise asks each question, with fresh noise [default: until there are 40,000 answers]
+    #[arg(long, value_name = "TIMES", requires = "noise", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    asks: Option<u32>,
     /// Deviation of each party's noise on a count, in votes, as an exact number [default: a fifth of the owners]
     #[arg(long, value_name = "VOTES")]
     sigma: Option<String>,
@@ -85,6 +98,18 @@ enum Comparing {
     Nibbles,
     /// By comparison keys
     Keys,
+}
+
+/// Who draws the noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Noise {
+    /// One draw of the sampling module
+    #[value(alias = "enclave")]
+    Module,
+    /// A full draw of each party
+    Software,
+    /// Either, side by side
+    Both,
 }
 
 #[derive(Serialize)]
@@ -174,6 +199,9 @@ fn votes(arguments: &Arguments, shared: &Path) -> Result<(), Box<dyn std::error:
         Comparing::Nibbles => Gadget::Nibbles,
         Comparing::Keys => Gadget::Keys,
     };
+    if let Some(noise) = arguments.noise {
+        return compare(arguments, noise, &ensemble, gadget, shared);
+    }
     let record = (choice.set().name(), choice.split(arguments.owners));
     let queries = arguments.queries.unwrap_or(usize::MAX);
     let release = released_rows(&ensemble, shared, record, queries, gadget)?;
@@ -183,6 +211,97 @@ fn votes(arguments: &Arguments, shared: &Path) -> Result<(), Box<dyn std::error:
         print_release(&ensemble.name, &release);
     }
     Ok(evaluation::judge(&release)?)
+}
+
+/// Makers of noise side by side, over recorded votes.
+fn compare(
+    arguments: &Arguments,
+    noise: Noise,
+    ensemble: &Ensemble,
+    gadget: Gadget,
+    shared: &Path,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let who: &[NoiseMaker] = match noise {
+        Noise::Module => &[NoiseMaker::Enclave],
+        Noise::Software => &[NoiseMaker::Software],
+        Noise::Both => &[NoiseMaker::Enclave, NoiseMaker::Software],
+    };
+    let queries = arguments.queries.unwrap_or(usize::MAX).clamp(1, ensemble.labels.len().max(1));
+    let asks = arguments.asks.map_or(ANSWERS.div_ceil(queries), |asks| asks as usize);
+    let table = recorded(shared, &ensemble.name)?;
+    let found = makers(ensemble, &table, who, (queries, asks), gadget)?;
+    if arguments.json {
+        println!("{}", serde_json::to_string(&found)?);
+    } else {
+        print_makers(&found);
+    }
+    Ok(found.judge()?)
+}
+
+fn print_makers(found: &Makers) {
+    let Makers { ensemble, queries, asks, budget, plain, .. } = found;
+    println!("{ensemble}: the release of two parties over the recorded votes");
+    println!("{queries} questions, each asked {asks} times; labels: all that {budget} pays for");
+    println!("vote without noise or privacy: {}", percent(*plain));
+    if let Some(module) = &found.module {
+        println!("module: {module};");
+        println!("        {} batches, each with equal receipts at both parties", found.batches);
+    }
+    println!("errors are standard errors over questions; differences are taken question by question\n");
+    println!(
+        "{:<16} | {:^54} | {:^59}",
+        "each draw", "same price, same labels", "the module at software's accuracy"
+    );
+    println!(
+        "{:>5} {:>10} | {:>6} {:>15} {:>15} {:>15} | {:>5} {:>15} {:>15} {:>6} {:>14}",
+        "sigma",
+        "rho/answer",
+        "labels",
+        "module",
+        "software",
+        "gain",
+        "sigma",
+        "accuracy",
+        "difference",
+        "labels",
+        "times software"
+    );
+    found.rows.iter().for_each(print_maker_row);
+    println!("\nfurthest from the law of its noise: {:.1} standard errors of the noise", found.errors_max());
+    if let Some(Estimate { value, error }) = found.factor {
+        println!(
+            "labels with the module for one with software, same accuracy, pooled: {value:.3} ± {error:.3}"
+        );
+    }
+}
+
+fn print_maker_row(row: &MakerRow) {
+    let accuracy = |found: Option<Accuracy>| found.map_or_else(String::new, |found| percent(found.measured));
+    print!(
+        "{:>5.1} {:>10.6} | {:>6} {:>15} {:>15} {:>15} |",
+        row.sigma,
+        row.rho,
+        row.labels,
+        accuracy(row.module),
+        accuracy(row.software),
+        row.gain.map_or_else(String::new, percent),
+    );
+    let Some(equal) = row.equal else { return println!() };
+    println!(
+        " {:>5.1} {:>15} {:>15} {:>6} {:>14}",
+        equal.sigma,
+        percent(equal.module.measured),
+        percent(equal.difference),
+        equal.labels,
+        equal.measured_ratio.map_or_else(
+            || format!("{:.2}", equal.ratio),
+            |Estimate { value, error }| format!("{value:.2} ± {error:.2}")
+        ),
+    );
+}
+
+fn percent(Estimate { value, error }: Estimate) -> String {
+    format!("{:.2} ± {:.2} %", 100.0 * value, 100.0 * error)
 }
 
 fn print_release(name: &str, rows: &[ReleasedRow]) {

@@ -1,12 +1,12 @@
 //! The release by two parties: shares of votes in, over a socket, and out of each its share of the answers.
 //!
-//! The gate, the noise and the sharing are those of the product; owners, dealer and client are the caller. What
-//! is left out is the models, whose votes are taken as they are, and with them the daemon around the rounds.
+//! The gate and the sharing are those of the product; owners, dealer and client are the caller, who also brings
+//! the noise of each party. What is left out is the models, whose votes are taken as they are, and with them
+//! the daemon around the rounds.
 
 use crate::data::Ensemble;
+use crate::noise::{DrawError, PartyNoise};
 use consilium::task::release_shape;
-use consilium_attest::choice::NoiseRule;
-use consilium_attest::{NoiseError, NoiseSource};
 use consilium_protocol::algebra::prg::{Seed, SeedError};
 use consilium_protocol::context::{Computation, ComputationError, Context, Lane, Link, LinkError, Meter};
 use consilium_protocol::graph::PlanError;
@@ -51,7 +51,7 @@ pub enum ReleaseError {
     Stock(#[from] StockError),
     /// No noise.
     #[error(transparent)]
-    Noise(#[from] NoiseError),
+    Noise(#[from] DrawError),
     /// The rounds.
     #[error("the rounds: {0}")]
     Rounds(#[from] ComputationError<StockError>),
@@ -63,7 +63,12 @@ pub enum ReleaseError {
     Stopped,
 }
 
-/// Answers the first `rows` test rows of an ensemble, from its owners' votes.
+/// Draws of noise that answering so many rows takes: batches are filled up.
+pub fn draws(rows: usize) -> usize {
+    rows.next_multiple_of(BATCH)
+}
+
+/// Answers the first `rows` test rows of an ensemble, from its owners' votes and the noise of Zero and of One.
 ///
 /// # Errors
 /// As [`ReleaseError`].
@@ -72,15 +77,17 @@ pub fn release_votes(
     rows: usize,
     mechanism: &Mechanism,
     gadget: Gadget,
+    noise: [PartyNoise; 2],
 ) -> Result<Released, ReleaseError> {
+    let [noise_zero, noise_one] = noise;
     let rows = rows.min(ensemble.labels.len());
     let gate = release_shape(mechanism).gate(ensemble.votes.len(), ensemble.classes, BATCH, gadget)?;
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     let [(to_zero, for_zero), (to_one, for_one)] = [(); 2].map(|()| sync_channel(AHEAD));
     let (shared, [zero, one]) = std::thread::scope(|scope| {
-        let zero = scope.spawn(|| party(Party::Zero, listener.accept()?.0, for_zero, gate, mechanism));
-        let one = scope.spawn(|| party(Party::One, TcpStream::connect(address)?, for_one, gate, mechanism));
+        let zero = scope.spawn(|| party(Party::Zero, listener.accept()?.0, for_zero, gate, noise_zero));
+        let one = scope.spawn(|| party(Party::One, TcpStream::connect(address)?, for_one, gate, noise_one));
         let shared = share_all(ensemble, rows, gate, [to_zero, to_one]);
         let joined = [zero, one].map(|handle| handle.join().unwrap_or(Err(ReleaseError::Stopped)));
         (shared, joined)
@@ -160,13 +167,12 @@ fn party(
     stream: TcpStream,
     batches: Receiver<Brought>,
     gate: ReleaseGate,
-    mechanism: &Mechanism,
+    mut source: PartyNoise,
 ) -> Result<Shares, ReleaseError> {
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut link = Socket(runtime.block_on(async { tokio::net::TcpStream::from_std(stream) })?);
-    let mut source = NoiseSource::choose(mechanism, NoiseRule::Software)?;
     let (mut shares, mut meter) = (Vec::new(), Meter::default());
     for (session, Brought { votes, provision }) in batches.into_iter().enumerate() {
         let noise = draw(&mut source, gate)?;
@@ -185,11 +191,11 @@ fn party(
     Ok((shares, meter))
 }
 
-/// This party's own noise for a batch, as a daemon draws it.
-fn draw(source: &mut NoiseSource, gate: ReleaseGate) -> Result<Vec<u64>, NoiseError> {
+/// This party's noise for a batch, as a daemon lays it out.
+fn draw(source: &mut PartyNoise, gate: ReleaseGate) -> Result<Vec<u64>, DrawError> {
     let mut noise = vec![0; gate.noise_words()];
     for query in 0..BATCH {
-        let values = source.draw(gate.vote.classes, &mut rand::rng())?.into_values();
+        let values = source.draw(gate.vote.classes)?.into_values();
         for (word, value) in noise.iter_mut().skip(query).step_by(BATCH).zip(values.iter()) {
             *word = *value as u64;
         }
@@ -224,6 +230,7 @@ impl Link for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Module;
 
     /// Five owners: all agree on even rows, no three on odd ones.
     fn ensemble() -> Ensemble {
@@ -237,7 +244,8 @@ mod tests {
     fn exact_votes_give_the_majority() {
         let ensemble = ensemble();
         for gadget in [Gadget::Digits, Gadget::Nibbles, Gadget::Keys] {
-            let released = release_votes(&ensemble, 210, &Mechanism::Exact, gadget).unwrap();
+            let none = PartyNoise::own(&Mechanism::Exact).unwrap();
+            let released = release_votes(&ensemble, 210, &Mechanism::Exact, gadget, none).unwrap();
             let due = |row| Some(usize::from(ensemble.majority(row)));
             assert_eq!(released.answers, (0..210).map(due).collect::<Vec<_>>(), "{gadget:?}");
         }
@@ -253,9 +261,32 @@ mod tests {
             threshold: 4,
             threshold_sigma_squared: little(),
         };
-        let released = release_votes(&ensemble, 205, &mechanism, Gadget::Digits).unwrap();
+        let noise = PartyNoise::own(&mechanism).unwrap();
+        let released = release_votes(&ensemble, 205, &mechanism, Gadget::Digits, noise).unwrap();
         let due = |row: usize| row.is_multiple_of(2).then(|| usize::from(ensemble.majority(row)));
         assert_eq!(released.answers, (0..205).map(due).collect::<Vec<_>>());
         assert!(released.meter.rounds > 0 && released.meter.bytes > 0);
+    }
+    #[test]
+    fn shares_of_the_modules_noise_cancel_but_for_one_draw() {
+        let ensemble = ensemble();
+        // Each share alone is uniform, and would drown every vote; the draw behind both is nothing.
+        let mechanism = Mechanism::Gaussian { sigma_squared: "1/100".parse().unwrap() };
+        let mut module = Module::start().unwrap();
+        let due: Vec<_> = (0..210).map(|row| Some(usize::from(ensemble.majority(row)))).collect();
+        for gadget in [Gadget::Digits, Gadget::Nibbles, Gadget::Keys] {
+            let noise = module.noise(&mechanism, 4, draws(210)).unwrap();
+            let released = release_votes(&ensemble, 210, &mechanism, gadget, noise).unwrap();
+            assert_eq!(released.answers, due, "{gadget:?}");
+        }
+        // Shares of two draws do not meet.
+        let [zero, _] = module.noise(&mechanism, 4, draws(210)).unwrap();
+        let [_, one] = module.noise(&mechanism, 4, draws(210)).unwrap();
+        let released = release_votes(&ensemble, 210, &mechanism, Gadget::Digits, [zero, one]).unwrap();
+        assert_ne!(released.answers, due);
+        // A party that has no share left says so.
+        let noise = module.noise(&mechanism, 4, 100).unwrap();
+        let short = release_votes(&ensemble, 210, &mechanism, Gadget::Digits, noise);
+        assert!(matches!(short, Err(ReleaseError::Noise(DrawError::Empty))), "{short:?}");
     }
 }

@@ -2,6 +2,8 @@
 
 use super::pair::{ReleaseError, release_votes};
 use crate::data::Ensemble;
+use crate::noise::PartyNoise;
+use consilium_attest::NoiseError;
 use consilium_protocol::evaluate::clear::decision;
 use consilium_protocol::privacy::{
     Budget, COST_ONE, Delta, Mechanism, NumberError, Ratio, Sampler, epsilon_of,
@@ -73,6 +75,9 @@ pub enum ReleasedError {
     /// The run.
     #[error(transparent)]
     Release(#[from] ReleaseError),
+    /// The noise.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
     /// A parameter is outside what the mechanisms support.
     #[error(transparent)]
     Number(#[from] NumberError),
@@ -140,7 +145,8 @@ fn row(
             threshold_sigma_squared: variance(sigma)?,
         },
     };
-    let released = release_votes(ensemble, queries, &mechanism, gadget)?;
+    let noise = PartyNoise::own(&mechanism)?;
+    let released = release_votes(ensemble, queries, &mechanism, gadget, noise)?;
     let queries = released.answers.len();
     let labels = released.answers.iter().zip(&ensemble.labels);
     let right = labels.filter(|(answer, label)| **answer == Some(usize::from(**label))).count();

@@ -1,16 +1,14 @@
 //! Labels under the product's noise.
 
 use super::Views;
-use consilium_attest::choice::NoiseRule;
-use consilium_attest::{NoiseError, NoiseSource};
+use crate::noise::own;
+use consilium_attest::NoiseError;
 use consilium_protocol::privacy::{Mechanism, NumberError, Ratio};
 use rand::rngs::StdRng;
 use rand::{CryptoRng, RngExt};
 
 /// How often a record is asked about. The answers of fewer are the first ones of more.
 pub const ASKS: [u16; 3] = [1, 10, 100];
-/// Software noise is allowed here; where it comes from is what is measured.
-const POLICY: NoiseRule = NoiseRule::Software;
 
 /// A mechanism under its name in the reference figures.
 #[derive(Clone, Debug)]
@@ -76,7 +74,7 @@ impl Bank {
         random: &mut impl CryptoRng,
     ) -> Result<Self, NoiseError> {
         let mut party = || -> Result<Vec<i64>, NoiseError> {
-            let mut source = NoiseSource::choose(mechanism, POLICY)?;
+            let mut source = own(mechanism)?;
             let mut values = Vec::with_capacity(classes * vectors);
             for _ in 0..vectors {
                 values.extend(source.draw(classes, random)?.into_values().iter());
