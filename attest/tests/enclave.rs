@@ -84,7 +84,6 @@ fn signed(boot: [u8; 16], batch: u8) -> SignedSpecification {
         policy: POLICY,
         boot,
         batch: [batch; 16],
-        epoch: 1,
         parties: [0, 1].map(|seat| key(seat).public()),
     };
     let signatures = [0, 1].map(|seat| wanted.sign(&key(seat)).unwrap());

@@ -184,7 +184,7 @@ fn differing_specifications_are_refused_to_both() {
         |wanted| wanted.classes = 4,
         |wanted| wanted.draws = 5,
         |wanted| wanted.task[3] ^= 1,
-        |wanted| wanted.epoch += 1,
+        |wanted| wanted.task[0] ^= 1,
     ];
     let world = World::new();
     let [mut zero, mut one] = world.both();
@@ -215,7 +215,7 @@ fn a_number_serves_once_also_after_coming_back() {
         assert!(matches!(refused, Err(ClientError::Refused(Refusal::Used))), "{refused:?}");
     };
     refused(&mut parties[0], &wanted);
-    refused(&mut parties[1], &Specification { epoch: 77, ..wanted.clone() });
+    refused(&mut parties[1], &Specification { task: [77; 32], ..wanted.clone() });
     drop(parties);
     for (connection, seat) in [(2, 0), (3, 1)] {
         let mut party = world.proven(connection, seat, wanted.policy).unwrap();
@@ -440,7 +440,7 @@ fn a_worthless_batch_is_named_and_ends_the_channel() {
     assert_eq!(fault(|_| (), &wanted, Party::One, &key(0).public()), unsigned);
     let other = Some("it is the other party's half");
     assert_eq!(fault(|_| (), &wanted, Party::Zero, &receipt_key), other);
-    let changed = Specification { epoch: 9, ..wanted.clone() };
+    let changed = Specification { task: [9; 32], ..wanted.clone() };
     let another = Some("its receipt is for another batch");
     assert_eq!(fault(|_| (), &changed, Party::One, &receipt_key), another);
     let mut cut = half.clone();
