@@ -315,7 +315,7 @@ mod tests {
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
-            "9262f92550c6fead11ab59c730f2e73b75b4d493b724ecf8f52c89598a9df7ea"
+            "932ece3df7a2a1faa05f4888439b50fda2a0b6c71fa2ec6ac5d7b7e0976dfff0"
         );
     }
 
