@@ -10,11 +10,12 @@ use crate::net::{Identity, PeerId};
 use crate::node::Shared;
 use crate::task::TaskTerms;
 use crate::vault::hex;
+use consilium_attest::choice::NoiseRule;
 use consilium_protocol::privacy::Mechanism;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-const DOMAIN: &str = "consilium privacy report 1";
+const DOMAIN: &str = "consilium privacy report 2";
 
 /// A report and the signature of the compute party that made it, over its JSON form without spaces and with
 /// fields in the order declared. No number in it is a fraction, so that the form is exact.
@@ -47,6 +48,8 @@ pub struct LedgerReport {
     pub opening: Opening,
     /// How answers are protected now.
     pub mechanism: Mechanism,
+    /// Where noise comes from now; `None` for an exact release.
+    pub noise: Option<NoiseRule>,
     /// What one answer costs every owner now.
     pub price: u64,
     /// Models that may vote.
@@ -159,6 +162,7 @@ impl SignedReport {
             peer: shared.identity.peer_id(),
             at: seconds_now(),
             mechanism: terms.mechanism,
+            noise: terms.rule,
             price: terms.budget.map_or(0, |budget| budget.price),
             votes: terms.roster.votes() as u64,
             owners: view.owners.iter().map(loss).collect(),

@@ -9,7 +9,7 @@ use crate::losses::Sums;
 use crate::planning::{ANSWERS_WANTED, NoiseMaker, SHARE_USUAL, answers_within};
 use crate::vault::hex;
 use clap::Args;
-use consilium_config::Unit as Covered;
+use consilium_config::{NoiseRule, Unit as Covered};
 use consilium_protocol::privacy::{Cost, Mechanism, Ratio};
 use miette::{IntoDiagnostic, Result, miette};
 use std::fs::File;
@@ -160,8 +160,12 @@ fn too_small(report: &LedgerReport) -> Option<String> {
     let promise = report.opening.promise.as_ref()?;
     let least = report.owners.iter().map(|loss| loss.account.limit).min()?;
     let deviation = SHARE_USUAL * report.votes as f64;
-    // Compute parties draw all noise in software: there is no other source.
-    let labels = answers_within(Cost::new(promise.unit, least), deviation, NoiseMaker::Software);
+    let (maker, whose) = match report.noise {
+        Some(NoiseRule::Module) => (NoiseMaker::Enclave, "the module's draw"),
+        // What can be counted on: software may have to step in at any time.
+        _ => (NoiseMaker::Software, "both parties' draws together"),
+    };
+    let labels = answers_within(Cost::new(promise.unit, least), deviation, maker);
     let answers = labels / price_of_attempt(&report.mechanism);
     if answers >= ANSWERS_WANTED as f64 {
         return None;
@@ -169,7 +173,7 @@ fn too_small(report: &LedgerReport) -> Option<String> {
     let paid = least.checked_div(report.price).unwrap_or(0);
     Some(format!(
         "{} votes are too few for a useful private service: noise that leaves most labels right (deviation about \
-         {deviation:.1} votes, both parties' draws together) would let the smallest budget pay for {:.0} answers \
+         {deviation:.1} votes, {whose}) would let the smallest budget pay for {:.0} answers \
          in all, to all clients together; with the noise in force it pays for {paid}. `consilium privacy plan {}` \
          shows the figures and what to do instead.",
         report.votes,
@@ -277,6 +281,7 @@ mod tests {
             at: 0,
             opening: Opening::new("heart".into(), Some(promise)),
             mechanism: Mechanism::Gaussian { sigma_squared: "1/4".parse().unwrap() },
+            noise: Some(NoiseRule::Software),
             price: 4 * COST_ONE,
             votes,
             owners: vec![Loss { account, epsilon_spent: None, epsilon_limit: None }],
@@ -303,6 +308,12 @@ mod tests {
         assert_eq!(too_small(&report(50, Unit::Zcdp, "8")), None, "52 answers");
         assert!(too_small(&report(51, Unit::Pure, "8")).unwrap().contains("pay for 20 answers"));
         assert_eq!(too_small(&report(200, Unit::Pure, "8")), None);
+        // A module's draw is one, and pays for twice as many; what may fall back to software is not counted on.
+        let mut attested = report(40, Unit::Zcdp, "8");
+        attested.noise = Some(NoiseRule::Module);
+        assert_eq!(too_small(&attested), None, "67 answers");
+        attested.noise = Some(NoiseRule::ModuleElseSoftware);
+        assert!(too_small(&attested).unwrap().contains("pay for 33 answers"));
         // Testing a threshold under the same noise costs half of a label more.
         let mut confident = report(50, Unit::Zcdp, "8");
         let [sigma_squared, threshold_sigma_squared] = ["1/4"; 2].map(|text| text.parse().unwrap());
