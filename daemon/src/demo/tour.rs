@@ -2,6 +2,7 @@
 
 use super::report::{Report, table};
 use super::scenario::{Preprocessing, Scenario};
+use consilium_config::NoiseRule;
 
 /// Prints one line for each kind of peer.
 pub(super) fn print(scenario: &Scenario, report: &Report) {
@@ -27,6 +28,13 @@ pub(super) fn print(scenario: &Scenario, report: &Report) {
         rows.add_row([
             "dealer".to_owned(),
             "nothing; it made random numbers for some query, long before".to_owned(),
+        ]);
+    }
+    if scenario.releases.noise.rule != NoiseRule::Software {
+        rows.add_row([
+            "noise module".to_owned(),
+            "nothing; it drew noise for some query, long before, and each compute party got half of it"
+                .to_owned(),
         ]);
     }
     rows.add_row(["hospital".to_owned(), "nothing; its model voted without it".to_owned()]);
