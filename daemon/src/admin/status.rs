@@ -243,9 +243,11 @@ fn budget_of(terms: &TaskTerms, owner: Option<&Account>) -> Option<f64> {
 }
 
 fn module_status(verdict: &Verdict) -> ModuleStatus {
-    match verdict {
-        Verdict::Unasked => ModuleStatus::Unasked,
-        Verdict::Accepted(module) => ModuleStatus::Accepted {
+    match (&verdict.away, &verdict.accepted) {
+        (Some(Away::Unreachable(reason)), _) => ModuleStatus::Unreachable { reason: reason.clone() },
+        (Some(Away::Refused(reason)), _) => ModuleStatus::Refused { reason: reason.clone() },
+        (None, None) => ModuleStatus::Unasked,
+        (None, Some(module)) => ModuleStatus::Accepted {
             evidence: module.kind(),
             measurement: module.measurement().to_owned(),
             platform: module.platform().to_owned(),
@@ -255,8 +257,6 @@ fn module_status(verdict: &Verdict) -> ModuleStatus {
             valid_until: module.valid_until(),
             shown: module.to_string(),
         },
-        Verdict::Away(Away::Unreachable(reason)) => ModuleStatus::Unreachable { reason: reason.clone() },
-        Verdict::Away(Away::Refused(reason)) => ModuleStatus::Refused { reason: reason.clone() },
     }
 }
 

@@ -36,6 +36,8 @@ use zeroize::Zeroizing;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+/// Batches that party One keeps at most beside a new one.
+const LEFT_OVER_MAX: usize = 4;
 /// A module whose evidence was refused is not asked again before.
 const COOL_DOWN: Duration = Duration::from_secs(5);
 
@@ -119,7 +121,7 @@ impl Compute {
     }
 
     fn verdict(&self) -> Verdict {
-        self.module.as_ref().map_or(Verdict::Unasked, |module| module.verdict())
+        self.module.as_ref().map(|module| module.verdict()).unwrap_or_default()
     }
 
     fn choose(&self, stock: &Stock) -> Result<Choice, Undecided> {
@@ -168,6 +170,10 @@ impl Compute {
             (Some(stock), NamedNoise::Module(ticket)) if stock.rule() != NoiseRule::Software => {
                 if let Err(Undecided::Never(reason @ NoChoice::Refused { .. })) = self.choose(stock) {
                     return Err(no_noise(reason));
+                }
+                let verdict = self.verdict();
+                if verdict.holding(seconds_now()).is_none_or(|module| module.boot() != ticket.boot) {
+                    return Err(no_noise("party One has no verdict that counts on the module of this noise"));
                 }
                 let (shares, evidence) = stock.take(ticket).map_err(no_noise)?;
                 Ok(Noise::Module { ticket, shares, evidence })
@@ -351,6 +357,10 @@ impl Compute {
         };
         if stock.rule() == NoiseRule::Software || !(named.draws as usize).is_multiple_of(stock.each()) {
             return Err(other("it ordered noise that no release of the task takes"));
+        }
+        // What party Zero ordered and never named is burnt rather than kept without bound.
+        if stock.level() > LEFT_OVER_MAX * releases_in_batch(terms) {
+            stock.forget();
         }
         let mut held = module.proven().await?;
         let boot = held.boot().ok_or_else(closed)?;

@@ -27,15 +27,21 @@ pub struct Terms {
     pub collateral: Option<PathBuf>,
 }
 
-/// What this party knows of the module.
-#[derive(Clone, Debug)]
-pub enum Verdict {
-    /// It was not asked yet.
-    Unasked,
-    /// Its evidence was accepted.
-    Accepted(Box<VerifiedModule>),
-    /// It did not answer, or its evidence was refused.
-    Away(Away),
+/// What this party knows of the module; nothing, before it was asked.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// The last evidence that was accepted, until another is refused. It counts for as long as it says, whether
+    /// the module answers or not.
+    pub accepted: Option<Box<VerifiedModule>>,
+    /// Why the last attempt failed, if it did.
+    pub away: Option<Away>,
+}
+
+impl Verdict {
+    /// The module whose evidence counts at `now`, in Unix seconds.
+    pub fn holding(&self, now: u64) -> Option<&VerifiedModule> {
+        self.accepted.as_deref().filter(|module| module.holds_at(now))
+    }
 }
 
 /// The module as one compute party deals with it.
@@ -119,7 +125,7 @@ impl Module {
             journal: Arc::new(journal),
             within,
             line: tokio::sync::Mutex::default(),
-            verdict: Mutex::new(Verdict::Unasked),
+            verdict: Mutex::default(),
         }
     }
 
@@ -198,31 +204,44 @@ impl Module {
 
     /// Keeps the verdict, and tells the log what changed.
     fn note(&self, proved: Result<&VerifiedModule, &Away>) {
-        let now = match proved {
-            Ok(verified) => Verdict::Accepted(Box::new(verified.clone())),
-            Err(away) => Verdict::Away(away.clone()),
-        };
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*verdict, &now) {
-            (Verdict::Accepted(before), Verdict::Accepted(after)) if before.boot() == after.boot() => {
-                tracing::debug!(kind = %after.kind(), until = after.valid_until(), "the module was verified again");
+        match proved {
+            Ok(verified) => {
+                let before = verdict.accepted.replace(Box::new(verified.clone()));
+                let was_away = verdict.away.take().is_some();
+                log_accepted(
+                    verified,
+                    !was_away && before.is_some_and(|before| before.boot() == verified.boot()),
+                );
             }
-            (_, Verdict::Accepted(after)) if after.kind() == EvidenceKind::Software => {
-                tracing::warn!(until = after.valid_until(), "the noise module was accepted: {after}");
+            Err(away) => {
+                if verdict.away.as_ref() != Some(away) {
+                    log_away(away);
+                }
+                if away.is_refused() {
+                    verdict.accepted = None;
+                }
+                verdict.away = Some(away.clone());
             }
-            (_, Verdict::Accepted(after)) => {
-                tracing::info!(kind = %after.kind(), until = after.valid_until(), "the noise module was verified: {after}");
-            }
-            (Verdict::Away(before), Verdict::Away(after)) if before == after => {}
-            (_, Verdict::Away(Away::Refused(reason))) => {
-                tracing::error!("the evidence of the noise module was refused: {reason}");
-            }
-            (_, Verdict::Away(Away::Unreachable(reason))) => {
-                tracing::warn!("the noise module cannot be reached: {reason}");
-            }
-            (_, Verdict::Unasked) => {}
         }
-        *verdict = now;
+    }
+}
+
+fn log_accepted(module: &VerifiedModule, again: bool) {
+    let (kind, until) = (module.kind(), module.valid_until());
+    if again {
+        tracing::debug!(%kind, until, "the noise module was verified again");
+    } else if kind == EvidenceKind::Software {
+        tracing::warn!(%kind, until, "the noise module was accepted: {module}");
+    } else {
+        tracing::info!(%kind, until, "the noise module was verified: {module}");
+    }
+}
+
+fn log_away(away: &Away) {
+    match away {
+        Away::Refused(reason) => tracing::error!("the evidence of the noise module was refused: {reason}"),
+        Away::Unreachable(reason) => tracing::warn!("the noise module cannot be reached: {reason}"),
     }
 }
 

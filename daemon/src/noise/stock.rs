@@ -118,17 +118,21 @@ impl Stock {
     /// [`Undecided`].
     pub fn choose(&self, verdict: &Verdict, now: u64) -> Result<Choice, Undecided> {
         let state = self.lock();
-        let module = match (verdict, &state.fault) {
-            (Verdict::Away(away @ Away::Refused(_)), _) | (_, Some(away @ Away::Refused(_))) => {
-                away.clone().into()
-            }
-            (Verdict::Accepted(module), _) if module.holds_at(now) && !state.tickets.is_empty() => {
-                ModuleState::Ready
-            }
-            (_, Some(away)) => away.clone().into(),
-            (Verdict::Away(away), None) => away.clone().into(),
-            _ if self.rule == NoiseRule::Software => return Ok(Choice::Software),
-            _ => return Err(Undecided::Soon),
+        let refused = |away: &Option<Away>| away.clone().filter(Away::is_refused);
+        let ready = || {
+            let holding = verdict.holding(now).map(|module| module.boot());
+            holding.is_some() && state.tickets.boot() == holding.as_ref() && !state.tickets.is_empty()
+        };
+        let module = if let Some(away) = refused(&verdict.away).or_else(|| refused(&state.fault)) {
+            away.into()
+        } else if ready() {
+            ModuleState::Ready
+        } else if let Some(away) = state.fault.clone().or_else(|| verdict.away.clone()) {
+            away.into()
+        } else if self.rule == NoiseRule::Software {
+            return Ok(Choice::Software);
+        } else {
+            return Err(Undecided::Soon);
         };
         self.rule.choose(&module).map_err(Undecided::Never)
     }
@@ -172,18 +176,19 @@ mod tests {
         let unreachable = || Err(Undecided::Never(NoChoice::Unreachable { reason: "nobody answers".into() }));
         let never = || Err(Undecided::Never(NoChoice::Refused { reason: "debug mode".into() }));
         let software = || Ok(Choice::Software);
-        type Row = (Verdict, Option<Away>, [Result<Choice, Undecided>; 2]);
+        type Row = (Option<Away>, Option<Away>, [Result<Choice, Undecided>; 2]);
         let rows: [Row; 7] = [
-            (Verdict::Unasked, None, [soon, Err(Undecided::Soon)]),
-            (Verdict::Unasked, Some(gone()), [unreachable(), software()]),
-            (Verdict::Away(gone()), None, [unreachable(), software()]),
-            (Verdict::Away(refused()), None, [never(), never()]),
+            (None, None, [soon, Err(Undecided::Soon)]),
+            (None, Some(gone()), [unreachable(), software()]),
+            (Some(gone()), None, [unreachable(), software()]),
+            (Some(refused()), None, [never(), never()]),
             // The other party refused it, or this one did and it went away then.
-            (Verdict::Unasked, Some(refused()), [never(), never()]),
-            (Verdict::Away(gone()), Some(refused()), [never(), never()]),
-            (Verdict::Away(refused()), Some(gone()), [never(), never()]),
+            (None, Some(refused()), [never(), never()]),
+            (Some(gone()), Some(refused()), [never(), never()]),
+            (Some(refused()), Some(gone()), [never(), never()]),
         ];
-        for (verdict, fault, expected) in rows {
+        for (away, fault, expected) in rows {
+            let verdict = Verdict { accepted: None, away };
             for (rule, expected) in
                 [NoiseRule::Module, NoiseRule::ModuleElseSoftware].into_iter().zip(expected)
             {
@@ -194,6 +199,6 @@ mod tests {
                 assert_eq!(stock.choose(&verdict, 0), expected, "{rule:?} {verdict:?} {fault:?}");
             }
         }
-        assert_eq!(Stock::new(NoiseRule::Software, 1).choose(&Verdict::Unasked, 0), software());
+        assert_eq!(Stock::new(NoiseRule::Software, 1).choose(&Verdict::default(), 0), software());
     }
 }
