@@ -294,7 +294,7 @@ fn print_maker_row(row: &MakerRow) {
         percent(equal.difference),
         equal.labels,
         equal.measured_ratio.map_or_else(
-            || format!("{:.2}", equal.ratio),
+            || format!("{:.2} by price", equal.ratio),
             |Estimate { value, error }| format!("{value:.2} ± {error:.2}")
         ),
     );

@@ -24,6 +24,10 @@ const ERRORS_MAX: f64 = 5.0;
 /// By how much the planner's answers, which are no whole numbers, may exceed those of the accountant.
 const ROUNDING: std::ops::Range<f64> = -0.01..1.01;
 
+/// The least fall of accuracy with twice the variance, in standard errors of a difference, from which a factor can
+/// be read: where accuracy hardly falls, every factor fits.
+const SLOPE_ERRORS_MIN: f64 = 4.0;
+
 /// A figure and its standard error.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Estimate {
@@ -93,7 +97,7 @@ pub struct Equal {
     pub ratio: f64,
     /// The same at exactly the accuracy that software was measured at: between the deviations that were run, the
     /// module's accuracy is taken to fall evenly with the logarithm of the variance. None for the last row,
-    /// beyond which nothing was run.
+    /// beyond which nothing was run, and where accuracy hardly falls.
     pub measured_ratio: Option<Estimate>,
 }
 
@@ -349,7 +353,7 @@ fn slope(module: &[Option<Cell>], at: usize) -> Option<f64> {
 /// The module has twice the variance, is `difference` more accurate, and loses `slope` with each doubling: by which
 /// factor its variance, and so its answers, may exceed software's at the same accuracy.
 fn measured_ratio(difference: Estimate, slope: Option<f64>) -> Option<Estimate> {
-    let slope = slope.filter(|slope| *slope > 0.0)?;
+    let slope = slope.filter(|slope| *slope > SLOPE_ERRORS_MIN * difference.error)?;
     let value = (1.0 + difference.value / slope).exp2();
     Some(Estimate { value, error: value * std::f64::consts::LN_2 * difference.error / slope })
 }
@@ -461,6 +465,7 @@ mod tests {
         let more = measured_ratio(Estimate { value: 0.1, error: 0.01 }, Some(0.1)).unwrap();
         assert!((more.value - 4.0).abs() < 1e-12);
         assert!(measured_ratio(Estimate { value: 0.0, error: 0.01 }, Some(-0.1)).is_none());
+        assert!(measured_ratio(Estimate { value: 0.0, error: 0.01 }, Some(0.03)).is_none(), "too flat");
         let equal = pooled([exact, exact].into_iter()).unwrap();
         assert!((equal.value - 2.0).abs() < 1e-12 && (equal.error * 2f64.sqrt() - exact.error).abs() < 1e-12);
         assert!(pooled(std::iter::empty()).is_none());
