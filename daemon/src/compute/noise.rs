@@ -21,7 +21,7 @@ use crate::message::{MESSAGE_BYTES_MAX, NamedNoise, Obstacle, PairReply, PairReq
 use crate::net::Channel;
 use crate::noise::{Away, Held, Module, Stock, Undecided, Verdict};
 use crate::task::TaskTerms;
-use consilium_attest::choice::{Choice, NoChoice, NoiseRule};
+use consilium_attest::choice::{Choice, NoiseRule};
 use consilium_attest::module::receipt::{RECEIPT_BYTES, Receipt};
 use consilium_attest::module::specification::{SignedSpecification, Specification, VALUES_MAX};
 use consilium_attest::noise_client::Batch;
@@ -163,34 +163,18 @@ impl Compute {
 
     /// Party One: its share of the noise that party Zero named, if the task's rule and its own verdict allow it.
     pub(super) fn named_noise(&self, task: &str, named: NamedNoise) -> Result<Noise, Refusal> {
-        let stock = self.stock(task);
-        match (stock, named) {
+        let (verdict, now) = (self.verdict(), seconds_now());
+        match (self.stock(task), named) {
             (None, NamedNoise::Exact) => Ok(Noise::Exact),
-            (Some(stock), NamedNoise::Software) => self.allows_software(stock).map(|()| Noise::Software),
-            (Some(stock), NamedNoise::Module(ticket)) if stock.rule() != NoiseRule::Software => {
-                if let Err(Undecided::Never(reason @ NoChoice::Refused { .. })) = self.choose(stock) {
-                    return Err(no_noise(reason));
-                }
-                let verdict = self.verdict();
-                if verdict.holding(seconds_now()).is_none_or(|module| module.boot() != ticket.boot) {
-                    return Err(no_noise("party One has no verdict that counts on the module of this noise"));
-                }
-                let (shares, evidence) = stock.take(ticket).map_err(no_noise)?;
-                Ok(Noise::Module { ticket, shares, evidence })
+            (Some(stock), NamedNoise::Software) => {
+                stock.admit_software(&verdict, now).map(|()| Noise::Software).map_err(no_noise)
             }
-            _ => Err(no_noise("party Zero named a source of noise that the task's rule does not allow")),
-        }
-    }
-
-    /// Whether software noise may step in. That the module is away is party Zero's word: by a false one it gets
-    /// noise that protects as much, where all members accepted that. What this party refused stays refused.
-    fn allows_software(&self, stock: &Stock) -> Result<(), Refusal> {
-        match (stock.rule(), self.choose(stock)) {
-            (NoiseRule::Module, _) => Err(no_noise(
-                "the task takes noise from the attested module only, and party Zero named software",
-            )),
-            (_, Err(Undecided::Never(reason @ NoChoice::Refused { .. }))) => Err(no_noise(reason)),
-            _ => Ok(()),
+            (Some(stock), NamedNoise::Module(ticket)) => {
+                let taken = stock.admit(ticket, &verdict, now).map_err(no_noise)?;
+                Ok(Noise::Module { ticket, shares: taken.0, evidence: taken.1 })
+            }
+            (None, _) => Err(no_noise("party Zero named noise for an exact release")),
+            (Some(_), NamedNoise::Exact) => Err(no_noise("party Zero named no noise for a noisy release")),
         }
     }
 

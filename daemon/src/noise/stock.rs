@@ -18,6 +18,26 @@ pub enum Undecided {
     Never(NoChoice),
 }
 
+/// Why party One does not compute with the noise that party Zero named.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// The rule of the task forbids it.
+    #[error("party Zero named {named} as the source of noise, which the task's rule does not allow")]
+    Rule {
+        /// The source.
+        named: &'static str,
+    },
+    /// The module's evidence was refused.
+    #[error(transparent)]
+    Refused(NoChoice),
+    /// This party has not verified the module that drew it, or too long ago.
+    #[error("party One has no verdict that counts on the module that drew this noise")]
+    Verdict,
+    /// This party does not hold it.
+    #[error(transparent)]
+    Ticket(#[from] TicketError),
+}
+
 /// Shares that wait for releases of one task.
 #[derive(Debug)]
 pub struct Stock {
@@ -147,14 +167,45 @@ impl Stock {
         Some((ticket, shares, evidence))
     }
 
-    /// Party One: the share that party Zero named, for good.
+    /// Party One: whether software noise may step in because party Zero says so. By a false word Zero gets noise
+    /// that protects as much, where all members accepted that. What this party refused stays refused.
     ///
     /// # Errors
-    /// [`TicketError::Absent`].
-    pub fn take(&self, ticket: Ticket) -> Result<(Vec<NoiseShare>, EvidenceKind), TicketError> {
+    /// [`NotAdmitted`].
+    pub fn admit_software(&self, verdict: &Verdict, now: u64) -> Result<(), NotAdmitted> {
+        if self.rule == NoiseRule::Module {
+            return Err(NotAdmitted::Rule { named: "software" });
+        }
+        self.not_refused(verdict, now)
+    }
+
+    /// Party One: its share of the draw that party Zero named, for good.
+    ///
+    /// # Errors
+    /// [`NotAdmitted`]; where this is for want of a verdict or by rule, the share stays.
+    pub fn admit(
+        &self,
+        ticket: Ticket,
+        verdict: &Verdict,
+        now: u64,
+    ) -> Result<(Vec<NoiseShare>, EvidenceKind), NotAdmitted> {
+        if self.rule == NoiseRule::Software {
+            return Err(NotAdmitted::Rule { named: "the module" });
+        }
+        self.not_refused(verdict, now)?;
+        if verdict.holding(now).is_none_or(|module| module.boot() != ticket.boot) {
+            return Err(NotAdmitted::Verdict);
+        }
         let mut state = self.lock();
         let evidence = state.evidence.ok_or(TicketError::Absent(ticket))?;
         Ok((state.tickets.take(ticket)?, evidence))
+    }
+
+    fn not_refused(&self, verdict: &Verdict, now: u64) -> Result<(), NotAdmitted> {
+        match self.choose(verdict, now) {
+            Err(Undecided::Never(reason @ NoChoice::Refused { .. })) => Err(NotAdmitted::Refused(reason)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -162,7 +213,7 @@ impl Stock {
 mod tests {
     use super::*;
 
-    fn refused() -> Away {
+    fn refused_away() -> Away {
         Away::Refused("debug mode".to_owned())
     }
 
@@ -181,11 +232,11 @@ mod tests {
             (None, None, [soon, Err(Undecided::Soon)]),
             (None, Some(gone()), [unreachable(), software()]),
             (Some(gone()), None, [unreachable(), software()]),
-            (Some(refused()), None, [never(), never()]),
+            (Some(refused_away()), None, [never(), never()]),
             // The other party refused it, or this one did and it went away then.
-            (None, Some(refused()), [never(), never()]),
-            (Some(gone()), Some(refused()), [never(), never()]),
-            (Some(refused()), Some(gone()), [never(), never()]),
+            (None, Some(refused_away()), [never(), never()]),
+            (Some(gone()), Some(refused_away()), [never(), never()]),
+            (Some(refused_away()), Some(gone()), [never(), never()]),
         ];
         for (away, fault, expected) in rows {
             let verdict = Verdict { accepted: None, away };
@@ -200,5 +251,27 @@ mod tests {
             }
         }
         assert_eq!(Stock::new(NoiseRule::Software, 1).choose(&Verdict::default(), 0), software());
+    }
+
+    #[test]
+    fn party_one_holds_party_zero_to_the_rule() {
+        let ticket = Ticket { boot: [1; 16], batch: 0, place: 0 };
+        let away = |away| Verdict { accepted: None, away };
+        let by_rule = |named| Err(NotAdmitted::Rule { named });
+        let refused = || NotAdmitted::Refused(NoChoice::Refused { reason: "debug mode".into() });
+        let table = [
+            (NoiseRule::Software, None, Ok(()), NotAdmitted::Rule { named: "the module" }),
+            (NoiseRule::Module, None, by_rule("software"), NotAdmitted::Verdict),
+            (NoiseRule::Module, Some(gone()), by_rule("software"), NotAdmitted::Verdict),
+            (NoiseRule::Module, Some(refused_away()), by_rule("software"), refused()),
+            (NoiseRule::ModuleElseSoftware, None, Ok(()), NotAdmitted::Verdict),
+            (NoiseRule::ModuleElseSoftware, Some(gone()), Ok(()), NotAdmitted::Verdict),
+            (NoiseRule::ModuleElseSoftware, Some(refused_away()), Err(refused()), refused()),
+        ];
+        for (rule, reason, software, module) in table {
+            let (stock, verdict) = (Stock::new(rule, 1), away(reason));
+            assert_eq!(stock.admit_software(&verdict, 0), software, "{rule:?} {verdict:?}");
+            assert_eq!(stock.admit(ticket, &verdict, 0).unwrap_err(), module, "{rule:?} {verdict:?}");
+        }
     }
 }
