@@ -10,6 +10,7 @@ use consilium_attest::noise_client::{Batch, ClientError, ProofError, Proven, Unp
 use consilium_attest::{
     Binding, Collateral, Evidence, EvidenceKind, Expected, Policy, Refusal, VerifiedModule, verify,
 };
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,6 +59,33 @@ pub struct Module {
 struct Line {
     proven: Proven<UnixStream>,
     verified: VerifiedModule,
+    cutter: Cutter,
+}
+
+/// Ends a stream from outside. The stream's own limits of time are for each single read, so that whoever carries
+/// the bytes could hold a caller for long by one byte at a time.
+struct Cutter(UnixStream);
+
+impl Cutter {
+    fn of(stream: &UnixStream) -> Result<Self, Away> {
+        stream.try_clone().map(Self).map_err(Away::unreachable)
+    }
+
+    /// Runs blocking work on the stream, which is cut where it takes too long.
+    async fn guard<T: Send + 'static>(
+        &self,
+        within: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Away> {
+        let mut working = tokio::task::spawn_blocking(work);
+        if let Ok(done) = tokio::time::timeout(within, &mut working).await {
+            return done.map_err(Away::unreachable);
+        }
+        // A stream that is gone already needs no end.
+        let _ = self.0.shutdown(Shutdown::Both);
+        working.abort();
+        Err(Away::Unreachable(format!("the module took longer than {within:?}")))
+    }
 }
 
 impl Line {
@@ -71,6 +99,7 @@ impl Line {
 /// The only line to a module whose evidence holds, while nobody else uses it.
 pub struct Held<'m> {
     line: MutexGuard<'m, Option<Line>>,
+    within: Duration,
 }
 
 impl Held<'_> {
@@ -96,21 +125,21 @@ impl Held<'_> {
     /// [`Away::Unreachable`].
     pub async fn draw(&mut self, signed: SignedSpecification) -> Result<Batch, Away> {
         let gone = || Away::Unreachable("the line to the module is closed".to_owned());
-        let Line { mut proven, verified } = self.line.take().ok_or_else(gone)?;
+        let Line { mut proven, verified, cutter } = self.line.take().ok_or_else(gone)?;
         let work = move || {
             let drawn = proven.draw(&signed);
             (proven, drawn)
         };
-        let (proven, drawn) = tokio::task::spawn_blocking(work).await.map_err(Away::unreachable)?;
+        let (proven, drawn) = cutter.guard(self.within, work).await?;
         if matches!(drawn, Ok(_) | Err(ClientError::Refused(_))) {
-            *self.line = Some(Line { proven, verified });
+            *self.line = Some(Line { proven, verified, cutter });
         }
         drawn.map_err(Away::unreachable)
     }
 }
 
 impl Module {
-    /// A module that was not asked yet. Calls to it end after `within`.
+    /// A module that was not asked yet. No single wait for it is longer than `within`.
     pub fn new(
         door: Door,
         terms: Terms,
@@ -134,6 +163,11 @@ impl Module {
         &self.identity
     }
 
+    /// For a whole exchange: the longest single wait in it, and as much again for the rest.
+    fn whole(&self) -> Duration {
+        self.within * 2
+    }
+
     /// The record of what it drew.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.journal
@@ -152,30 +186,33 @@ impl Module {
         let mut line = self.line.lock().await;
         let now = seconds_now();
         if line.as_ref().is_some_and(|line| line.verified.holds_at(now) && now < line.due()) {
-            return Ok(Held { line });
+            return Ok(Held { line, within: self.whole() });
         }
         let proved = self.prove(line.take()).await;
         self.note(proved.as_ref().map(|line| &line.verified));
         *line = Some(proved?);
-        Ok(Held { line })
+        Ok(Held { line, within: self.whole() })
     }
 
     /// Fresh evidence on the line that there is, or on a new one where it does not work any more.
     async fn prove(&self, former: Option<Line>) -> Result<Line, Away> {
         if let Some(former) = former {
-            match self.judged(move |judge| Ok(former.proven.prove_again(judge)?)).await {
+            let Line { proven, cutter, .. } = former;
+            match self.judged(cutter, move |judge| proven.prove_again(judge)).await {
                 Err(Away::Unreachable(_)) => {}
                 proved => return proved,
             }
         }
         let stream = self.door.open(self.within).await?;
         let (identity, roster) = (self.identity.clone(), self.terms.roster);
-        self.judged(move |judge| Ok(Unproven::open(stream, &*identity)?.prove(roster, judge)?)).await
+        let cutter = Cutter::of(&stream)?;
+        self.judged(cutter, move |judge| Unproven::open(stream, &*identity)?.prove(roster, judge)).await
     }
 
     /// Runs a blocking exchange with the judge of this party's policy.
     async fn judged(
         &self,
+        cutter: Cutter,
         exchange: impl FnOnce(
             &mut dyn FnMut(&Evidence, &Binding) -> Result<VerifiedModule, Refusal>,
         ) -> Result<(Proven<UnixStream>, VerifiedModule), ProofError<Refusal>>
@@ -197,9 +234,10 @@ impl Module {
             if let Some(evidence) = seen {
                 journal.accepted(&evidence, &verified).map_err(Away::unreachable)?;
             }
-            Ok(Line { proven, verified })
+            Ok((proven, verified))
         };
-        tokio::task::spawn_blocking(work).await.map_err(Away::unreachable)?
+        let (proven, verified) = cutter.guard(self.whole(), work).await??;
+        Ok(Line { proven, verified, cutter })
     }
 
     /// Keeps the verdict, and tells the log what changed.
