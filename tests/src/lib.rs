@@ -4,5 +4,6 @@ pub mod data;
 pub mod evaluation;
 pub mod goals;
 pub mod link;
+pub mod measured;
 pub mod membership;
 pub mod soak;
