@@ -13,7 +13,7 @@ use consilium_attest::{
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ const NOW: u64 = 1_800_000_000;
 /// A software TPM that was just switched on; dies with the test.
 struct Swtpm {
     child: Child,
+    place: PathBuf,
+    /// The connection; it serves one at a time.
     stream: UnixStream,
 }
 
@@ -46,7 +48,7 @@ impl Swtpm {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn();
         match started {
-            Ok(child) => Some(Self { child, stream }),
+            Ok(child) => Some(Self { child, place, stream }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let reason = "SKIPPED: there is no program `swtpm`; apt-get install swtpm swtpm-tools";
                 let _ = writeln!(std::io::stderr(), "{reason}");
@@ -209,4 +211,19 @@ fn a_reset_keeps_the_key_and_is_counted() {
     assert_eq!(later, earlier + 1);
     assert!(verified.level().contains(&format!("reset {later} times")), "{}", verified.level());
     assert_ne!(verified.level(), judge(&before, 1, &policy).unwrap().level());
+}
+
+#[test]
+fn the_command_line_shows_the_key_that_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut tpm) = Swtpm::start(folder.path()) else { return };
+    let key = authenticate(&tpm.attest(&binding(1)).body).unwrap().key();
+    // The TPM takes the next connection once the last has ended.
+    tpm.stream = UnixStream::pair().unwrap().0;
+    let shown = Command::new(env!("CARGO_BIN_EXE_consilium-enclave"))
+        .args(["--show-key", &format!("tpm2:{}", tpm.place.display())])
+        .output()
+        .unwrap();
+    assert!(shown.status.success());
+    assert_eq!(String::from_utf8(shown.stderr).unwrap(), format!("{key}\n"));
 }
