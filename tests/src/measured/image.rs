@@ -69,8 +69,8 @@ pub fn build_module() -> Result<PathBuf, Fault> {
     }
     let lines = output.stdout.split(|byte| *byte == b'\n');
     let built = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-    let programs = built.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
-    programs.last().ok_or_else(|| "the build made no program".into())
+    let mut programs = built.filter_map(|message| message["executable"].as_str().map(PathBuf::from));
+    programs.next_back().ok_or_else(|| "the build made no program".into())
 }
 
 /// The drivers that are files, each after those it depends on. Those that are none are part of the kernel.
