@@ -4,6 +4,8 @@
 //! from a fixed template: the same TPM makes the same key every time, so that a policy can name it, and
 //! nothing has to be stored. It is restricted: it signs only what the TPM itself made.
 
+mod activation;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
