@@ -6,14 +6,16 @@
 
 use consilium_attest::module::attester::{Attester, BOOT_PCRS, Testimony, Tpm2};
 use consilium_attest::policy::{Image, Register, TpmPolicy};
-use consilium_attest::verifier::tpm2::{TpmBody, authenticate};
+use consilium_attest::verifier::tpm2::{
+    Challenge, EnrolmentError, TpmBody, VerifiedEndorsementKey, authenticate, endorsement_key,
+};
 use consilium_attest::{
     Binding, Collateral, Evidence, EvidenceKind, Expected, Hex, Policy, Refusal, VerifiedModule, verify,
 };
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -25,6 +27,8 @@ const NOW: u64 = 1_800_000_000;
 /// A software TPM that was just switched on; dies with the test.
 struct Swtpm {
     child: Child,
+    place: PathBuf,
+    /// The connection; it serves one at a time.
     stream: UnixStream,
 }
 
@@ -46,7 +50,7 @@ impl Swtpm {
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .spawn();
         match started {
-            Ok(child) => Some(Self { child, stream }),
+            Ok(child) => Some(Self { child, place, stream }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let reason = "SKIPPED: there is no program `swtpm`; apt-get install swtpm swtpm-tools";
                 let _ = writeln!(std::io::stderr(), "{reason}");
@@ -209,4 +213,98 @@ fn a_reset_keeps_the_key_and_is_counted() {
     assert_eq!(later, earlier + 1);
     assert!(verified.level().contains(&format!("reset {later} times")), "{}", verified.level());
     assert_ne!(verified.level(), judge(&before, 1, &policy).unwrap().level());
+}
+
+#[test]
+fn the_command_line_shows_the_key_that_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(mut tpm) = Swtpm::start(folder.path()) else { return };
+    let key = authenticate(&tpm.attest(&binding(1)).body).unwrap().key();
+    // The TPM takes the next connection once the last has ended.
+    tpm.stream = UnixStream::pair().unwrap().0;
+    let shown = Command::new(env!("CARGO_BIN_EXE_consilium-enclave"))
+        .args(["--show-key", &format!("tpm2:{}", tpm.place.display())])
+        .output()
+        .unwrap();
+    assert!(shown.status.success());
+    assert_eq!(String::from_utf8(shown.stderr).unwrap(), format!("{key}\n"));
+}
+
+/// Makes a TPM as a manufacturer does: with an endorsement key, and a certificate by an authority of its own in
+/// another folder. Nothing where the programs for it are not installed.
+fn manufacture(state: &Path, authority: &Path) -> Option<()> {
+    let place = |name: &str| authority.join(name).display().to_string();
+    let setup = format!(
+        "create_certs_tool=/usr/bin/swtpm_localca\ncreate_certs_tool_config={}\ncreate_certs_tool_options={}\n",
+        place("localca.conf"),
+        place("localca.options"),
+    );
+    let localca =
+        ["statedir", "signingkey", "issuercert", "certserial"].iter().zip(["", "key", "ca", "serial"]);
+    let localca: String = localca.map(|(key, name)| format!("{key}={}\n", place(name))).collect();
+    let options = "--platform-manufacturer Test\n--platform-version 1\n--platform-model Test\n";
+    std::fs::write(place("setup.conf"), setup).unwrap();
+    std::fs::write(place("localca.conf"), localca).unwrap();
+    std::fs::write(place("localca.options"), options).unwrap();
+    let user = Command::new("id").arg("-un").output().unwrap().stdout;
+    let made = Command::new("swtpm_setup")
+        .args(["--tpm2", "--create-ek-cert", "--config", &place("setup.conf"), "--tpmstate"])
+        .arg(state)
+        .args(["--runas", String::from_utf8(user).unwrap().trim()])
+        .stdout(Stdio::null())
+        .status();
+    match made {
+        Ok(status) => assert!(status.success(), "swtpm_setup: {status}"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "swtpm_setup: {error}");
+            let reason = "SKIPPED: there is no program `swtpm_setup`; apt-get install swtpm swtpm-tools";
+            let _ = writeln!(std::io::stderr(), "{reason}");
+            return None;
+        }
+    }
+    Some(())
+}
+
+/// The endorsement key of a TPM, as its certificate, the authority's and the root's vouch for it.
+fn endorsed(tpm: &Swtpm, authority: &Path) -> VerifiedEndorsementKey {
+    let pem = |name: &str| {
+        let pem = std::fs::read(authority.join(name)).unwrap();
+        x509_cert::der::pem::decode_vec(&pem).unwrap().1
+    };
+    let leaf = Tpm2::new(&tpm.stream, BOOT_PCRS).endorsement_certificate().unwrap();
+    let (issuer, root) = (pem("ca"), pem("swtpm-localca-rootca-cert.pem"));
+    let mut fingerprint = Hex([0; 32]);
+    fingerprint.0.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &root).as_ref());
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    endorsement_key(&[&leaf, &issuer, &root], &[fingerprint], now).unwrap()
+}
+
+#[test]
+fn a_key_is_enrolled_where_it_lives_beside_a_certified_one() {
+    let [ours, theirs, authority] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    for folder in [&ours, &theirs] {
+        let Some(()) = manufacture(folder.path(), authority.path()) else { return };
+    }
+    let [Some(ours), Some(theirs)] = [&ours, &theirs].map(|folder| Swtpm::start(folder.path())) else {
+        return;
+    };
+    let endorsement = endorsed(&ours, authority.path());
+    let mut tpm = Tpm2::new(&ours.stream, BOOT_PCRS);
+    let public = tpm.attestation_key().unwrap();
+    let (challenge, credential) = Challenge::new(&endorsement, &public).unwrap();
+    let name = challenge.answered(&tpm.activate(&credential).unwrap()).unwrap();
+    assert_eq!(name, authenticate(&ours.attest(&binding(1)).body).unwrap().key());
+
+    // The key of another TPM under this certificate: neither opens the credential.
+    let mut stranger = Tpm2::new(&theirs.stream, BOOT_PCRS);
+    let (challenge, credential) = Challenge::new(&endorsement, &stranger.attestation_key().unwrap()).unwrap();
+    tpm.activate(&credential).unwrap_err();
+    stranger.activate(&credential).unwrap_err();
+    assert_eq!(challenge.answered(&[0; 32]), Err(EnrolmentError::Secret));
+    // The failures left nothing behind: a TPM has room for three keys and as many sessions.
+    for _ in 0..4 {
+        tpm.activate(&credential).unwrap_err();
+        let (challenge, good) = Challenge::new(&endorsement, &public).unwrap();
+        challenge.answered(&tpm.activate(&good).unwrap()).unwrap();
+    }
 }

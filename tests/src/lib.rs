@@ -5,5 +5,6 @@ pub mod noise;
 pub mod evaluation;
 pub mod goals;
 pub mod link;
+pub mod measured;
 pub mod membership;
 pub mod soak;

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ const USAGE: &str = "\
 Draws the noise of private releases so that no compute party knows it, and gives each party one share.
 
 Usage: consilium-enclave --listen WHERE --attester WHO
+       consilium-enclave --show-key tpm2[:PATH]
 
   --listen unix:PATH        serve on a Unix socket; its folder decides who may connect
   --listen vsock:PORT       serve the host of this virtual machine (needs a build with feature `vsock`)
@@ -33,6 +34,10 @@ Usage: consilium-enclave --listen WHERE --attester WHO
 
   --init FOLDER                      first prepare a virtual machine whose first process this is: mount /dev
                                      and load the kernel modules in FOLDER, in the order of their names
+
+  --show-key tpm2[:PATH]             print the name of the TPM's attestation key, which a policy lists under
+                                     `keys`, and end. Only on a machine of which you know whose it is: the
+                                     name alone does not prove that the key lives in a TPM
 
 The module reads no configuration and writes no file. What it serves is decided by the specifications
 that both compute parties sign; whether they trust it, by the evidence it shows and their own policies.
@@ -111,12 +116,36 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, notes: &mut impl Write
         note(notes, USAGE.trim_end());
         return ExitCode::SUCCESS;
     }
+    if let [option, who] = &arguments[..]
+        && option == "--show-key"
+    {
+        return show_key(who, notes);
+    }
     let error = match parse(&arguments).and_then(|order| start(&order, notes)) {
         Ok(never) => match never {},
         Err(error) => error,
     };
     note(notes, &format!("consilium-enclave: {error}"));
     ExitCode::FAILURE
+}
+
+/// Prints what an administrator enrols.
+fn show_key(who: &OsString, notes: &mut impl Write) -> ExitCode {
+    let who = who.to_str().map_or_else(|| Err(CommandError::Usage("WHO is not UTF-8".to_owned())), parse_who);
+    let name = who.and_then(|who| match who {
+        Who::Tpm2(path) => Ok(tpm(&path).and_then(|mut tpm| tpm.key_name())?),
+        _ => Err(CommandError::Usage("only a TPM has a key to show".to_owned())),
+    });
+    match name {
+        Ok(name) => {
+            note(notes, &name.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            note(notes, &format!("consilium-enclave: {error}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// One line for people. A reader that is gone is no reason to stop.
@@ -174,8 +203,22 @@ fn parse_who(text: &str) -> Result<Who, CommandError> {
     }
 }
 
-fn attester(who: &Who) -> Result<Box<dyn Attester>, CommandError> {
+/// What a TPM is behind: a device or a socket.
+trait Wire: Read + Write {}
+
+impl<W: Read + Write> Wire for W {}
+
+fn tpm(path: &Path) -> Result<Tpm2<Box<dyn Wire>>, AttesterError> {
     let io = |error| AttesterError::Io { what: "opening the TPM", error };
+    let wire: Box<dyn Wire> = if fs::metadata(path).map_err(io)?.file_type().is_socket() {
+        Box::new(UnixStream::connect(path).map_err(io)?)
+    } else {
+        Box::new(OpenOptions::new().read(true).write(true).open(path).map_err(io)?)
+    };
+    Ok(Tpm2::new(wire, BOOT_PCRS))
+}
+
+fn attester(who: &Who) -> Result<Box<dyn Attester>, CommandError> {
     match who {
         Who::ConfigfsTsm(folder) => Ok(Box::new(ConfigfsTsm::open(folder)?)),
         #[cfg(feature = "nitro")]
@@ -185,14 +228,7 @@ fn attester(who: &Who) -> Result<Box<dyn Attester>, CommandError> {
         }
         #[cfg(not(feature = "nitro"))]
         Who::Nitro => Err(CommandError::Usage("this build has no feature `nitro`".to_owned())),
-        Who::Tpm2(path) => {
-            if fs::metadata(path).map_err(io)?.file_type().is_socket() {
-                let stream = UnixStream::connect(path).map_err(io)?;
-                return Ok(Box::new(Tpm2::new(stream, BOOT_PCRS)));
-            }
-            let device = OpenOptions::new().read(true).write(true).open(path).map_err(io)?;
-            Ok(Box::new(Tpm2::new(device, BOOT_PCRS)))
-        }
+        Who::Tpm2(path) => Ok(Box::new(tpm(path)?)),
         Who::Software => Ok(Box::new(Software)),
     }
 }
@@ -318,6 +354,11 @@ mod tests {
             assert_eq!(run(arguments, &mut notes), ExitCode::FAILURE);
             let notes = String::from_utf8(notes).unwrap();
             assert!(notes.contains(text) && !notes.contains("listening"), "{notes}");
+        }
+        for (who, text) in [("tpm2:/nonexistent/tpm", "opening the TPM"), ("nitro", "only a TPM has a key")] {
+            let mut notes = Vec::new();
+            assert_eq!(run(["--show-key", who].map(OsString::from), &mut notes), ExitCode::FAILURE);
+            assert!(String::from_utf8(notes).unwrap().contains(text));
         }
         let arguments = ["--init", "/", "--listen", "unix:/x", "--attester", "software"].map(OsString::from);
         let mut notes = Vec::new();

@@ -4,9 +4,11 @@
 //! Its key is trusted because the policy names it: somebody enrolled it, having seen that it lives in a TPM whose
 //! endorsement key a manufacturer certified ([`endorsement_key`]).
 
-mod enrolment;
 mod structures;
+mod enrolment;
+mod credential;
 
+pub use credential::{Challenge, Credential, EnrolmentError};
 pub use enrolment::{VerifiedEndorsementKey, endorsement_key};
 pub use structures::key_name;
 

@@ -4,13 +4,17 @@
 //! from a fixed template: the same TPM makes the same key every time, so that a policy can name it, and
 //! nothing has to be stored. It is restricted: it signs only what the TPM itself made.
 
+mod activation;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use super::super::bytes::{Bytes, DecodeError};
 use super::{Attester, AttesterError, Testimony};
 use crate::binding::{Binding, EvidenceKind};
-use crate::verifier::tpm2::TpmBody;
+use crate::hex::Hex;
+use crate::refusal::Refusal;
+use crate::verifier::tpm2::{TpmBody, key_name};
 
 /// The registers that a measured boot fills before the module runs, as a bit set: 0 to 9 and 11 to 15. Linux
 /// goes on adding to 10 while it runs, so that no policy could name its value.
@@ -80,6 +84,9 @@ pub enum TpmError {
         /// What is wrong.
         error: DecodeError,
     },
+    /// A key of another kind than was asked for.
+    #[error("the key that it made is not the one asked for: {0}")]
+    Key(Refusal),
     /// Registers that it does not have under SHA-256.
     #[error("it does not give all registers of the set {missing:#x} under SHA-256")]
     Registers {
@@ -99,6 +106,16 @@ impl<S: Read + Write> Tpm2<S> {
     /// An attester that quotes the registers of the bit set `pcrs`, of which the lowest 24 count.
     pub const fn new(stream: S, pcrs: u32) -> Self {
         Self { stream, pcrs: pcrs & 0x00FF_FFFF }
+    }
+
+    /// The name of this TPM's attestation key, by which a policy enrols it: SHA-256 of its public part.
+    ///
+    /// # Errors
+    /// [`AttesterError`] where the TPM makes no such key.
+    pub fn key_name(&mut self) -> Result<Hex<32>, AttesterError> {
+        let (key, public) = self.key()?;
+        self.flush(key)?;
+        Ok(key_name(&public).map_err(TpmError::Key)?)
     }
 
     /// Sends a command; the body of the answer.
@@ -158,6 +175,11 @@ impl<S: Read + Write> Tpm2<S> {
         read_key(&mut Bytes::new(&body)).map_err(|error| malformed(CREATE_PRIMARY, error))
     }
 
+    /// Gives the room of a key back: a TPM has little.
+    fn flush(&mut self, key: u32) -> Result<(), AttesterError> {
+        self.command(NO_SESSIONS, FLUSH_CONTEXT, &[&key.to_be_bytes()]).map(drop)
+    }
+
     /// `TPMS_ATTEST` over the registers and `data`, and its `TPMT_SIGNATURE`.
     fn quote(&mut self, key: u32, data: &[u8; 32]) -> Result<[Vec<u8>; 2], AttesterError> {
         let selection = selection(self.pcrs);
@@ -199,8 +221,7 @@ impl<S: Read + Write> Attester for Tpm2<S> {
     fn attest(&mut self, binding: &Binding) -> Result<Testimony, AttesterError> {
         let (key, public) = self.key()?;
         let quoted = self.quote(key, &binding.qualifying_data());
-        // A TPM has room for few keys: give this one's back, whatever came of the quote.
-        let flushed = self.command(NO_SESSIONS, FLUSH_CONTEXT, &[&key.to_be_bytes()]);
+        let flushed = self.flush(key);
         let [attest, signature] = quoted?;
         flushed?;
         let registers = self.registers()?;
