@@ -31,7 +31,6 @@ fn signed(boot: [u8; 16]) -> SignedSpecification {
         policy: ROSTER,
         boot,
         batch: [9; 16],
-        epoch: 1,
         parties: [0, 1].map(|seat| key(seat).public()),
     };
     let signatures = [0, 1].map(|seat| wanted.sign(&key(seat)).unwrap());
