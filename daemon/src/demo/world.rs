@@ -165,7 +165,7 @@ impl World {
         let all = self.processes.iter().map(|process| process.name.clone());
         let (module, nodes): (Vec<String>, Vec<String>) = all.partition(|name| name == names::MODULE);
         // First, so that no node finds it missing and waits before it looks again.
-        if module.first().is_some() {
+        if !module.is_empty() {
             self.launch_module().await?;
         }
         for name in &nodes {

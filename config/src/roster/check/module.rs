@@ -25,7 +25,7 @@ pub(in crate::roster) fn module(
     match module {
         ModuleDraft::Absent => needing.for_each(|rule| absent(document, head, rule)),
         ModuleDraft::Present { host, policy } => {
-            if let (Some(policy), Some(rule)) = (policy, needing.next()) {
+            if let (Some(policy), Some(rule)) = (policy.as_ref(), needing.next()) {
                 accepting(document, policy, rule);
             }
             if let Some(name) = host {

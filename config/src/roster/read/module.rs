@@ -17,7 +17,7 @@ pub(in crate::roster) enum ModuleDraft {
         /// Who carries bytes to it.
         host: Found<Name>,
         /// What must vouch for it.
-        policy: Found<Policy>,
+        policy: Box<Found<Policy>>,
     },
 }
 
@@ -33,14 +33,14 @@ impl ModuleDraft {
                     of evidence to accept, such as `[module.policy.sev_snp]";
         let policy = section.typed("policy", line, MANUAL, usable);
         section.finish();
-        Self::Present { host, policy }
+        Self::Present { host, policy: Box::new(policy) }
     }
 
     pub(super) fn finish(self) -> Option<Option<Module>> {
         match self {
             Self::Absent => Some(None),
             Self::Present { host, policy } => {
-                Some(Some(Module { host: host?.into_inner(), policy: policy?.into_inner() }))
+                Some(Some(Module { host: host?.into_inner(), policy: (*policy)?.into_inner() }))
             }
         }
     }
