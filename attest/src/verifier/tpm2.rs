@@ -2,7 +2,8 @@
 //!
 //! The TPM vouches for what was measured while the machine started, against anybody but the owner of the machine.
 //! Its key is trusted because the policy names it: somebody enrolled it, having seen that it lives in a TPM whose
-//! endorsement key a manufacturer certified ([`endorsement_key`]).
+//! endorsement key a manufacturer certified: [`endorsement_key`], then a [`Challenge`] that only this TPM can
+//! answer.
 
 mod structures;
 mod enrolment;
