@@ -159,10 +159,14 @@ fn values_of_the_wrong_form_are_not_read() {
 #[test]
 fn the_policy_of_the_manual_is_read() {
     let manual = include_str!("../../../README.md");
-    let start = manual.find("evidence_age_max_secs").unwrap();
-    let text = &manual[start..start + manual[start..].find("```").unwrap()];
-    let policy: Policy = toml::from_str(text).unwrap();
+    let block = |from: &str| {
+        let start = manual.find(from).unwrap();
+        &manual[start..start + manual[start..].find("```").unwrap()]
+    };
+    let text = [block("[module.policy]"), block("[module.policy.sev_snp]")].concat();
+    let mut roster: toml::Table = toml::from_str(&text).unwrap();
+    let policy: Policy = roster["module"].as_table_mut().unwrap().remove("policy").unwrap().try_into().unwrap();
     policy.check().unwrap();
-    assert_eq!(policy.kinds(), [EvidenceKind::SevSnp, EvidenceKind::Tpm2]);
+    assert_eq!(policy.kinds(), [EvidenceKind::SevSnp, EvidenceKind::Tpm2, EvidenceKind::Software]);
     assert_eq!(policy.sev_snp.unwrap().roots, [AMD_MILAN_ROOT]);
 }

@@ -112,6 +112,7 @@ pub(super) fn wide_request(thread: u8, n: u8) -> Reserve {
     let mut request = request(n);
     request.release.0[0] = thread;
     request.correlations.epoch = [thread; 16];
+    request.noise_ticket = request.noise_ticket.map(|ticket| NoiseTicket { boot: [thread; 16], ..ticket });
     request
 }
 
