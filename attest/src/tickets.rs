@@ -204,7 +204,7 @@ mod tests {
         pool.forget();
         assert_eq!((pool.len(), pool.boot()), (0, None));
         for each in [0, 3] {
-            let error = pool.add(draw(&new, each as u8), each).unwrap_err();
+            let error = pool.add(draw(&new, 10 + each as u8), each).unwrap_err();
             assert_eq!(error, TicketError::Uneven { draws: 4, each });
         }
         pool.add(draw(&new, 1), 4).unwrap();

@@ -282,16 +282,10 @@ pub enum PairReply {
         /// Name of the making; both parties must have the same.
         tag: [u8; 16],
     },
-    /// Signed as well; both now ask the module.
-    Noise {
-        /// The answering side's signature.
-        signature: Vec<u8>,
-    },
-    /// The batch of noise is kept.
-    Drawn {
-        /// The module's receipt, which must be the asking side's as well.
-        receipt: Vec<u8>,
-    },
+    /// Signed as well, which this signature shows; both now ask the module.
+    Noise(Vec<u8>),
+    /// The batch of noise is kept. The module's receipt, which must be the asking side's as well.
+    Drawn(Vec<u8>),
     /// No batch of noise.
     NoNoise {
         /// Whether evidence was refused, rather than somebody out of reach.
@@ -573,7 +567,7 @@ mod tests {
             encode(&PublishReply::Refused(refusal())),
             encode(&pair),
             encode(&draw),
-            encode(&PairReply::Drawn { receipt: vec![3; 200] }),
+            encode(&PairReply::Drawn(vec![3; 200])),
             encode(&PairReply::Hello { head, seen: Some(head), withdrawn: vec![model] }),
             encode(&online),
             encode(&OnlineReply::Reserved { head, refused: vec![(release, refusal())] }),

@@ -1,19 +1,22 @@
 //! One running node: its network, its seats, its dealer, its owner and client sides.
 
+mod deal;
+mod module;
+
 use crate::client::Client;
 use crate::compute::{Background, Compute, ComputeLimits, Progress, Source, Traffic, Yielding};
 use crate::dealer::Dealer;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{self, Address, Channel, Identity, Incoming, Limits, Network, PeerId, Role};
-use crate::noise::{Door, Journal, JournalError, Module, Stock, Terms, carry};
+use crate::noise::JournalError;
 use crate::owner::{Owner, PairPeers};
 use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
 use crate::task::{TaskError, TaskTerms};
 use crate::vault::{StorageKey, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
-use consilium_config::{Member, ModuleSocket, NoiseRule, Pair, Roster};
+use consilium_config::{Member, Pair, Roster};
 use consilium_protocol::party::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +68,9 @@ pub enum NodeError {
          socket\"` under `[module]` in the node file, and start `consilium-enclave` there"
     )]
     ModuleSocket,
+    /// The roster names a host of the module who is no member.
+    #[error("the roster names {0} as the host of the noise module, who is no member")]
+    Host(String),
     /// The record of the module's draws.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -116,7 +122,7 @@ pub struct Shared {
     pub(crate) seats: Vec<(String, Arc<Compute>)>,
     pub(crate) dealer: Option<Arc<Dealer>>,
     /// Where the module is that this node carries bytes to, if the roster has it do so.
-    pub(crate) hosted: Option<Hosted>,
+    pub(crate) hosted: Option<module::Hosted>,
     pub(crate) owner: Owner,
     pub(crate) client: Client,
     pub(crate) identity: Arc<Identity>,
@@ -140,7 +146,7 @@ impl Node {
             tasks.insert(task.name.to_string(), Arc::new(TaskTerms::new(task)?));
         }
         let (network, incoming) = start_network(config, &roster, &identity)?;
-        let hosted = hosted_module(config, &roster, &me)?;
+        let hosted = module::Hosted::new(config, &roster, &me)?;
         let mut ledgers = Vec::new();
         let mut seats = Vec::new();
         for pair in roster.pairs() {
@@ -346,8 +352,6 @@ fn seat_of(
     let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
     let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
     open_books(&ledger, &served)?;
-    let module = served.values().any(|terms| terms.takes_module_noise());
-    let module = if module { module_of(config, roster, (network, identity), &folder)? } else { None };
     let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let compute = Compute {
         seat,
@@ -370,8 +374,8 @@ fn seat_of(
         progress: served.keys().map(|name| (name.clone(), Progress::default())).collect(),
         ledger,
         consortium: roster.consortium().to_owned(),
-        module,
-        noise: served.iter().filter_map(|(name, terms)| Some((name.clone(), stock_of(terms)?))).collect(),
+        module: module::of_seat(config, roster, (network, identity), &served, &folder)?,
+        noise: module::stocks(&served),
         drawing: tokio::sync::Mutex::default(),
         desks: served.keys().map(|name| (name.clone(), Default::default())).collect(),
         tasks: served,
@@ -386,37 +390,6 @@ fn seat_of(
         refill_fault: Mutex::default(),
     };
     Ok((compute, thread))
-}
-
-/// The module's noise for a task with a noisy release.
-fn stock_of(terms: &TaskTerms) -> Option<Stock> {
-    Some(Stock::new(terms.rule?, terms.batch()))
-}
-
-/// The module of the roster as this compute party deals with it.
-fn module_of(
-    config: &NodeConfig,
-    roster: &Roster,
-    (network, identity): (&Network, &Arc<Identity>),
-    folder: &std::path::Path,
-) -> Result<Option<Arc<Module>>, NodeError> {
-    let Some(module) = roster.module() else { return Ok(None) };
-    let local = config.module();
-    let door = match (&local.socket, roster.member(module.host.as_str())) {
-        _ if module.host != *config.name() => {
-            let host = roster
-                .member(module.host.as_str())
-                .ok_or_else(|| NodeError::Pair(module.host.to_string()))?;
-            Door::There { network: network.clone(), host: peer_of(host)?, name: host.name.to_string() }
-        }
-        (Some(socket), _) => Door::Here(socket.clone()),
-        (None, _) => return Err(NodeError::ModuleSocket),
-    };
-    let (policy, roster) = (module.policy.clone(), roster.digest().to_bytes());
-    let terms = Terms { policy, roster, collateral: local.collateral.clone() };
-    let journal = Journal::open(&folder.join("module.jsonl"))?;
-    let within = config.network().round_deadline;
-    Ok(Some(Arc::new(Module::new(door, terms, identity.clone(), journal, within))))
 }
 
 /// Opens the book of every task that has none yet.
@@ -487,7 +460,7 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             Some((_, compute)) => compute.clone().serve_pair(channel).await,
             None => return,
         },
-        Role::Deal => serve_deal(&shared, member, channel).await,
+        Role::Deal => deal::serve(&shared, member, channel).await,
         Role::Mask => match (&shared.dealer, shared.dealt_seat(member)) {
             (Some(dealer), Some((pair, seat))) => dealer.mask(channel, &pair, seat).await,
             _ => return,
@@ -509,77 +482,6 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
 impl Shared {
     fn first_seat(&self) -> Option<Arc<Compute>> {
         self.seats.first().map(|(_, compute)| compute.clone())
-    }
-
-    /// The pair of a member that this node deals for, and the member's seat in it.
-    fn dealt_seat(&self, member: &Member) -> Option<(String, Party)> {
-        let pairs = self.roster.pairs().iter().filter(|pair| pair.dealer.as_ref() == Some(&self.me.name));
-        pairs.into_iter().find_map(|pair| Some((pair.name.to_string(), seat_in(pair, member)?)))
-    }
-}
-
-/// A module on this machine, to which this node carries bytes that it cannot read.
-#[derive(Debug)]
-pub(crate) struct Hosted {
-    door: Door,
-    within: Duration,
-    places: tokio::sync::Semaphore,
-}
-
-/// Most connections carried at a time: both parties of a pair, and room for each to come back.
-const CARRIED_MAX: usize = 8;
-
-/// The module that the roster has this node host, if it does.
-fn hosted_module(config: &NodeConfig, roster: &Roster, me: &Member) -> Result<Option<Hosted>, NodeError> {
-    let wanted = |task: &consilium_config::Task| {
-        task.release.terms().is_some_and(|terms| terms.noise != NoiseRule::Software)
-    };
-    let here = roster.module().is_some_and(|module| module.host == me.name);
-    if !here || !roster.tasks().iter().any(wanted) {
-        return Ok(None);
-    }
-    let socket: ModuleSocket = config.module().socket.clone().ok_or(NodeError::ModuleSocket)?;
-    let places = tokio::sync::Semaphore::new(CARRIED_MAX);
-    Ok(Some(Hosted { door: Door::Here(socket), within: config.network().round_deadline, places }))
-}
-
-impl Hosted {
-    /// Carries one party's connection until it ends.
-    async fn carry(&self, channel: Channel) -> Result<(), net::ChannelError> {
-        let Ok(_place) = self.places.try_acquire() else {
-            tracing::warn!("a connection to the module was turned away: {CARRIED_MAX} are carried already");
-            return Ok(());
-        };
-        let stream = match self.door.open(self.within).await {
-            Ok(stream) => stream,
-            Err(away) => {
-                tracing::warn!("the noise module cannot be reached: {away}");
-                return Ok(());
-            }
-        };
-        stream.set_nonblocking(true)?;
-        carry(channel, tokio::net::UnixStream::from_std(stream)?).await
-    }
-}
-
-async fn serve_deal(
-    shared: &Arc<Shared>,
-    member: &Member,
-    mut channel: Channel,
-) -> Result<(), net::ChannelError> {
-    use crate::message::{DealReply, DealRequest, MESSAGE_BYTES_MAX};
-    let request: DealRequest = channel.receive_value(MESSAGE_BYTES_MAX).await?;
-    let terms = shared.tasks.get(&request.task).cloned();
-    let pair = terms.as_ref().and_then(|terms| shared.roster.pair(terms.roster.pair.as_str()));
-    let seat = pair
-        .filter(|pair| pair.dealer.as_ref() == Some(&shared.me.name))
-        .and_then(|pair| seat_in(pair, member));
-    match (&shared.dealer, terms, seat) {
-        (Some(dealer), Some(terms), Some(seat)) => dealer.clone().deal(channel, seat, request, terms).await,
-        _ => {
-            let text = format!("this node does not deal for {} in task {}", member.name, request.task);
-            channel.send_value(&DealReply::Refused(Refusal::new(Obstacle::NotAllowed, text))).await
-        }
     }
 }
 

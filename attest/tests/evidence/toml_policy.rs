@@ -165,7 +165,8 @@ fn the_policy_of_the_manual_is_read() {
     };
     let text = [block("[module.policy]"), block("[module.policy.sev_snp]")].concat();
     let mut roster: toml::Table = toml::from_str(&text).unwrap();
-    let policy: Policy = roster["module"].as_table_mut().unwrap().remove("policy").unwrap().try_into().unwrap();
+    let policy: Policy =
+        roster["module"].as_table_mut().unwrap().remove("policy").unwrap().try_into().unwrap();
     policy.check().unwrap();
     assert_eq!(policy.kinds(), [EvidenceKind::SevSnp, EvidenceKind::Tpm2, EvidenceKind::Software]);
     assert_eq!(policy.sev_snp.unwrap().roots, [AMD_MILAN_ROOT]);

@@ -92,7 +92,7 @@ pub(super) mod testing {
     fn sev_snp() -> impl Strategy<Value = SevSnpPolicy> {
         let lists = (vec(hex(), 0..3), vec(hex(), 0..3), vec(hex(), 0..3));
         let signers = vec(prop_oneof![Just(SnpSigner::Vcek), Just(SnpSigner::Vlek)], 0..3);
-        (lists, signers, any::<u32>(), any::<[u8; 5]>(), any::<[bool; 2]>(), platforms()).prop_map(
+        (lists, signers, 0..4u32, any::<[u8; 5]>(), any::<[bool; 2]>(), platforms()).prop_map(
             |(
                 (roots, measurements, host_data),
                 signers,

@@ -281,7 +281,7 @@ impl Compute {
         let request = PairRequest::Noise { specification: wanted.encode(), signature: ours.to_vec() };
         channel.send_value(&request).await.map_err(other)?;
         let theirs = match self.reply_of(&mut channel).await? {
-            PairReply::Noise { signature } => {
+            PairReply::Noise(signature) => {
                 signature.try_into().map_err(|_| other("its signature is malformed"))?
             }
             PairReply::NoNoise { refused: true, reason } => {
@@ -298,7 +298,7 @@ impl Compute {
         let receipt = half.receipt().encode();
         channel.send(&receipt).await.map_err(other)?;
         match self.reply_of(&mut channel).await? {
-            PairReply::Drawn { receipt: theirs } => same_receipt(&receipt, &theirs)?,
+            PairReply::Drawn(theirs) => same_receipt(&receipt, &theirs)?,
             PairReply::NoNoise { reason, .. } => return Err(other(reason)),
             _ => return Err(other("it answered something else")),
         }
@@ -319,7 +319,7 @@ impl Compute {
         signature: Vec<u8>,
     ) -> Result<PairReply, Refusal> {
         match self.join_draw(channel, specification, signature).await {
-            Ok(receipt) => Ok(PairReply::Drawn { receipt }),
+            Ok(receipt) => Ok(PairReply::Drawn(receipt)),
             Err(away) => {
                 tracing::warn!("no noise from the module: {away}");
                 Ok(PairReply::NoNoise { refused: away.is_refused(), reason: away.to_string() })
@@ -356,7 +356,7 @@ impl Compute {
         let theirs = signature.try_into().map_err(|_| other("its signature is malformed"))?;
         let ours = wanted.sign(module.key()).map_err(Away::unreachable)?;
         let signed = wanted.signed([theirs, ours]).map_err(other)?;
-        channel.send_value(&PairReply::Noise { signature: ours.to_vec() }).await.map_err(other)?;
+        channel.send_value(&PairReply::Noise(ours.to_vec())).await.map_err(other)?;
         let half = held.draw(signed.clone()).await?;
         let receipt = half.receipt().encode();
         let theirs =

@@ -1,18 +1,18 @@
 //! The processes of a run: their folders, files, ports, births and deaths.
 
+mod module;
+mod port;
+
 use super::scenario::{Preprocessing, Scenario};
 use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
 use crate::net::{Identity, IdentityError};
 use crate::vault::{VaultError, private_directory};
-use consilium_attest::Policy;
-use consilium_attest::policy::SoftwarePolicy;
 use consilium_config::{
-    Admin, Comparison, ConfigError, LocalModule, Log, LogFormat, Member, Module, ModuleSocket, Network, Node,
-    NoiseRule, Pair, Place, Pools, Release, Role, Roster, Stock, Task, Terms, Unit,
+    Admin, Comparison, ConfigError, LocalModule, Log, LogFormat, Member, ModuleSocket, Network, Node, Pair,
+    Place, Pools, Release, Role, Roster, Stock, Task, Terms, Unit,
 };
 use rustix::process::Signal;
 use std::ffi::OsString;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,9 +20,6 @@ use std::time::{Duration, Instant};
 /// How long a process may take to come up, or to go.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Where listening ports are chosen.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-const PORT_TRIALS: usize = 64;
 
 /// Why the processes of a run cannot do their work.
 #[derive(Debug, thiserror::Error)]
@@ -177,64 +174,11 @@ impl World {
         Ok(())
     }
 
-    /// Starts the module of this run and waits until it listens.
-    ///
-    /// # Errors
-    /// The process ended, or is late.
-    pub async fn launch_module(&mut self) -> Result<(), WorldError> {
-        let name = names::MODULE;
-        self.launch(name)?;
-        let socket = self.folder_of(name).join("socket");
-        let started = Instant::now();
-        while let Err(error) = tokio::net::UnixStream::connect(&socket).await {
-            self.check_alive(name)?;
-            if started.elapsed() > UP_WITHIN {
-                return Err(WorldError::Late { name: name.to_owned(), waiting_for: error.to_string() });
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
-    }
-
-    /// The module that draws noise: the one of the scenario, or a process of this run.
-    fn module(
-        &mut self,
-        scenario: &Scenario,
-        host: &str,
-    ) -> Result<Option<(Module, ModuleSocket)>, WorldError> {
-        let noise = &scenario.releases.noise;
-        if noise.rule == NoiseRule::Software {
-            return Ok(None);
-        }
-        let host = parse(host)?;
-        if let Some(given) = &noise.given {
-            return Ok(Some((Module { host, policy: given.policy.clone() }, given.socket.clone())));
-        }
-        let folder = self.folder.join(names::MODULE);
-        private_directory(&folder)?;
-        let socket = ModuleSocket::Unix(folder.join("socket"));
-        let words = ["module", "--listen", &socket.to_string(), "--attester", "software"];
-        let arguments = words.iter().map(OsString::from).collect();
-        self.processes.push(Process { name: names::MODULE.to_owned(), folder, arguments, child: None });
-        let software = Some(SoftwarePolicy { allow: true });
-        let policy = Policy {
-            evidence_age_max_secs: 120,
-            reattest_after_secs: 3600,
-            sev_snp: None,
-            tdx: None,
-            sgx_dcap: None,
-            nitro: None,
-            tpm2: None,
-            software,
-        };
-        Ok(Some((Module { host, policy }, socket)))
-    }
-
     fn write(&mut self, scenario: &Scenario) -> Result<(), WorldError> {
         // The ports stay taken until all are chosen, so that they differ.
         let mut held = Vec::new();
         let mut address = || -> Result<String, WorldError> {
-            let (port, listener) = free_port()?;
+            let (port, listener) = port::free()?;
             held.push(listener);
             Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
         };
@@ -476,20 +420,6 @@ impl Drop for World {
             }
         }
     }
-}
-
-/// A port below those that the system hands out, so that no other connection takes it while its node is
-/// down.
-fn free_port() -> Result<(u16, TcpListener), WorldError> {
-    let mut last = std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    for _ in 0..PORT_TRIALS {
-        let port = rand::random_range(PORTS);
-        match TcpListener::bind(("127.0.0.1", port)) {
-            Ok(listener) => return Ok((port, listener)),
-            Err(error) => last = error,
-        }
-    }
-    Err(io("cannot find a free port")(last))
 }
 
 fn send(child: &Child, signal: Signal) {

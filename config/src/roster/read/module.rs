@@ -136,7 +136,6 @@ mod tests {
                 "`module.policy.sev_snp.platforms` must be `any` or `listed`",
             ),
             ("platforms = \"any\"", "platforms = {}", "`module.policy.sev_snp.platforms` cannot be read"),
-            ("platforms = \"any\"", "platforms = true", "`module.policy.sev_snp.platforms` cannot be read"),
             (
                 "listed = [\"00",
                 "listed = [3, \"00",
