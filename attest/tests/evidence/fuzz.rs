@@ -2,7 +2,7 @@
 //! `CONSILIUM_FUZZ_CASES` sets how many cases each decoder meets, here and in the suites inside the crate.
 
 use crate::capture;
-use crate::forge::{Case, NOW, all, snp};
+use crate::forge::{Case, NOW, all, certificate, snp};
 use ciborium::Value;
 use consilium_attest::policy::{AMD_MILAN_ROOT, AWS_NITRO_ROOT, INTEL_SGX_ROOT};
 use consilium_attest::verifier::tpm2::TpmBody;
@@ -25,6 +25,9 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(all);
 /// Those of which every bit of the body is signed or has one form: all but Intel's quotes.
 const TIGHT: [usize; 4] = [0, 3, 4, 5];
 static REPORT: LazyLock<Case> = LazyLock::new(|| snp::case(|_| ()));
+/// A list of revoked certificates; signing one takes longer than refusing many.
+static LIST: LazyLock<Vec<u8>> =
+    LazyLock::new(|| certificate::revoke(&[9], snp::ROOT, &snp::KEYS.root, NOW - 1, Some(NOW + 1)));
 
 fn config() -> ProptestConfig {
     let cases = std::env::var("CONSILIUM_FUZZ_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(512);
@@ -214,9 +217,8 @@ proptest! {
 
     #[test]
     fn changed_lists_of_revoked_certificates_are_refused(changes in changes()) {
-        let list = crate::forge::certificate::revoke(&[9], snp::ROOT, &snp::KEYS.root, NOW - 1, Some(NOW + 1));
-        let changed = apply(&list, &changes);
-        prop_assume!(changed != list);
+        let changed = apply(&LIST, &changes);
+        prop_assume!(changed != *LIST);
         let mut case = REPORT.clone();
         case.policy.sev_snp.as_mut().unwrap().require_revocation_list = true;
         case.collateral.revocation_lists = vec![changed];
