@@ -466,9 +466,7 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             _ => return,
         },
         Role::Module => match &shared.hosted {
-            Some(hosted) if shared.roster.pairs().iter().any(|pair| seat_in(pair, member).is_some()) => {
-                hosted.carry(channel).await
-            }
+            Some(hosted) if shared.draws_for(member) => hosted.carry(channel, peer).await,
             _ => return,
         },
         Role::Status => return,
@@ -480,6 +478,13 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
 }
 
 impl Shared {
+    /// Whether a member computes a task that takes noise from the module.
+    fn draws_for(&self, member: &Member) -> bool {
+        let takers = self.tasks.values().filter(|terms| terms.takes_module_noise());
+        let mut pairs = takers.filter_map(|terms| self.roster.pair(terms.roster.pair.as_str()));
+        pairs.any(|pair| seat_in(pair, member).is_some())
+    }
+
     fn first_seat(&self) -> Option<Arc<Compute>> {
         self.seats.first().map(|(_, compute)| compute.clone())
     }

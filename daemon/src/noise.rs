@@ -18,7 +18,7 @@ mod stock;
 pub use door::{Door, carry};
 pub use journal::{Journal, JournalError};
 pub use session::{Held, Module, Terms, Verdict};
-pub use stock::{NotAdmitted, Stock, Undecided};
+pub use stock::{Drawn, NotAdmitted, Stock, Undecided};
 
 use consilium_attest::choice::ModuleState;
 

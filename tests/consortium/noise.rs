@@ -1,7 +1,7 @@
 //! Noise from the module: one draw for both, killed, refused, spied on.
 
 use crate::audit::{Audit, audit_both};
-use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, alone, refused, scenario};
+use crate::setting::{EXACT, LOOK_EVERY, PRIVATE, SOON, Setting, alone, refused, scenario};
 use consilium::admin::{ModuleStatus, NoiseStatus};
 use consilium::demo::{GivenModule, Noise, Releases, Scenario, names, tasks};
 use consilium::message::Obstacle;
@@ -158,6 +158,49 @@ fn without_the_module_there_is_no_release_and_with_it_there_is_again() {
 }
 
 #[test]
+fn a_module_that_was_started_anew_is_noticed_behind_full_stocks() {
+    alone(async {
+        let mut setting = published(with_rule(NoiseRule::Module), &[NOISY, PRIVATE]).await;
+        setting.ask(PRIVATE, 0, None).await.unwrap();
+        setting.ask(NOISY, 0, None).await.unwrap();
+        // Both tasks have noise ahead, all of a boot that is over.
+        setting.world.kill(names::MODULE).unwrap();
+        setting.world.launch_module().await.unwrap();
+        // One task draws until both parties know the new boot; the other must not wait behind what it has.
+        let boot_of = |report: &consilium::admin::Report| match &report.seats[0].module {
+            Some(ModuleStatus::Accepted { boot, .. }) => Some(boot.clone()),
+            _ => None,
+        };
+        let first = boot_of(&setting.world.status(names::ZERO).await.unwrap());
+        let started = Instant::now();
+        for row in 0.. {
+            let _ = setting.ask(NOISY, row, None).await;
+            let now = boot_of(&setting.world.status(names::ZERO).await.unwrap());
+            if now.is_some() && now != first {
+                break;
+            }
+            assert!(started.elapsed() < SOON, "the new boot is not noticed");
+        }
+        ask_until(&setting, "noise of the new boot", |noise| *noise == SOFTWARE_EVIDENCE).await;
+        let answer = loop {
+            match setting.ask(PRIVATE, 1, None).await {
+                Ok(answer) => break answer,
+                Err(refusal) => assert!(started.elapsed() < SOON, "{refusal}"),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        };
+        assert_eq!(answer.terms.noise, SOFTWARE_EVIDENCE);
+        // And where one party was started anew as well, so that the other alone has an old line.
+        setting.world.kill(names::MODULE).unwrap();
+        setting.world.launch_module().await.unwrap();
+        setting.world.kill(names::ONE).unwrap();
+        setting.revive(names::ONE).await;
+        setting.filled(NOISY).await;
+        ask_until(&setting, "noise after both", |noise| *noise == SOFTWARE_EVIDENCE).await;
+    });
+}
+
+#[test]
 fn a_party_that_was_killed_comes_back_to_new_noise() {
     alone(async {
         let mut setting = published(with_rule(NoiseRule::Module), &[NOISY]).await;
@@ -221,7 +264,8 @@ fn refused_evidence_is_papered_over_by_nothing() {
         let rule = NoiseRule::ModuleElseSoftware;
         let scenario = scenario();
         let releases = Releases { noise: Noise { rule, given }, ..scenario.releases.clone() };
-        let setting = published(Scenario { releases, ..scenario }, &[NOISY]).await;
+        let setting = Setting::bare(Scenario { releases, ..scenario }, "info,consilium::noise=debug").await;
+        setting.publish_all(&[NOISY]).await;
         let started = Instant::now();
         for name in [names::ZERO, names::ONE] {
             loop {
@@ -245,5 +289,18 @@ fn refused_evidence_is_papered_over_by_nothing() {
         assert_eq!(status.answered, 0);
         module.kill().unwrap();
         module.wait().unwrap();
+        // A module that was caught gains nothing by falling silent: both parties look for it again in vain.
+        let log = setting.world.folder_of(names::ZERO).join("log.txt");
+        let looked =
+            |text: &str| text.matches("cannot be reached").count() + text.matches("nothing answers").count();
+        let started = Instant::now();
+        while looked(&std::fs::read_to_string(&log).unwrap()) == 0 {
+            assert!(started.elapsed() < SOON, "nobody looks for the module any more");
+            let refusal = refused(setting.ask(NOISY, 0, None).await, &[Obstacle::Noise]);
+            assert!(refusal.explanation.contains("was refused"), "{refusal}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let refusal = refused(setting.ask(NOISY, 0, None).await, &[Obstacle::Noise]);
+        assert!(refusal.explanation.contains("was refused"), "{refusal}");
     });
 }

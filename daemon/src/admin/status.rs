@@ -1,7 +1,7 @@
 //! What a node tells its administrator.
 
 use crate::compute::{Compute, Epoch};
-use crate::ledger::Account;
+use crate::ledger::{Account, seconds_now};
 use crate::losses::Losses;
 use crate::node::Shared;
 use crate::noise::{Away, Verdict};
@@ -89,10 +89,12 @@ pub enum ModuleStatus {
         /// The same in words, loud where nothing vouches for it.
         shown: String,
     },
-    /// It does not answer.
+    /// It does not answer, or the time of its verdict is over.
     Unreachable {
         /// Why.
         reason: String,
+        /// Last second in which an earlier verdict counts, for what was drawn already.
+        valid_until: Option<u64>,
     },
     /// Its evidence was refused.
     Refused {
@@ -243,9 +245,16 @@ fn budget_of(terms: &TaskTerms, owner: Option<&Account>) -> Option<f64> {
 }
 
 fn module_status(verdict: &Verdict) -> ModuleStatus {
-    match (&verdict.away, &verdict.accepted) {
-        (Some(Away::Unreachable(reason)), _) => ModuleStatus::Unreachable { reason: reason.clone() },
+    let holding = verdict.holding(seconds_now());
+    match (&verdict.away, holding) {
         (Some(Away::Refused(reason)), _) => ModuleStatus::Refused { reason: reason.clone() },
+        (Some(Away::Unreachable(reason)), holding) => ModuleStatus::Unreachable {
+            reason: reason.clone(),
+            valid_until: holding.map(|module| module.valid_until()),
+        },
+        (None, None) if verdict.accepted.is_some() => {
+            ModuleStatus::Unreachable { reason: "the last verdict is over".to_owned(), valid_until: None }
+        }
         (None, None) => ModuleStatus::Unasked,
         (None, Some(module)) => ModuleStatus::Accepted {
             evidence: module.kind(),

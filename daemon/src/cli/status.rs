@@ -150,7 +150,12 @@ fn noise(seat: &SeatStatus) {
     match &seat.module {
         None => {}
         Some(ModuleStatus::Unasked) => println!("noise module: not asked yet"),
-        Some(ModuleStatus::Unreachable { reason }) => println!("noise module: cannot be reached: {reason}"),
+        Some(ModuleStatus::Unreachable { reason, valid_until }) => {
+            let left = valid_until.map(|until| until.saturating_sub(seconds_now()));
+            let left =
+                left.map(|left| format!("; what it drew counts for {left} s more")).unwrap_or_default();
+            println!("noise module: cannot be reached: {reason}{left}");
+        }
         Some(ModuleStatus::Refused { reason }) => println!("noise module: EVIDENCE REFUSED: {reason}"),
         Some(ModuleStatus::Accepted { shown, boot, valid_until, .. }) => {
             let left = valid_until.saturating_sub(seconds_now());

@@ -113,7 +113,7 @@ impl Compute {
                 Err(refusal) if refusal.obstacle == Obstacle::Epoch && again => again = false,
                 Err(refusal) => {
                     let now = Instant::now();
-                    let late = refusal.obstacle == Obstacle::Correlations;
+                    let late = matches!(refusal.obstacle, Obstacle::Correlations | Obstacle::Deadline);
                     let told = if late { now.checked_sub(patience).unwrap_or(now) } else { now };
                     for asked in desk.take_older(told) {
                         asked.tell(Err(refusal.clone()));

@@ -19,7 +19,7 @@ use super::{Compute, peer_failed};
 use crate::ledger::seconds_now;
 use crate::message::{MESSAGE_BYTES_MAX, NamedNoise, Obstacle, PairReply, PairRequest, Refusal};
 use crate::net::Channel;
-use crate::noise::{Away, Held, Module, Stock, Undecided, Verdict};
+use crate::noise::{Away, Drawn, Held, Module, Stock, Undecided, Verdict};
 use crate::task::TaskTerms;
 use consilium_attest::choice::{Choice, NoiseRule};
 use consilium_attest::module::receipt::{RECEIPT_BYTES, Receipt};
@@ -139,7 +139,8 @@ impl Compute {
                 Ok(Choice::Software) => return Ok(usize::MAX),
                 Err(Undecided::Never(reason)) => return Err(no_noise(reason)),
                 Err(Undecided::Soon) => {
-                    let late = |_| no_noise("the module did not draw in time; ask again");
+                    let late =
+                        |_| Refusal::new(Obstacle::Deadline, "the module did not draw in time; ask again");
                     tokio::time::timeout_at(until, changed).await.map_err(late)?;
                 }
             }
@@ -227,25 +228,44 @@ impl Compute {
         let mut pause = RETRY_AFTER;
         loop {
             let changed = stock.changed();
-            if stock.level() > releases_in_batch(&terms) / 2 {
+            // Not what waits of another boot, or under a verdict that is over.
+            if stock.usable(&self.verdict(), seconds_now()) > releases_in_batch(&terms) / 2 {
                 changed.await;
                 continue;
             }
             match self.draw_on_both(&module, &terms, stock).await {
-                Ok(()) => pause = RETRY_AFTER,
+                Ok(()) => {
+                    self.recover_noise();
+                    pause = RETRY_AFTER;
+                }
                 Err(away) => {
-                    let refused = away.is_refused();
-                    if stock.fail(away.clone()) {
-                        tracing::warn!(task, "no noise from the module: {away}");
-                    }
-                    // Somebody who was missing and is back cuts the pause short, but not every question does.
-                    let wake = self.spare.notified();
-                    tokio::time::sleep(if refused { COOL_DOWN } else { RETRY_AFTER }).await;
-                    let _ = tokio::time::timeout(pause, wake).await;
+                    self.fail_noise(stock, &away);
+                    tokio::time::sleep(if away.is_refused() { COOL_DOWN } else { pause }).await;
                     pause = (pause * 2).min(RETRY_AFTER_MAX);
                 }
             }
         }
+    }
+
+    /// There is no noise for a task. A refusal concerns all tasks that take the module's, and so does a module, or
+    /// a party, that does not answer: none of them shall wait for what will not come.
+    fn fail_noise(&self, stock: &Stock, away: &Away) {
+        if stock.fail(away.clone()) {
+            tracing::warn!("no noise from the module: {away}");
+        }
+        for stock in self.module_stocks() {
+            // Told once, for the first.
+            let _ = stock.fail(away.clone());
+        }
+    }
+
+    /// Both parties hold a draw again.
+    fn recover_noise(&self) {
+        self.module_stocks().for_each(Stock::recover);
+    }
+
+    fn module_stocks(&self) -> impl Iterator<Item = &Stock> {
+        self.noise.values().filter(|stock| stock.rule() != NoiseRule::Software)
     }
 
     fn specification(
@@ -270,11 +290,11 @@ impl Compute {
     async fn draw_on_both(&self, module: &Module, terms: &TaskTerms, stock: &Stock) -> Result<(), Away> {
         let _turn = self.drawing.lock().await;
         let mut held = module.proven().await?;
-        let boot = held.boot().ok_or_else(closed)?;
+        let drawn = held.drawn().ok_or_else(closed)?;
         let batch = *Seed::random().map_err(Away::unreachable)?.as_bytes();
         let draws = releases_in_batch(terms) * stock.each();
         let draws = u32::try_from(draws).map_err(Away::unreachable)?;
-        let wanted = self.specification(terms, (boot, batch, draws));
+        let wanted = self.specification(terms, (drawn.boot, batch, draws));
         let ours = wanted.sign(module.key()).map_err(Away::unreachable)?;
         let mut channel =
             self.pair_channel().await.map_err(|refusal| Away::unreachable(refusal.explanation))?;
@@ -284,13 +304,13 @@ impl Compute {
             PairReply::Noise(signature) => {
                 signature.try_into().map_err(|_| other("its signature is malformed"))?
             }
-            PairReply::NoNoise { refused: true, reason } => {
-                return Err(Away::Refused(format!("the other compute party: {reason}")));
+            PairReply::NoNoise { refused: false, reason } => {
+                // It may know another boot; whichever of the two is stale then asks anew.
+                held.close();
+                return Err(told(false, &reason));
             }
-            PairReply::NoNoise { refused: false, reason }
-            | PairReply::Refused(Refusal { explanation: reason, .. }) => {
-                return Err(other(reason));
-            }
+            PairReply::NoNoise { refused, reason } => return Err(told(refused, &reason)),
+            PairReply::Refused(refusal) => return Err(told(false, &refusal.explanation)),
             _ => return Err(other("it answered something else")),
         };
         let signed = wanted.signed([ours, theirs]).map_err(other)?;
@@ -298,8 +318,8 @@ impl Compute {
         let receipt = half.receipt().encode();
         channel.send(&receipt).await.map_err(other)?;
         match self.reply_of(&mut channel).await? {
-            PairReply::Drawn(theirs) => same_receipt(&receipt, &theirs)?,
-            PairReply::NoNoise { reason, .. } => return Err(other(reason)),
+            PairReply::Drawn(theirs) => same_receipt(&receipt, &theirs, &drawn)?,
+            PairReply::NoNoise { refused, reason } => return Err(told(refused, &reason)),
             _ => return Err(other("it answered something else")),
         }
         self.keep_half(module, terms, (&signed, half, &held)).await
@@ -318,10 +338,23 @@ impl Compute {
         specification: &[u8],
         signature: Vec<u8>,
     ) -> Result<PairReply, Refusal> {
-        match self.join_draw(channel, specification, signature).await {
-            Ok(receipt) => Ok(PairReply::Drawn(receipt)),
+        let named = Specification::decode(specification).map_err(no_noise)?;
+        let terms = self.tasks.values().find(|terms| terms.digest == named.task);
+        let terms = terms.ok_or_else(|| no_noise("noise was ordered for a task that is not served here"))?;
+        let (Some(stock), Some(module)) = (self.stock(terms.name()), &self.module) else {
+            return Err(no_noise("noise was ordered for a task that takes none from the module"));
+        };
+        let draws = releases_in_batch(terms) * stock.each();
+        if stock.rule() == NoiseRule::Software || named.draws as usize != draws {
+            return Err(no_noise("noise was ordered that the task does not take"));
+        }
+        match self.join_draw(channel, (terms, stock, module), (named, signature)).await {
+            Ok(receipt) => {
+                self.recover_noise();
+                Ok(PairReply::Drawn(receipt))
+            }
             Err(away) => {
-                tracing::warn!("no noise from the module: {away}");
+                self.fail_noise(stock, &away);
                 Ok(PairReply::NoNoise { refused: away.is_refused(), reason: away.to_string() })
             }
         }
@@ -330,28 +363,23 @@ impl Compute {
     async fn join_draw(
         &self,
         channel: &mut Channel,
-        specification: &[u8],
-        signature: Vec<u8>,
+        (terms, stock, module): (&TaskTerms, &Stock, &Module),
+        (named, signature): (Specification, Vec<u8>),
     ) -> Result<Vec<u8>, Away> {
-        let named = Specification::decode(specification).map_err(other)?;
-        let terms = self.tasks.values().find(|terms| terms.digest == named.task);
-        let terms = terms.ok_or_else(|| other("it ordered noise for a task that is not served here"))?;
-        let (Some(stock), Some(module)) = (self.stock(terms.name()), &self.module) else {
-            return Err(other("it ordered noise for a task that takes none from the module"));
-        };
-        if stock.rule() == NoiseRule::Software || !(named.draws as usize).is_multiple_of(stock.each()) {
-            return Err(other("it ordered noise that no release of the task takes"));
-        }
+        let mut held = module.proven().await?;
         // What party Zero ordered and never named is burnt rather than kept without bound.
         if stock.level() > LEFT_OVER_MAX * releases_in_batch(terms) {
             stock.forget();
         }
-        let mut held = module.proven().await?;
-        let boot = held.boot().ok_or_else(closed)?;
-        let wanted = self.specification(terms, (boot, named.batch, named.draws));
+        let drawn = held.drawn().ok_or_else(closed)?;
+        if drawn.boot != named.boot {
+            // Either may be stale; it asks anew.
+            held.close();
+            return Err(other("it means another boot of the module; both ask the module again"));
+        }
+        let wanted = self.specification(terms, (drawn.boot, named.batch, named.draws));
         if wanted != named {
-            let text = "it means another boot of the module, or another roster; both ask the module again";
-            return Err(other(text));
+            return Err(other("it ordered noise under another roster"));
         }
         let theirs = signature.try_into().map_err(|_| other("its signature is malformed"))?;
         let ours = wanted.sign(module.key()).map_err(Away::unreachable)?;
@@ -361,7 +389,7 @@ impl Compute {
         let receipt = half.receipt().encode();
         let theirs =
             channel.receive_within(RECEIPT_BYTES, self.limits.round_deadline).await.map_err(other)?;
-        same_receipt(&receipt, &theirs)?;
+        same_receipt(&receipt, &theirs, &drawn)?;
         self.keep_half(module, terms, (&signed, half, &held)).await?;
         Ok(receipt)
     }
@@ -374,12 +402,14 @@ impl Compute {
         (signed, half, held): (&SignedSpecification, Batch, &Held<'_>),
     ) -> Result<(), Away> {
         let stock = self.stock(terms.name()).ok_or_else(closed)?;
-        let evidence = held.kind().ok_or_else(closed)?;
+        let (evidence, verified) = held.evidence().ok_or_else(closed)?;
+        let drawn = Drawn::from(&verified);
         let (journal, task) = (module.journal().clone(), terms.name().to_owned());
         let (signed, receipt): (_, Receipt) = (signed.clone(), half.receipt().clone());
-        let recorded = tokio::task::spawn_blocking(move || journal.drawn(&task, &signed, &receipt)).await;
+        let record = move || journal.drawn(&task, &signed, &receipt, (&evidence, &verified));
+        let recorded = tokio::task::spawn_blocking(record).await;
         recorded.map_err(Away::unreachable)?.map_err(Away::unreachable)?;
-        stock.offer(half, evidence).map_err(Away::unreachable)?;
+        stock.offer(half, drawn).map_err(Away::unreachable)?;
         tracing::debug!(task = terms.name(), level = stock.level(), "the module drew for both parties");
         Ok(())
     }
@@ -393,9 +423,20 @@ fn other(error: impl std::fmt::Display) -> Away {
     Away::Unreachable(peer_failed(error).explanation)
 }
 
-fn same_receipt(ours: &[u8], theirs: &[u8]) -> Result<(), Away> {
+/// What the other party says of its failure, cut to a bounded length.
+fn told(refused: bool, reason: &str) -> Away {
+    let reason: String = reason.chars().filter(|char| !char.is_control()).collect();
+    let refusal = peer_failed(reason);
+    if refused { Away::Refused(refusal.explanation) } else { Away::Unreachable(refusal.explanation) }
+}
+
+/// Only a receipt that the module did sign proves anything against it.
+fn same_receipt(ours: &[u8], theirs: &[u8], drawn: &Drawn) -> Result<(), Away> {
     if ours == theirs {
         return Ok(());
+    }
+    if !Receipt::decode(theirs).is_ok_and(|receipt| receipt.is_signed_by(&drawn.receipt_key)) {
+        return Err(other("it showed a receipt that the module did not sign"));
     }
     Err(Away::Refused("the module gave the two compute parties different receipts for one batch".to_owned()))
 }

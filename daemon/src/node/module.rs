@@ -1,17 +1,17 @@
 //! The module that draws noise, as a node deals with it: as a compute party, or as the member that hosts it.
 
 use super::{NodeError, peer_of};
-use crate::net::{Channel, ChannelError, Identity, Network};
+use crate::net::{Channel, ChannelError, Identity, Network, PeerId};
 use crate::noise::{Door, Journal, Module, Stock, Terms, carry};
 use crate::task::TaskTerms;
 use consilium_config::{Member, Node as NodeConfig, NoiseRule, Roster, Task};
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Most connections carried at a time: both parties of a pair, and room for each to come back.
-const CARRIED_MAX: usize = 8;
+/// Most connections carried for one party at a time: the one in use, and one that broke without notice.
+const CARRIED_MAX: usize = 2;
 
 /// The module's noise for each task with a noisy release.
 pub(super) fn stocks(served: &HashMap<String, Arc<TaskTerms>>) -> HashMap<String, Stock> {
@@ -50,7 +50,22 @@ pub(super) fn of_seat(
 pub(crate) struct Hosted {
     door: Door,
     within: Duration,
-    places: tokio::sync::Semaphore,
+    carried: Mutex<HashMap<PeerId, usize>>,
+}
+
+/// One of a party's places, given back when dropped.
+struct Place<'h> {
+    hosted: &'h Hosted,
+    party: PeerId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut carried = self.hosted.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = carried.get_mut(&self.party) {
+            *count = count.saturating_sub(1);
+        }
+    }
 }
 
 impl Hosted {
@@ -63,27 +78,38 @@ impl Hosted {
             return Ok(None);
         }
         let socket = config.module().socket.clone().ok_or(NodeError::ModuleSocket)?;
-        let places = tokio::sync::Semaphore::new(CARRIED_MAX);
-        Ok(Some(Self { door: Door::Here(socket), within: config.network().round_deadline, places }))
+        let (door, within) = (Door::Here(socket), config.network().round_deadline);
+        Ok(Some(Self { door, within, carried: Mutex::default() }))
     }
 
     /// Carries one party's connection until it ends.
     ///
     /// # Errors
     /// The channel, or the way to the module, failed.
-    pub(super) async fn carry(&self, channel: Channel) -> Result<(), ChannelError> {
-        let Ok(_place) = self.places.try_acquire() else {
-            tracing::warn!("a connection to the module was turned away: {CARRIED_MAX} are carried already");
+    pub(super) async fn carry(&self, channel: Channel, party: PeerId) -> Result<(), ChannelError> {
+        let Some(_place) = self.place(party) else {
+            tracing::debug!(%party, "turned away: {CARRIED_MAX} of its connections to the module are carried");
             return Ok(());
         };
         let stream = match self.door.open(self.within).await {
             Ok(stream) => stream,
             Err(away) => {
-                tracing::warn!("the noise module cannot be reached: {away}");
+                tracing::debug!("the noise module cannot be reached: {away}");
                 return Ok(());
             }
         };
         stream.set_nonblocking(true)?;
         carry(channel, tokio::net::UnixStream::from_std(stream)?).await
+    }
+
+    /// A place for one more connection of a party, unless it has all of them.
+    fn place(&self, party: PeerId) -> Option<Place<'_>> {
+        let mut carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = carried.entry(party).or_default();
+        if *count >= CARRIED_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(Place { hosted: self, party })
     }
 }

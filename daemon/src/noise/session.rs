@@ -2,6 +2,7 @@
 
 use super::door::Door;
 use super::journal::Journal;
+use super::stock::Drawn;
 use super::{Away, collateral};
 use crate::ledger::seconds_now;
 use crate::net::Identity;
@@ -14,8 +15,13 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::MutexGuard;
+
+/// Longest time between two questions on one line, in seconds.
+const ASK_EVERY_SECS: u64 = 3600;
+/// A line is given up for a word of the other party's no more often than this.
+const CLOSE_EVERY: Duration = Duration::from_secs(2);
 
 /// What a party wants of the module.
 #[derive(Clone, Debug)]
@@ -39,6 +45,19 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// An attempt failed. Refused evidence stays refused until other evidence is accepted: a module that was
+    /// caught gains nothing by falling silent. Says whether this is news.
+    fn fail(&mut self, away: &Away) -> bool {
+        if away.is_refused() {
+            self.accepted = None;
+        } else if self.away.as_ref().is_some_and(Away::is_refused) {
+            return false;
+        }
+        let news = self.away.as_ref() != Some(away);
+        self.away = Some(away.clone());
+        news
+    }
+
     /// The module whose evidence counts at `now`, in Unix seconds.
     pub fn holding(&self, now: u64) -> Option<&VerifiedModule> {
         self.accepted.as_deref().filter(|module| module.holds_at(now))
@@ -53,12 +72,14 @@ pub struct Module {
     journal: Arc<Journal>,
     within: Duration,
     line: tokio::sync::Mutex<Option<Line>>,
+    closed: Mutex<Option<Instant>>,
     verdict: Mutex<Verdict>,
 }
 
 struct Line {
     proven: Proven<UnixStream>,
     verified: VerifiedModule,
+    evidence: Arc<Evidence>,
     cutter: Cutter,
 }
 
@@ -77,40 +98,60 @@ impl Cutter {
         within: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Away> {
-        let mut working = tokio::task::spawn_blocking(work);
-        if let Ok(done) = tokio::time::timeout(within, &mut working).await {
-            return done.map_err(Away::unreachable);
+        let mut armed = Armed(Some(&self.0));
+        let working = tokio::task::spawn_blocking(work);
+        let late = |_| Away::Unreachable(format!("the module took longer than {within:?}"));
+        let done = tokio::time::timeout(within, working).await.map_err(late)?;
+        armed.0 = None;
+        done.map_err(Away::unreachable)
+    }
+}
+
+/// Ends the stream when work on it is given up, for whatever reason.
+struct Armed<'s>(Option<&'s UnixStream>);
+
+impl Drop for Armed<'_> {
+    fn drop(&mut self) {
+        if let Some(stream) = self.0 {
+            // A stream that is gone already needs no end.
+            let _ = stream.shutdown(Shutdown::Both);
         }
-        // A stream that is gone already needs no end.
-        let _ = self.0.shutdown(Shutdown::Both);
-        working.abort();
-        Err(Away::Unreachable(format!("the module took longer than {within:?}")))
     }
 }
 
 impl Line {
-    /// When to ask again, before the verdict ends: after three quarters of its time.
+    /// When to ask again, before the verdict ends: after three quarters of its time, and before the module closes a
+    /// line that is silent.
     fn due(&self) -> u64 {
         let (from, until) = (self.verified.verified_at(), self.verified.valid_until());
-        from + until.saturating_sub(from) / 4 * 3
+        from + (until.saturating_sub(from) / 4 * 3).min(ASK_EVERY_SECS)
     }
 }
 
 /// The only line to a module whose evidence holds, while nobody else uses it.
 pub struct Held<'m> {
     line: MutexGuard<'m, Option<Line>>,
-    within: Duration,
+    module: &'m Module,
 }
 
 impl Held<'_> {
-    /// The module's boot.
-    pub fn boot(&self) -> Option<[u8; 16]> {
-        self.line.as_ref().map(|line| *line.proven.boot())
+    /// The module, as this party's verdict names it.
+    pub fn drawn(&self) -> Option<Drawn> {
+        self.line.as_ref().map(|line| Drawn::from(&line.verified))
     }
 
-    /// What vouches for it.
-    pub fn kind(&self) -> Option<EvidenceKind> {
-        self.line.as_ref().map(|line| line.verified.kind())
+    /// What the module's evidence was, and the verdict on it, for the record.
+    pub fn evidence(&self) -> Option<(Arc<Evidence>, VerifiedModule)> {
+        self.line.as_ref().map(|line| (line.evidence.clone(), line.verified.clone()))
+    }
+
+    /// Gives the line up, so that the module is asked anew: the other party means another boot.
+    pub fn close(mut self) {
+        let mut closed = self.module.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        if closed.is_none_or(|at| at.elapsed() >= CLOSE_EVERY) {
+            *closed = Some(Instant::now());
+            *self.line = None;
+        }
     }
 
     /// Seconds until its evidence should be asked for again.
@@ -125,14 +166,14 @@ impl Held<'_> {
     /// [`Away::Unreachable`].
     pub async fn draw(&mut self, signed: SignedSpecification) -> Result<Batch, Away> {
         let gone = || Away::Unreachable("the line to the module is closed".to_owned());
-        let Line { mut proven, verified, cutter } = self.line.take().ok_or_else(gone)?;
+        let Line { mut proven, verified, evidence, cutter } = self.line.take().ok_or_else(gone)?;
         let work = move || {
             let drawn = proven.draw(&signed);
             (proven, drawn)
         };
-        let (proven, drawn) = cutter.guard(self.within, work).await?;
+        let (proven, drawn) = cutter.guard(self.module.whole(), work).await?;
         if matches!(drawn, Ok(_) | Err(ClientError::Refused(_))) {
-            *self.line = Some(Line { proven, verified, cutter });
+            *self.line = Some(Line { proven, verified, evidence, cutter });
         }
         drawn.map_err(Away::unreachable)
     }
@@ -154,6 +195,7 @@ impl Module {
             journal: Arc::new(journal),
             within,
             line: tokio::sync::Mutex::default(),
+            closed: Mutex::default(),
             verdict: Mutex::default(),
         }
     }
@@ -186,12 +228,12 @@ impl Module {
         let mut line = self.line.lock().await;
         let now = seconds_now();
         if line.as_ref().is_some_and(|line| line.verified.holds_at(now) && now < line.due()) {
-            return Ok(Held { line, within: self.whole() });
+            return Ok(Held { line, module: self });
         }
         let proved = self.prove(line.take()).await;
         self.note(proved.as_ref().map(|line| &line.verified));
         *line = Some(proved?);
-        Ok(Held { line, within: self.whole() })
+        Ok(Held { line, module: self })
     }
 
     /// Fresh evidence on the line that there is, or on a new one where it does not work any more.
@@ -219,7 +261,7 @@ impl Module {
         + Send
         + 'static,
     ) -> Result<Line, Away> {
-        let (terms, journal) = (self.terms.clone(), self.journal.clone());
+        let terms = self.terms.clone();
         let work = move || {
             let collateral = collateral::load(terms.collateral.as_deref())?;
             // Before the nonce is drawn, so that the age is not understated.
@@ -231,13 +273,11 @@ impl Module {
                 Ok(verified)
             });
             let (proven, verified) = proved.map_err(away)?;
-            if let Some(evidence) = seen {
-                journal.accepted(&evidence, &verified).map_err(Away::unreachable)?;
-            }
-            Ok((proven, verified))
+            let evidence = seen.ok_or_else(|| Away::Unreachable("no evidence was judged".to_owned()))?;
+            Ok((proven, verified, Arc::new(evidence)))
         };
-        let (proven, verified) = cutter.guard(self.whole(), work).await??;
-        Ok(Line { proven, verified, cutter })
+        let (proven, verified, evidence) = cutter.guard(self.whole(), work).await??;
+        Ok(Line { proven, verified, evidence, cutter })
     }
 
     /// Keeps the verdict, and tells the log what changed.
@@ -253,13 +293,11 @@ impl Module {
                 );
             }
             Err(away) => {
-                if verdict.away.as_ref() != Some(away) {
+                if verdict.fail(away) {
                     log_away(away);
+                } else {
+                    tracing::debug!("the noise module is still away: {away}");
                 }
-                if away.is_refused() {
-                    verdict.accepted = None;
-                }
-                verdict.away = Some(away.clone());
             }
         }
     }
@@ -316,5 +354,32 @@ impl std::fmt::Debug for Module {
             .field("door", &self.door)
             .field("verdict", &self.verdict())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_outlasts_silence() {
+        let (gone, refused) = (Away::Unreachable("gone".into()), Away::Refused("debug mode".into()));
+        let mut verdict = Verdict::default();
+        assert!(verdict.fail(&gone) && !verdict.fail(&gone), "news once");
+        assert!(verdict.fail(&refused));
+        assert!(!verdict.fail(&gone), "silence is none after that");
+        assert_eq!(verdict.away, Some(refused));
+    }
+
+    #[tokio::test]
+    async fn work_that_takes_too_long_loses_its_stream() {
+        use std::io::Read;
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let cutter = Cutter::of(&near).unwrap();
+        let mut reading = near;
+        let work = move || reading.read(&mut [0; 8]).map_err(|error| error.to_string());
+        let late = cutter.guard(Duration::from_millis(20), work).await.unwrap_err();
+        assert!(matches!(late, Away::Unreachable(_)), "{late}");
+        assert_eq!(far.read(&mut [0; 8]).unwrap(), 0, "the stream ended");
     }
 }

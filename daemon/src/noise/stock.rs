@@ -4,7 +4,7 @@ use super::{Away, Verdict};
 use consilium_attest::choice::{Choice, ModuleState, NoChoice, NoiseRule};
 use consilium_attest::noise_client::Batch;
 use consilium_attest::tickets::{Ticket, TicketError, Tickets};
-use consilium_attest::{EvidenceKind, NoiseShare};
+use consilium_attest::{EvidenceKind, NoiseShare, VerifiedModule};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -48,12 +48,38 @@ pub struct Stock {
     changed: Notify,
 }
 
+/// The module that drew a batch, as this party's verdict names it. The boot alone is the module's own word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drawn {
+    /// What vouches for it.
+    pub evidence: EvidenceKind,
+    /// Its boot.
+    pub boot: [u8; 16],
+    /// The key of its receipts.
+    pub receipt_key: [u8; 32],
+}
+
+impl From<&VerifiedModule> for Drawn {
+    fn from(module: &VerifiedModule) -> Self {
+        Self { evidence: module.kind(), boot: module.boot(), receipt_key: module.receipt_key() }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     tickets: Tickets,
-    evidence: Option<EvidenceKind>,
-    /// Why the last draw failed, if it did.
+    /// Whose they are.
+    drawn: Option<Drawn>,
+    /// Why there is no noise, since the last draw that both parties hold.
     fault: Option<Away>,
+}
+
+impl State {
+    /// Releases that there is noise for under a verdict.
+    fn usable(&self, verdict: &Verdict, now: u64) -> usize {
+        let holding = verdict.holding(now).map(Drawn::from);
+        if holding.is_some() && holding == self.drawn { self.tickets.len() } else { 0 }
+    }
 }
 
 impl Stock {
@@ -76,9 +102,14 @@ impl Stock {
         self.each
     }
 
-    /// Releases that there is noise for.
+    /// Releases that noise waits for, of whatever boot.
     pub fn level(&self) -> usize {
         self.lock().tickets.len()
+    }
+
+    /// Releases that there is noise for under this party's verdict at `now`, in Unix seconds.
+    pub fn usable(&self, verdict: &Verdict, now: u64) -> usize {
+        self.lock().usable(verdict, now)
     }
 
     /// Why the last draw failed, if it did.
@@ -91,34 +122,42 @@ impl Stock {
         self.changed.notified()
     }
 
-    /// Adds a batch that both parties hold, drawn by a module that `evidence` vouches for. What is left of another
-    /// boot's is burnt.
+    /// Adds a batch that both parties hold. What is left of another module's, or another boot's, is burnt.
     ///
     /// # Errors
     /// [`TicketError`]; the batch is burnt.
-    pub fn offer(&self, batch: Batch, evidence: EvidenceKind) -> Result<(), TicketError> {
+    pub fn offer(&self, batch: Batch, drawn: Drawn) -> Result<(), TicketError> {
         let mut state = self.lock();
-        if state.tickets.boot().is_some_and(|boot| *boot != batch.receipt().boot) {
+        if state.drawn.is_some_and(|before| before != drawn) {
             state.tickets.forget();
         }
         state.tickets.add(batch, self.each)?;
-        (state.evidence, state.fault) = (Some(evidence), None);
+        (state.drawn, state.fault) = (Some(drawn), None);
         drop(state);
         self.changed.notify_waiters();
         Ok(())
     }
 
-    /// A draw failed. Where evidence was refused, everything is burnt. Says whether the fault is a new one.
+    /// There is no noise. Where evidence was refused, everything is burnt, and it stays refused until both parties
+    /// hold a draw again: a module that was caught gains nothing by falling silent. Says whether this is news.
     pub fn fail(&self, away: Away) -> bool {
         let mut state = self.lock();
         if away.is_refused() {
             state.tickets.forget();
+        } else if state.fault.as_ref().is_some_and(Away::is_refused) {
+            return false;
         }
-        let new = state.fault.as_ref() != Some(&away);
+        let news = state.fault.as_ref() != Some(&away);
         state.fault = Some(away);
         drop(state);
         self.changed.notify_waiters();
-        new
+        news
+    }
+
+    /// Both parties hold a draw of the module's again, if not for this task.
+    pub fn recover(&self) {
+        self.lock().fault = None;
+        self.changed.notify_waiters();
     }
 
     /// Has whoever waits look again: the verdict changed.
@@ -139,13 +178,9 @@ impl Stock {
     pub fn choose(&self, verdict: &Verdict, now: u64) -> Result<Choice, Undecided> {
         let state = self.lock();
         let refused = |away: &Option<Away>| away.clone().filter(Away::is_refused);
-        let ready = || {
-            let holding = verdict.holding(now).map(|module| module.boot());
-            holding.is_some() && state.tickets.boot() == holding.as_ref() && !state.tickets.is_empty()
-        };
         let module = if let Some(away) = refused(&verdict.away).or_else(|| refused(&state.fault)) {
             away.into()
-        } else if ready() {
+        } else if state.usable(verdict, now) > 0 {
             ModuleState::Ready
         } else if let Some(away) = state.fault.clone().or_else(|| verdict.away.clone()) {
             away.into()
@@ -160,7 +195,7 @@ impl Stock {
     /// Party Zero: the oldest share, for good.
     pub fn take_oldest(&self) -> Option<(Ticket, Vec<NoiseShare>, EvidenceKind)> {
         let mut state = self.lock();
-        let evidence = state.evidence?;
+        let evidence = state.drawn?.evidence;
         let (ticket, shares) = state.tickets.take_oldest()?;
         drop(state);
         self.changed.notify_waiters();
@@ -193,12 +228,12 @@ impl Stock {
             return Err(NotAdmitted::Rule { named: "the module" });
         }
         self.not_refused(verdict, now)?;
-        if verdict.holding(now).is_none_or(|module| module.boot() != ticket.boot) {
+        let holding = verdict.holding(now).map(Drawn::from).ok_or(NotAdmitted::Verdict)?;
+        let mut state = self.lock();
+        if holding.boot != ticket.boot || state.drawn.is_some_and(|drawn| drawn != holding) {
             return Err(NotAdmitted::Verdict);
         }
-        let mut state = self.lock();
-        let evidence = state.evidence.ok_or(TicketError::Absent(ticket))?;
-        Ok((state.tickets.take(ticket)?, evidence))
+        Ok((state.tickets.take(ticket)?, holding.evidence))
     }
 
     fn not_refused(&self, verdict: &Verdict, now: u64) -> Result<(), NotAdmitted> {
@@ -273,5 +308,17 @@ mod tests {
             assert_eq!(stock.admit_software(&verdict, 0), software, "{rule:?} {verdict:?}");
             assert_eq!(stock.admit(ticket, &verdict, 0).unwrap_err(), module, "{rule:?} {verdict:?}");
         }
+    }
+
+    #[test]
+    fn what_was_refused_stays_so_while_the_module_is_silent() {
+        let stock = Stock::new(NoiseRule::ModuleElseSoftware, 1);
+        assert!(stock.fail(gone()) && stock.fail(refused_away()), "both are news");
+        assert!(!stock.fail(gone()), "silence after a refusal is none");
+        assert_eq!(stock.fault(), Some(refused_away()));
+        let choice = stock.choose(&Verdict::default(), 0);
+        assert!(matches!(choice, Err(Undecided::Never(NoChoice::Refused { .. }))), "{choice:?}");
+        stock.recover();
+        assert_eq!((stock.fault(), stock.choose(&Verdict::default(), 0)), (None, Err(Undecided::Soon)));
     }
 }
