@@ -1,11 +1,13 @@
 //! One settings text, taken apart with the place of every value, and the problems found in it.
 
 mod guess;
+mod layered;
 mod section;
 mod typed;
 pub(crate) mod value;
 
 pub(crate) use guess::closest;
+pub(crate) use layered::{Assignment, Layer, LayerKind, layered};
 pub(crate) use section::Section;
 pub(crate) use typed::Misfit;
 
@@ -19,11 +21,24 @@ use std::{
     io::Read,
     path::Path,
 };
-use toml::de::DeTable;
+use toml::{Spanned, de::DeTable};
+
+/// Which problems are wanted of a reading.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Scope {
+    /// All of them.
+    #[default]
+    Whole,
+    /// Of one text among several: what is wrong with its own values. What it leaves out may stand in another.
+    Alone,
+    /// Of all texts together: what is missing, and values that do not go together.
+    Together,
+}
 
 /// Collects problems while sections are read, so that one run reports them all.
 #[derive(Default)]
 pub(crate) struct Document {
+    scope: Scope,
     problems: RefCell<Vec<Problem>>,
     unlisted: Cell<usize>,
     #[cfg(test)]
@@ -58,8 +73,22 @@ impl Document {
         }
     }
 
-    /// Notes a problem. Above the limit it is only counted, and its text is not made.
+    /// Notes a problem of a value by itself.
     pub(crate) fn report(&self, problem: impl FnOnce() -> Problem) {
+        if self.scope != Scope::Together {
+            self.note(problem);
+        }
+    }
+
+    /// Notes that something is missing, or that values do not go together.
+    pub(crate) fn conflict(&self, problem: impl FnOnce() -> Problem) {
+        if self.scope != Scope::Alone {
+            self.note(problem);
+        }
+    }
+
+    /// Above the limit a problem is only counted, and its text is not made.
+    fn note(&self, problem: impl FnOnce() -> Problem) {
         let mut problems = self.problems.borrow_mut();
         if problems.len() < PROBLEMS_MAX {
             problems.push(problem());
@@ -67,6 +96,15 @@ impl Document {
             self.unlisted.set(self.unlisted.get() + 1);
         }
     }
+}
+
+/// Takes a text apart and judges nothing else.
+///
+/// # Errors
+/// [`ConfigError::Invalid`] where it is not TOML.
+pub(crate) fn table<'t>(file: &str, text: &'t str) -> Result<Spanned<DeTable<'t>>, ConfigError> {
+    let parsed = printable(text).and_then(|()| DeTable::parse(text).map_err(syntax));
+    parsed.map_err(|problem| ConfigError::Invalid(Box::new(Problems::new(file, text, vec![problem], 0))))
 }
 
 /// Reads a settings file of bounded size. Returns its name and text.
@@ -210,7 +248,7 @@ mod tests {
 
     #[test]
     fn the_examples_show_every_key() {
-        shown_and_asked(EXAMPLE_NODE, |document, root| crate::node::read(document, root, Path::new("")));
+        shown_and_asked(EXAMPLE_NODE, |document, root| crate::node::read_from(document, root, Path::new("")));
         shown_and_asked(EXAMPLE_ROSTER, crate::roster::read);
     }
 

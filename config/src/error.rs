@@ -1,7 +1,7 @@
 //! What is wrong with settings, where, and what to write instead.
 
 use miette::{Diagnostic, LabeledSpan, NamedSource};
-use std::{fmt, io, ops::Range, path::PathBuf};
+use std::{fmt, io, ops::Range, path::PathBuf, sync::Arc};
 
 /// Why settings were refused.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -29,6 +29,15 @@ pub enum ConfigError {
         /// The file.
         file: String,
     },
+    /// More files than any sensible folder of settings holds.
+    #[error("{} holds more than {} files of settings", folder.display(), crate::layers::DROP_INS_MAX)]
+    #[diagnostic(help(
+        "keep one file for each purpose, and move the others away or give them another ending"
+    ))]
+    TooMany {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The text was read, and says something that it may not.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -36,6 +45,17 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    /// The file that all of it is about, where that is one.
+    pub fn file(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { path, .. } | Self::TooMany { folder: path } => {
+                Some(path.display().to_string())
+            }
+            Self::TooLarge { file } | Self::NotText { file } => Some(file.clone()),
+            Self::Invalid(problems) => Some(problems.source.name().to_owned()),
+        }
+    }
+
     /// The problems in the text, if it could be read at all.
     pub fn problems(&self) -> &[Problem] {
         match self {
@@ -64,6 +84,11 @@ impl Problems {
         problems.sort_by_key(|problem| problem.offset().unwrap_or(usize::MAX));
         Self { source: NamedSource::new(file, text.to_owned()), problems, unlisted }
     }
+
+    /// Problems of several texts, each of which knows its place already. The first text names the whole.
+    pub(crate) fn of_several(first: &NamedSource<String>, problems: Vec<Problem>, unlisted: usize) -> Self {
+        Self { source: NamedSource::new(first.name(), first.inner().clone()), problems, unlisted }
+    }
 }
 
 impl fmt::Display for Problems {
@@ -74,6 +99,9 @@ impl fmt::Display for Problems {
             write!(f, " (the first {} are shown)", self.problems.len())?;
         }
         match self.problems.first() {
+            Some(Problem { message, line: Some(line), source: Some(source), .. }) => {
+                write!(f, "; {}, line {line}: {message}", source.name())
+            }
             Some(Problem { message, line: Some(line), .. }) => write!(f, "; line {line}: {message}"),
             Some(problem) => write!(f, "; {}", problem.message),
             None => Ok(()),
@@ -84,10 +112,13 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 /// One thing that is wrong, with its place in the text.
-#[derive(Debug, Diagnostic)]
+#[derive(Clone, Debug, Diagnostic)]
 pub struct Problem {
     message: String,
     line: Option<usize>,
+    /// The text, where it is not the one that all problems of a report are about.
+    #[source_code]
+    source: Option<Arc<NamedSource<String>>>,
     #[label(collection)]
     labels: Vec<LabeledSpan>,
     #[help]
@@ -97,7 +128,7 @@ pub struct Problem {
 impl Problem {
     /// A problem that is nowhere in particular until [`Problem::at`] says so.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), line: None, labels: Vec::new(), help: None }
+        Self { message: message.into(), line: None, source: None, labels: Vec::new(), help: None }
     }
 
     /// Points at `span`; the first call names the place to change, later ones what it depends on.
@@ -127,7 +158,40 @@ impl Problem {
         self.line
     }
 
-    fn offset(&self) -> Option<usize> {
+    /// The text that the problem is in, where that is known of the problem itself.
+    pub fn file(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| source.name())
+    }
+
+    /// Places the problem in `source`: `place` turns its places into the text and the place in it. Places in
+    /// other texts are told in words, because a picture shows one text.
+    pub(crate) fn placed<'s>(
+        mut self,
+        place: impl Fn(Range<usize>) -> Option<(&'s Arc<NamedSource<String>>, Range<usize>)>,
+    ) -> Self {
+        let mut elsewhere = Vec::new();
+        for label in std::mem::take(&mut self.labels) {
+            let span = label.offset()..label.offset() + label.len();
+            let Some((source, span)) = place(span) else { continue };
+            let own = self.source.get_or_insert_with(|| source.clone());
+            let line = line_of(source.inner(), span.start);
+            if Arc::ptr_eq(own, source) {
+                self.line.get_or_insert(line);
+                self.labels.push(LabeledSpan::new_with_span(label.label().map(str::to_owned), span));
+            } else {
+                let what = label.label().unwrap_or("here");
+                elsewhere.push(format!("{what} in {}, line {line}", source.name()));
+            }
+        }
+        if !elsewhere.is_empty() {
+            let help = self.help.take().map_or_else(String::new, |help| format!("{help}; "));
+            self.help = Some(format!("{help}there is {}", elsewhere.join(", and ")));
+        }
+        self
+    }
+
+    /// Where the first place starts.
+    pub(crate) fn offset(&self) -> Option<usize> {
         self.labels.first().map(LabeledSpan::offset)
     }
 }
@@ -171,7 +235,8 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("`{shown}{rest}`")
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
+/// The line of a place in a text, from 1.
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 

@@ -5,6 +5,8 @@
 //! - `consilium.toml`, one per machine: [`Node`], where this machine keeps its state and what it may use;
 //! - `roster.toml`, the same on all members and public: [`Roster`], who takes part and what each task allows.
 //!
+//! A machine's settings may stand in more places than its file: [`Layers`] lays them over each other.
+//!
 //! A value of either type exists only after all checks, whether it came from a file or was put together
 //! in memory ([`Node::new`], [`Roster::new`] write the text and read it back). Nothing has a default
 //! where the choice is about privacy or about being reachable. Commented examples are compiled in:
@@ -20,21 +22,31 @@ mod digest;
 mod document;
 mod error;
 mod fraction;
+mod layers;
 pub mod limits;
 mod name;
 mod node;
+mod places;
 mod roster;
+pub mod schema;
+mod starter;
 
 pub use address::{Address, Host};
 pub use consilium_attest::choice::NoiseRule;
 pub use digest::Digest;
 pub use error::{ConfigError, Problem, Problems, ValueError};
 pub use fraction::Fraction;
+pub use layers::{DROP_INS, DROP_INS_MAX, Layers, Origin, Settings, VARIABLE_PREFIX};
 pub use name::{Name, PeerName};
-pub use node::{Admin, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers};
-pub use roster::{
-    Comparison, Features, Member, Module, Pair, Release, Role, Roster, Seats, Stock, Task, Terms, Unit,
+pub use node::{
+    Admin, Http, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers,
 };
+pub use places::Places;
+pub use roster::{
+    Change, Colour, Comparison, Features, Image, Member, Module, Pair, Quorum, Release, Resize, Role, Roster,
+    Seats, Stock, Task, Terms, Unit, Window,
+};
+pub use starter::Start;
 
 /// The commented example of a node file, with every key.
 pub const EXAMPLE_NODE: &str = include_str!("example/consilium.toml");

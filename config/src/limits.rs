@@ -88,6 +88,10 @@ pub const POOL_BYTES: RangeInclusive<u64> = 1_048_576..=1_099_511_627_776;
 pub const REFILL_QUERIES: RangeInclusive<u32> = 1..=4096;
 /// Prepared queries of one node over all tasks.
 pub const PREPARED_QUERIES: RangeInclusive<u32> = 1..=1_048_576;
+/// Bytes of the body of one request to the REST interface.
+pub const HTTP_BODY_BYTES: RangeInclusive<u32> = 4096..=67_108_864;
+/// The same where the node file says nothing.
+pub const HTTP_BODY_BYTES_DEFAULT: u32 = 8_388_608;
 
 const fn fraction(numerator: u64, denominator: u64) -> Fraction {
     match Fraction::new(numerator, denominator) {

@@ -1,11 +1,12 @@
 //! Settings of one machine.
 
+mod http;
 mod module;
 mod read;
 
-#[cfg(test)]
-pub(crate) use read::node as read;
+pub(crate) use read::node as read_from;
 
+pub use http::Http;
 pub use module::{LocalModule, ModuleSocket};
 
 use crate::{
@@ -32,6 +33,8 @@ pub struct Node {
     log: Log,
     #[serde(skip_serializing_if = "LocalModule::is_none")]
     module: LocalModule,
+    #[serde(skip_serializing_if = "Http::is_default")]
+    http: Http,
 }
 
 /// Who this machine is and where it keeps things.
@@ -43,15 +46,19 @@ pub struct Place {
     pub state: PathBuf,
     /// File of the ed25519 key that this node is known by; `identity.key` in the state folder by default.
     pub identity: PathBuf,
-    /// The roster file; `roster.toml` beside the node file by default.
+    /// The roster file; `roster.toml` beside the node file by default. Read only where it is unsigned.
     pub roster: PathBuf,
+    /// Whether the roster is that file, without signatures. Otherwise it is the signed one in the state folder.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unsigned_roster: bool,
 }
 
 impl Place {
-    /// The usual layout: the key inside the state folder.
+    /// The usual layout: the key inside the state folder, the roster signed.
     pub fn new(name: Name, state: impl Into<PathBuf>, roster: impl Into<PathBuf>) -> Self {
         let state = state.into();
-        Self { name, identity: state.join("identity.key"), roster: roster.into(), state }
+        let identity = state.join("identity.key");
+        Self { name, identity, roster: roster.into(), state, unsigned_roster: false }
     }
 }
 
@@ -183,18 +190,20 @@ impl Node {
         admin: Admin,
         log: Log,
         module: LocalModule,
+        http: Http,
     ) -> Result<Self, ConfigError> {
         let paths = [&place.state, &place.identity, &place.roster, &admin.socket];
-        for path in paths.into_iter().chain(module.paths()) {
+        for path in paths.into_iter().chain(module.paths()).chain(&http.token_file) {
             if path.to_str().is_none() {
                 return Err(ConfigError::NotText { file: path.display().to_string() });
             }
         }
-        let node = Self { place, network, pools, admin, log, module };
+        let node = Self { place, network, pools, admin, log, module, http };
         Self::parse("consilium.toml", &node.to_toml(), Path::new(""))
     }
 
-    /// Reads a file. Relative paths in it start from its folder.
+    /// Reads one file and nothing else. Relative paths in it start from its folder. What a node takes its
+    /// settings from is more: see [`crate::Layers`].
     ///
     /// # Errors
     /// [`ConfigError`] with every problem of the file.
@@ -211,7 +220,7 @@ impl Node {
         if base.to_str().is_none() {
             return Err(ConfigError::NotText { file: base.display().to_string() });
         }
-        Document::parse(file, text, |document, root| read::node(document, root, base))
+        Document::parse(file, text, |document, root| read_from(document, root, base))
     }
 
     /// The text that reads back as these settings.
@@ -253,6 +262,16 @@ impl Node {
     pub fn module(&self) -> &LocalModule {
         &self.module
     }
+
+    /// The REST interface, the metrics and the dashboard.
+    pub fn http(&self) -> &Http {
+        &self.http
+    }
+
+    /// File of the token that callers of the REST interface must show.
+    pub fn http_token_file(&self) -> PathBuf {
+        self.http.token_file.clone().unwrap_or_else(|| self.place.state.join("http.token"))
+    }
 }
 
 fn milliseconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -288,6 +307,10 @@ mod tests {
         let socket = ModuleSocket::Unix("/run/consilium-enclave/socket".into());
         let collateral = Some("/etc/consilium/collateral".into());
         assert_eq!(node.module(), &LocalModule { socket: Some(socket), collateral });
+        assert_eq!(node.http_token_file(), Path::new("/var/lib/consilium/http.token"));
+        let listen = Some("127.0.0.1:8000".parse().unwrap());
+        let token_file = node.http().token_file.clone();
+        assert_eq!(node.http(), &Http { listen, token_file, ..Http::default() });
     }
 
     #[test]
@@ -303,6 +326,8 @@ mod tests {
         let module = crate::document::testing::node(&text).unwrap().module().clone();
         assert_eq!(module.socket, Some(ModuleSocket::Unix("/etc/consilium/m/socket".into())));
         assert_eq!(module.collateral.as_deref(), Some(Path::new("/etc/consilium/vendors")));
+        assert_eq!((node.http().listen, node.http().beyond_loopback), (None, false));
+        assert_eq!(node.http_token_file(), Path::new("/etc/consilium/state/http.token"));
     }
 
     #[test]
@@ -338,6 +363,13 @@ mod tests {
             ("frame_bytes_max = 33554432", "frame_bytes_max = 1", "a whole number from 65536 to 268435456"),
             ("state = \"/var/lib/consilium\"", "state = \"\"", "a path of 1 to 4096 bytes"),
             ("filter = \"info\"", "filter = 3", "`log.filter` must be a string in quotes"),
+            ("listen = \"127.0.0.1:8000\"", "listen = \"localhost:80\"", "write `127.0.0.1:80`"),
+            (
+                "listen = \"127.0.0.1:8000\"",
+                "listen = \"0.0.0.0:8000\"",
+                "write an address such as `127.0.0.1:8000`, or `beyond_loopback = true`",
+            ),
+            ("body_bytes_max = 8388608", "body_bytes_max = 1", "a whole number from 4096 to 67108864"),
         ] {
             let found = node_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
@@ -396,8 +428,9 @@ mod tests {
         let network = Network { dial_timeout: Duration::MAX, ..Network::default() };
         let pools = Pools { bytes_max: u64::MAX, ..Pools::default() };
         let admin = Admin::beneath(&place.state);
+        let module = LocalModule::default();
         let error =
-            Node::new(place.clone(), network, pools, admin.clone(), Log::default(), LocalModule::default());
+            Node::new(place.clone(), network, pools, admin.clone(), Log::default(), module, Http::default());
         assert_eq!(error.unwrap_err().problems().len(), 2);
         let made = |module| {
             Node::new(
@@ -407,6 +440,7 @@ mod tests {
                 admin.clone(),
                 Log::default(),
                 module,
+                Http::default(),
             )
         };
         let unreadable = PathBuf::from(std::ffi::OsStr::from_bytes(b"/\xff"));
@@ -441,10 +475,15 @@ mod tests {
             let network = Network { listen, dial_timeout: Duration::from_millis(dial_ms), ..Network::default() };
             let admin = Admin { socket: "/run/admin.sock".into() };
             let log = Log { format: LogFormat::Json, filter };
-            let made = Node::new(place.clone(), network.clone(), Pools { bytes_max, ..Pools::default() }, admin, log.clone(), module.clone());
+            let pools = Pools { bytes_max, ..Pools::default() };
+            let port = dial_ms as u16;
+            let listen = (port > 0).then(|| ([127, 0, 0, 1], port).into());
+            let http = Http { listen, token_file: Some("/t".into()), ..Http::default() };
+            let made = Node::new(place.clone(), network.clone(), pools, admin, log.clone(), module.clone(), http.clone());
             let made = made.unwrap();
             prop_assert_eq!(made.module(), &module);
             prop_assert_eq!((made.place(), made.network(), made.log()), (&place, &network, &log));
+            prop_assert_eq!(made.http(), &http);
             prop_assert_eq!(Node::parse("again", &made.to_toml(), Path::new("")).unwrap(), made);
         }
     }

@@ -1,17 +1,24 @@
 //! Who takes part and what each task allows: the same text on all members, and public.
 
+mod changes;
 mod check;
+mod image;
 mod member;
 mod module;
+mod quorum;
 mod read;
 mod release;
 mod task;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) use read::roster as read;
 
+pub use changes::Change;
+pub use image::{Colour, Image, Resize, Window};
 pub use member::{Member, Pair, Role, Seats};
 pub use module::Module;
+pub use quorum::Quorum;
 use release::NOISE_WORDS;
 pub use release::{Release, Terms, Unit};
 pub use task::{Comparison, Features, Stock, Task};
@@ -20,6 +27,7 @@ use crate::{
     digest::{Digest, Hasher},
     document::{self, Document},
     error::ConfigError,
+    places::Places,
 };
 use serde::Serialize;
 use std::path::Path;
@@ -41,6 +49,8 @@ pub struct Roster {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Consortium {
     name: String,
+    #[serde(skip_serializing_if = "Quorum::is_default")]
+    quorum: Quorum,
 }
 
 impl Roster {
@@ -55,7 +65,7 @@ impl Roster {
         tasks: Vec<Task>,
         module: Option<Module>,
     ) -> Result<Self, ConfigError> {
-        let consortium = Consortium { name: consortium.into() };
+        let consortium = Consortium { name: consortium.into(), quorum: Quorum::default() };
         let roster = Self { consortium, module, members, pairs, tasks };
         Self::parse("roster.toml", &roster.to_toml())
     }
@@ -77,6 +87,23 @@ impl Roster {
         Document::parse(file, text, read::roster)
     }
 
+    /// Reads a file and keeps the place of every key, for complaints that need more than the file to see.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem of the file.
+    pub fn load_placed(path: &Path) -> Result<(Self, Places), ConfigError> {
+        let (name, text) = document::load(path)?;
+        Self::parse_placed(&name, text)
+    }
+
+    /// As [`Roster::parse`], with the place of every key.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn parse_placed(name: &str, text: String) -> Result<(Self, Places), ConfigError> {
+        Ok((Self::parse(name, &text)?, Places::parse(name, text)?))
+    }
+
     /// The text that reads back as this roster.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("strings, small whole numbers and floats always have a TOML form")
@@ -84,8 +111,9 @@ impl Roster {
 
     /// Binds everything in the roster, in the order written; comments and layout do not count.
     pub fn digest(&self) -> Digest {
-        let mut hasher = Hasher::new("consilium roster 1");
+        let mut hasher = Hasher::new("consilium roster 2");
         hasher.text(&self.consortium.name);
+        hasher.text(&self.consortium.quorum.to_string());
         hasher.list(&self.members, |hasher, member| member.feed(hasher));
         hasher.list(&self.pairs, |hasher, pair| pair.feed(hasher));
         hasher.list(self.module.as_slice(), |hasher, module| module.feed(hasher));
@@ -100,6 +128,21 @@ impl Roster {
     /// Name of the consortium.
     pub fn consortium(&self) -> &str {
         &self.consortium.name
+    }
+
+    /// The rule for the next version of a signed roster.
+    pub fn quorum(&self) -> Quorum {
+        self.consortium.quorum
+    }
+
+    /// Members whose signatures count for the next version: those with data or shares to lose.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.votes())
+    }
+
+    /// How many of the voters must sign the next version.
+    pub fn signatures_needed(&self) -> usize {
+        self.consortium.quorum.of(self.voters().count())
     }
 
     /// The module that draws noise, if there is one.
@@ -311,11 +354,11 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "39f260271f69376e5bb366e1dfd5e95e2a9ba22d318aec9240a2be692a8761dc"
+            "86041dc714c7fa503e9967eb49cff0a1c3d0e8fc9bc91587e3b7764fc26757bb"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
-            "932ece3df7a2a1faa05f4888439b50fda2a0b6c71fa2ec6ac5d7b7e0976dfff0"
+            "a2d373ce23d433335e5b6725c8dd9979d5820dabda102254303fb35dcc03489b"
         );
     }
 
@@ -477,6 +520,7 @@ mod tests {
                     owners: vec!["a".parse().unwrap(), "b".parse().unwrap()],
                     clients: vec!["a".parse().unwrap()],
                     owners_min: 1,
+                    image: None,
                     comparison: Comparison::Digits,
                     batch_queries: 4,
                     stock: Stock { low: 3, high: 9 },

@@ -10,10 +10,12 @@ mod status;
 
 pub use books::{LedgerReport, Loss, OtherView, OwnerAccount, PartyBooks, SignedReport};
 pub use export::export;
+pub(crate) use serve::normalised;
 pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all};
 pub use status::{Level, MemberStatus, ModuleStatus, NoiseStatus, Refill, Report, SeatStatus, TaskStatus};
 
 use crate::client::Answer;
+use crate::consortium::{ConsortiumReply, ConsortiumRequest};
 use crate::ledger::{Head, ReleaseId, SignedStatement};
 use crate::message::Refusal;
 use crate::owner::{Published, Wanted};
@@ -52,6 +54,11 @@ pub enum AdminRequest {
         /// Name of the question, to ask it again without a charge; drawn if absent.
         release: Option<ReleaseId>,
     },
+    /// Which terms of a task the node has, for one who prepares inputs by a roster file.
+    Terms {
+        /// The task.
+        task: String,
+    },
     /// The signed report of this compute party's ledger.
     Ledger {
         /// The task.
@@ -73,6 +80,8 @@ pub enum AdminRequest {
         /// The change.
         wanted: Wanted,
     },
+    /// About the signed roster.
+    Consortium(ConsortiumRequest),
 }
 
 /// From the node to the command line.
@@ -94,6 +103,11 @@ pub enum AdminReply {
     Withdrawn,
     /// The answer.
     Answer(Box<Answer>),
+    /// The digest of the task's terms, in hexadecimal.
+    Terms {
+        /// As [`consilium_config::Task::digest`] gives it.
+        digest: String,
+    },
     /// The report.
     Ledger(Box<SignedReport>),
     /// The export is complete.
@@ -105,6 +119,8 @@ pub enum AdminReply {
     Account(Box<OwnerAccount>),
     /// Both compute parties have it on record.
     Declared(Box<SignedStatement>),
+    /// About the signed roster.
+    Consortium(ConsortiumReply),
     /// Not granted.
     Refused(Refusal),
 }

@@ -4,7 +4,9 @@ use crate::ledger::ReleaseId;
 use crate::losses::Losses;
 use crate::message::{AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
 use crate::net::{Channel, ChannelError, Identity, Network, PeerId, Role};
+use crate::outlook::{Outlook, OutlookReply, OutlookRequest};
 use crate::owner::PairPeers;
+use crate::tally::{Side, Tally};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::{Fixed, Seed};
 use consilium_protocol::online::release::answers;
@@ -52,13 +54,20 @@ pub struct Client {
     network: Network,
     identity: Arc<Identity>,
     deadline: Duration,
+    tally: Arc<Tally>,
     idle: Mutex<HashMap<PeerId, Vec<Channel>>>,
 }
 
 impl Client {
     /// A client that waits at most `deadline` for an answer.
     pub fn new(network: Network, identity: Arc<Identity>, deadline: Duration) -> Self {
-        Self { network, identity, deadline, idle: Mutex::default() }
+        Self { network, identity, deadline, tally: Arc::default(), idle: Mutex::default() }
+    }
+
+    /// The same, counting its questions there.
+    #[must_use]
+    pub fn counting(self, tally: Arc<Tally>) -> Self {
+        Self { tally, ..self }
     }
 
     /// As [`Client::ask_once`], but asks once more under a fresh name where the compute parties had just
@@ -74,12 +83,47 @@ impl Client {
         rows: &[Vec<f64>],
         release: Option<ReleaseId>,
     ) -> Result<Answer, Refusal> {
-        match self.ask_once(terms, pair, rows, release).await {
+        let started = Instant::now();
+        let outcome = match self.ask_once(terms, pair, rows, release).await {
             Err(refusal) if refusal.obstacle == Obstacle::Epoch && release.is_none() => {
                 self.ask_once(terms, pair, rows, None).await
             }
             outcome => outcome,
-        }
+        };
+        let obstacle = outcome.as_ref().err().map(|refusal| refusal.obstacle);
+        self.tally.note(Side::Client, terms.name(), started.elapsed(), obstacle);
+        outcome
+    }
+
+    /// What would become of questions of these tasks of one pair now; one outlook for each. Both compute
+    /// parties are asked, and the tighter one counts.
+    pub async fn outlook(&self, tasks: &[Arc<TaskTerms>], pair: PairPeers, within: Duration) -> Vec<Outlook> {
+        let tasks = tasks.iter().map(|terms| (terms.name().to_owned(), terms.digest));
+        let request = OutlookRequest { tasks: tasks.collect() };
+        let (zero, one) = tokio::join!(
+            self.outlook_of(pair[0], &request, within),
+            self.outlook_of(pair[1], &request, within)
+        );
+        let both = zero.into_iter().zip(one);
+        both.map(|(zero, one)| zero.and_then(|zero| one.map(|one| zero.and(one)))).collect()
+    }
+
+    /// One party's outlooks, as many as tasks were named.
+    async fn outlook_of(&self, peer: PeerId, request: &OutlookRequest, within: Duration) -> Vec<Outlook> {
+        let asked = async {
+            let opened = self.network.open(peer, Role::Status, within).await;
+            let mut channel = opened.map_err(|error| party_failed(&error))?;
+            let failed = |error: ChannelError| party_failed(&error);
+            channel.send_value(request).await.map_err(failed)?;
+            let reply: OutlookReply = channel.receive_value(MESSAGE_BYTES_MAX).await.map_err(failed)?;
+            if reply.outlooks.len() != request.tasks.len() {
+                return Err(party_failed(&"it told of another number of tasks"));
+            }
+            Ok(reply.outlooks)
+        };
+        let told = tokio::time::timeout(within, asked).await;
+        let told = told.unwrap_or_else(|_| Err(party_failed(&"it did not tell in time what it has")));
+        told.unwrap_or_else(|refusal| vec![Err(refusal); request.tasks.len()])
     }
 
     /// Asks for the labels of up to one batch of rows, each as the task's input wants it (after the

@@ -13,9 +13,11 @@
 //! seeds, unless the pair names a dealer. Nothing of a query is computed before both ledgers hold its
 //! reservation.
 
+mod allowance;
 mod background;
 mod books;
 mod chores;
+mod closing;
 mod epoch;
 mod follow;
 mod lead;
@@ -23,6 +25,7 @@ mod link;
 mod models;
 mod noise;
 mod online;
+mod outlook;
 mod pairwise;
 mod progress;
 mod query;
@@ -34,7 +37,9 @@ mod traffic;
 mod waiting;
 mod watch;
 
+pub(crate) use allowance::Allowance;
 pub(crate) use background::{Background, Yielding};
+pub(crate) use closing::Reception;
 pub use epoch::{Epoch, EpochId};
 pub(crate) use pairwise::Workshop;
 pub(crate) use progress::{Progress, Seen};
@@ -47,6 +52,7 @@ use crate::net::{Channel, Network, PeerId};
 use crate::noise::{Module, Stock};
 use crate::pool::Pools;
 use crate::registry::{MaskStore, Registry};
+use crate::tally::Tally;
 use crate::task::TaskTerms;
 use consilium_config::Transfers;
 use consilium_protocol::party::Party;
@@ -69,12 +75,8 @@ pub struct ComputeLimits {
     pub round_deadline: Duration,
     /// Longest time from a client's question to its answer.
     pub query_deadline: Duration,
-    /// Bundles made at once.
-    pub refill_batch_queries: u32,
     /// Bundles laid out ahead in memory; the rest stays on the disk.
     pub prepared_max: usize,
-    /// Bytes on the disk of all bundles of all tasks.
-    pub pool_bytes_max: u64,
     /// How transfers between the two parties are made.
     pub transfers: Transfers,
     /// Questions that may wait for their turn or for the other party at the same time.
@@ -112,6 +114,9 @@ pub struct Compute {
     pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
     pub(crate) roster_digest: [u8; 32],
     pub(crate) limits: ComputeLimits,
+    pub(crate) allowance: Allowance,
+    /// Questions of clients that are not answered yet.
+    pub(crate) reception: Reception,
     pub(crate) epochs: Mutex<HashMap<String, Arc<Epoch>>>,
     /// Held while a task's epoch begins or its models change, so that one happens at a time.
     pub(crate) changing: tokio::sync::Mutex<()>,
@@ -128,6 +133,7 @@ pub struct Compute {
     pub(crate) desks: HashMap<String, waiting::Desk>,
     pub(crate) spare: tokio::sync::Notify,
     pub(crate) refill_fault: Mutex<Option<String>>,
+    pub(crate) tally: Arc<Tally>,
 }
 
 impl Compute {

@@ -5,6 +5,7 @@
 mod measure;
 mod report;
 mod scenario;
+mod service;
 mod shards;
 mod tour;
 mod world;
@@ -58,6 +59,9 @@ pub struct DemoArgs {
     /// What the evidence of that module must say, in TOML
     #[arg(long, value_name = "FILE", requires = "module")]
     module_policy: Option<PathBuf>,
+    /// Measure nothing: leave the consortium running until interrupted, with its REST interface and dashboards
+    #[arg(long)]
+    serve: bool,
     /// Keep configuration, state and logs of all processes in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
@@ -117,6 +121,9 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         .enable_all()
         .build()
         .into_diagnostic()?;
+    if args.serve {
+        return runtime.block_on(service::serve(&scenario, args.keep.as_deref(), args.json, &progress));
+    }
     let measured =
         runtime.block_on(evaluate(&scenario, usize::from(args.queries), args.keep.as_deref(), &progress))?;
     let report = Report::new(&scenario, &measured);

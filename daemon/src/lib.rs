@@ -2,6 +2,7 @@
 //!
 //! Only [`net`] names libp2p; only [`cli`] and [`demo`] print.
 
+pub mod pulse;
 pub mod net;
 pub mod crash;
 pub mod vault;
@@ -12,6 +13,9 @@ pub mod task;
 pub mod losses;
 pub mod bulk;
 pub mod message;
+pub mod outlook;
+pub mod tally;
+pub mod consortium;
 pub mod noise;
 pub mod dealer;
 pub mod compute;
@@ -20,6 +24,10 @@ pub mod client;
 pub mod node;
 pub mod admin;
 pub mod telemetry;
+pub mod preflight;
+pub mod http;
+pub mod service;
+pub mod imaging;
 pub mod datasets;
 pub mod training;
 pub mod distill;

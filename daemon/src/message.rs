@@ -23,6 +23,8 @@ const EXPLANATION_CHARS_MAX: usize = 600;
 pub enum Obstacle {
     /// The roster does not give the asker this right.
     NotAllowed,
+    /// The asker's roster is not the one in force.
+    Roster,
     /// No such task, or other public terms of it.
     Task,
     /// The request does not fit the task.

@@ -37,6 +37,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::pulse::{Probe, pulse};
+
 mod address;
 mod admission;
 mod behaviour;
@@ -45,10 +47,12 @@ pub mod codec;
 mod dial;
 mod error;
 mod frame;
+mod gatehouse;
 mod identity;
 mod limits;
 mod presence;
 mod role;
+mod seldom;
 mod service;
 mod stream;
 mod tether;
@@ -62,9 +66,11 @@ pub use identity::{Identity, IdentityError};
 pub use limits::Limits;
 pub use presence::{DialFault, PeerState, Presence};
 pub use role::Role;
+pub(crate) use seldom::Seldom;
 
 use admission::{Arrival, Gates};
 use dial::Dials;
+use gatehouse::Gatehouse;
 use presence::Board;
 use service::{Command, Service};
 use stream::{OpenFault, Streams};
@@ -115,6 +121,7 @@ struct Inner {
     strangers: Arc<AtomicU64>,
     stop: watch::Sender<bool>,
     task: Shared<BoxFuture<'static, ()>>,
+    probe: Probe,
 }
 
 struct Peer {
@@ -150,7 +157,6 @@ impl Network {
         let peer_id = identity.peer_id();
         let members = roster(members, peer_id, &limits)?;
         let names = || members.iter().map(|member| member.peer);
-
         let (queue, incoming) = mpsc::channel(limits.incoming_queue_channels);
         let arrivals = queue.downgrade();
         let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
@@ -169,13 +175,15 @@ impl Network {
             .collect();
 
         let streams = Streams::new(gates.clone(), queue, limits.clone());
-        let mut swarm = behaviour::swarm(&identity, names(), streams, &limits)?;
+        let gatehouse = Gatehouse::new(gates.clone(), &limits);
+        let mut swarm = behaviour::swarm(&identity, gatehouse, streams, &limits)?;
         for address in &listen {
             let socket = address.socket().ok_or_else(|| NetError::ListenName { address: address.clone() })?;
             behaviour::listen(&mut swarm, socket)
                 .map_err(|source| NetError::Listen { address: address.clone(), source })?;
         }
         let plan = members.iter().map(|member| (member.peer, member.addresses.clone()));
+        let (probe, pulse) = pulse("network");
         let service = Service {
             swarm,
             dials: Dials::new(plan, &limits, Instant::now()),
@@ -185,12 +193,14 @@ impl Network {
             stop: stopped,
             listening,
             strangers: strangers.clone(),
+            refusals: Seldom::new(limits.refusals_logged_every),
             lookups: JoinSet::new(),
             heard: HashMap::new(),
+            pulse,
         };
-        let task = runtime.spawn(service.run());
+        let running = runtime.spawn(service.run());
         let task = async move {
-            if let Err(error) = task.await {
+            if let Err(error) = running.await {
                 tracing::error!(%error, "the network task failed; this is a bug");
             }
         };
@@ -206,8 +216,14 @@ impl Network {
             strangers,
             stop,
             task: task.boxed().shared(),
+            probe,
         };
         Ok((Self { inner: Arc::new(inner) }, Incoming { queue: incoming }))
+    }
+
+    /// Asks the network's loop whether it turns.
+    pub fn probe(&self) -> Probe {
+        self.inner.probe.clone()
     }
 
     /// Our own name.
@@ -323,6 +339,12 @@ impl Network {
     /// Connections that we refused since the start: strangers, and members above their limit.
     pub fn refused_connections(&self) -> u64 {
         self.inner.strangers.load(Ordering::Relaxed)
+    }
+
+    /// Whether peers that are no members may connect, few and briefly, to ask to join. They are refused until this
+    /// is called with `true`.
+    pub fn expect_guests(&self, expecting: bool) {
+        self.inner.gates.expect_guests(expecting);
     }
 
     /// Takes leave of all peers, stops listening, and returns when the network's task has ended. Any number of

@@ -1,122 +1,59 @@
 //! One running node: its network, its seats, its dealer, its owner and client sides.
 
 mod deal;
+mod error;
+mod loops;
 mod module;
+mod readiness;
+mod roster;
+mod serve;
 
 use crate::client::Client;
-use crate::compute::{Background, Compute, ComputeLimits, Progress, Source, Traffic, Yielding};
+use crate::compute::{Allowance, Background, Compute, ComputeLimits, Progress, Source, Traffic, Yielding};
+use crate::consortium::{self, Council};
 use crate::dealer::Dealer;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
-use crate::net::{self, Address, Channel, Identity, Incoming, Limits, Network, PeerId, Role};
-use crate::noise::JournalError;
+use crate::net::{self, Address, Identity, Incoming, Limits, Network, PeerId};
 use crate::owner::{Owner, PairPeers};
 use crate::pool::Pools;
+use crate::pulse::{Probe, pulse};
 use crate::registry::{MaskStore, Registry};
-use crate::task::{TaskError, TaskTerms};
-use crate::vault::{StorageKey, private_directory, sweep_unfinished};
+use crate::tally::Tally;
+use crate::task::TaskTerms;
+use crate::vault::{StorageKey, credential, private_directory, sweep_unfinished};
 use consilium_config::Node as NodeConfig;
 use consilium_config::{Member, Pair, Roster};
 use consilium_protocol::party::Party;
+pub use error::NodeError;
+use futures::future::join_all;
+use loops::Loops;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::task::JoinSet;
 
 /// Questions that may wait at party One.
 const WAITING_MAX: usize = 256;
+/// Credentials that take the place of key files.
+const IDENTITY: &str = "consilium.identity";
+const STORAGE: &str = "consilium.storage";
 /// Requests that may wait for a ledger.
 const LEDGER_QUEUE_MAX: usize = 256;
-
-/// Why a node could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NodeError {
-    /// This machine's key is not in the roster.
-    #[error(
-        "the roster {roster} has no member with this node's peer id {peer}; add it there, or check node.identity"
-    )]
-    NotAMember {
-        /// The roster's file.
-        roster: String,
-        /// This node's peer id.
-        peer: PeerId,
-    },
-    /// The roster names this node otherwise.
-    #[error("this node is called {found} in its configuration and {expected} in the roster; use one name")]
-    Name {
-        /// The roster's name.
-        expected: String,
-        /// The configuration's name.
-        found: String,
-    },
-    /// A peer id or address of the roster is not valid.
-    #[error("member {member} of the roster: {explanation}")]
-    Member {
-        /// Its name.
-        member: String,
-        /// What is wrong.
-        explanation: String,
-    },
-    /// Two seats on one node.
-    #[error(
-        "this node sits in pairs {0} and {1}; run one node for each seat, with its own key and state folder"
-    )]
-    Seats(String, String),
-    /// The roster has this node carry bytes to the module, and it does not know where the module is.
-    #[error(
-        "the roster names this node as the host of the noise module; write `socket = \"unix:/run/consilium-enclave/\
-         socket\"` under `[module]` in the node file, and start `consilium-enclave` there"
-    )]
-    ModuleSocket,
-    /// The roster names a host of the module who is no member.
-    #[error("the roster names {0} as the host of the noise module, who is no member")]
-    Host(String),
-    /// The record of the module's draws.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// A pair names somebody who is no member.
-    #[error("pair {0} names somebody who is no member of the roster")]
-    Pair(String),
-    /// A configuration file.
-    #[error(transparent)]
-    Config(#[from] consilium_config::ConfigError),
-    /// A task.
-    #[error(transparent)]
-    Task(#[from] TaskError),
-    /// The network.
-    #[error(transparent)]
-    Network(#[from] Box<net::NetError>),
-    /// This node's key.
-    #[error(transparent)]
-    Identity(#[from] net::IdentityError),
-    /// Files.
-    #[error(transparent)]
-    Vault(#[from] crate::vault::VaultError),
-    /// The ledger.
-    #[error(transparent)]
-    Ledger(#[from] crate::ledger::LedgerError),
-    /// The registry.
-    #[error(transparent)]
-    Registry(#[from] crate::registry::RegistryError),
-    /// The pools of correlated randomness.
-    #[error(transparent)]
-    Pools(#[from] crate::pool::PoolError),
-    /// The dealer, or a seat, cannot begin.
-    #[error(transparent)]
-    Dealer(#[from] Refusal),
-}
 
 /// A running node. [`Node::stop`] ends it in order.
 pub struct Node {
     shared: Arc<Shared>,
-    running: JoinSet<()>,
+    running: Loops,
     ledgers: Vec<LedgerThread>,
+    probes: Vec<Probe>,
 }
 
 /// What the node's parts and its administrator see.
 pub struct Shared {
     pub(crate) me: Member,
     pub(crate) roster: Roster,
+    /// What keeps the roster, where it is signed.
+    pub(crate) council: Option<Arc<Council>>,
     pub(crate) network: Network,
     pub(crate) tasks: HashMap<String, Arc<TaskTerms>>,
     pub(crate) seats: Vec<(String, Arc<Compute>)>,
@@ -126,6 +63,7 @@ pub struct Shared {
     pub(crate) owner: Owner,
     pub(crate) client: Client,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) tally: Arc<Tally>,
     faults: Mutex<u64>,
 }
 
@@ -137,22 +75,30 @@ impl Node {
     pub async fn start(config: &NodeConfig) -> Result<Self, NodeError> {
         let state = &config.place().state;
         private_directory(state)?;
-        let identity = Arc::new(Identity::load_or_create(&config.place().identity)?);
-        let roster = Roster::load(&config.place().roster)?;
+        let identity = Arc::new(match credential(IDENTITY) {
+            Some(path) => Identity::load(&path)?,
+            None => Identity::load_or_create(&config.place().identity)?,
+        });
+        let (roster, council) = consortium::open(config, &identity)?;
         let me = own_member(config, &roster, identity.peer_id())?;
-        let key = Arc::new(StorageKey::load_or_create(&state.join("storage.key"))?);
+        let key = Arc::new(match credential(STORAGE) {
+            Some(path) => StorageKey::load(&path)?,
+            None => StorageKey::load_or_create(&state.join("storage.key"))?,
+        });
         let mut tasks = HashMap::new();
         for task in roster.tasks() {
             tasks.insert(task.name.to_string(), Arc::new(TaskTerms::new(task)?));
         }
+        let tally = Arc::new(Tally::new(tasks.keys().cloned()));
         let (network, incoming) = start_network(config, &roster, &identity)?;
         let hosted = module::Hosted::new(config, &roster, &me)?;
         let mut ledgers = Vec::new();
         let mut seats = Vec::new();
         for pair in roster.pairs() {
             if let Some(seat) = seat_in(pair, &me) {
-                let (compute, ledger) =
+                let (mut compute, ledger) =
                     seat_of(config, &roster, (pair, seat), (&network, &identity), &key, &tasks)?;
+                compute.tally = tally.clone();
                 compute.sweep_pools().await?;
                 ledgers.push(ledger);
                 seats.push((pair.name.to_string(), Arc::new(compute)));
@@ -171,10 +117,12 @@ impl Node {
         let name = me.name.to_string();
         let owner = Owner::new(name, network.clone(), deadline * 4, state.join("published.json"));
         let client =
-            Client::new(network.clone(), identity.clone(), deadline + config.network().round_deadline);
+            Client::new(network.clone(), identity.clone(), deadline + config.network().round_deadline)
+                .counting(tally.clone());
         let shared = Arc::new(Shared {
             me,
             roster,
+            council,
             network,
             tasks,
             seats,
@@ -183,23 +131,12 @@ impl Node {
             owner,
             client,
             identity,
+            tally,
             faults: Mutex::new(0),
         });
-        let mut running = JoinSet::new();
-        running.spawn(accept(shared.clone(), incoming));
-        for (_, compute) in &shared.seats {
-            running.spawn(compute.clone().watch());
-            running.spawn(compute.clone().watch_module());
-            if compute.seat() == Party::Zero {
-                for task in compute.tasks() {
-                    running.spawn(compute.clone().keep(task.name().to_owned()));
-                    running.spawn(compute.clone().lead(task.name().to_owned()));
-                    running.spawn(compute.clone().keep_noise(task.name().to_owned()));
-                }
-            }
-        }
-        tracing::info!(member = %shared.me.name, peer = %shared.network.peer_id(), "the node is up");
-        Ok(Self { shared, running, ledgers })
+        let (running, probes) = start_loops(&shared, incoming);
+        tracing::info!(kind = "up", member = %shared.me.name, id = %shared.network.peer_id(), "the node is up");
+        Ok(Self { shared, running, ledgers, probes })
     }
 
     /// What the administrator sees.
@@ -207,9 +144,25 @@ impl Node {
         &self.shared
     }
 
+    /// Whom to ask whether the node's loops turn.
+    pub fn probes(&self) -> Vec<Probe> {
+        self.probes.clone()
+    }
+
+    /// Returns when a loop of the node has failed, with its name; the node does not serve fully any more. May be
+    /// dropped.
+    pub async fn failed(&mut self) -> String {
+        self.running.failed().await
+    }
+
+    /// Refuses further questions, and returns when those in progress have their answers. May be dropped.
+    pub async fn drain(&self) {
+        join_all(self.shared.seats.iter().map(|(_, compute)| compute.close())).await;
+    }
+
     /// Stops serving, closes the network and the stores. Queries in progress fail on the other side.
-    pub async fn stop(mut self) {
-        self.running.shutdown().await;
+    pub async fn stop(self) {
+        self.running.stop().await;
         for (_, compute) in &self.shared.seats {
             for task in compute.tasks() {
                 compute.end_epoch(task.name());
@@ -219,7 +172,7 @@ impl Node {
         for ledger in self.ledgers {
             ledger.stop();
         }
-        tracing::info!("the node has stopped");
+        tracing::info!(kind = "stopped", "the node has stopped");
     }
 }
 
@@ -249,6 +202,14 @@ impl Shared {
         self.network.listening()
     }
 
+    /// Waits until every listening address is there. May be dropped.
+    ///
+    /// # Errors
+    /// The network has stopped.
+    pub async fn wait_listening(&self) -> Result<(), net::NetError> {
+        self.network.wait_listening().await.map(drop)
+    }
+
     /// Channels that ended in an error since the start.
     pub fn faults(&self) -> u64 {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner)
@@ -259,8 +220,56 @@ impl Shared {
     }
 }
 
+/// Starts what runs until the node stops, and whom to ask whether it does.
+fn start_loops(shared: &Arc<Shared>, incoming: Incoming) -> (Loops, Vec<Probe>) {
+    let mut running = Loops::default();
+    let (probe, pulse) = pulse("incoming channels");
+    let mut probes = vec![shared.network.probe(), probe];
+    running.spawn("incoming channels", serve::accept(shared.clone(), incoming, pulse));
+    if let Some(council) = &shared.council {
+        running.spawn("roster", consortium::keep(council.clone(), shared.network.clone()));
+    }
+    for (pair, compute) in &shared.seats {
+        probes.push(compute.ledger().probe());
+        running.spawn(format!("watch over pair {pair}"), compute.clone().watch());
+        running.spawn(format!("watch over the module of pair {pair}"), compute.clone().watch_module());
+        if compute.seat() == Party::Zero {
+            for task in compute.tasks().map(|task| task.name().to_owned()) {
+                running.spawn(format!("pool of {task}"), compute.clone().keep(task.clone()));
+                running.spawn(format!("questions of {task}"), compute.clone().lead(task.clone()));
+                running.spawn(format!("noise of {task}"), compute.clone().keep_noise(task));
+            }
+        }
+    }
+    (running, probes)
+}
+
+/// Checks a roster for this node as a start would, without starting anything. The node is looked for in it where
+/// its peer id is known.
+///
+/// # Errors
+/// What a start would say.
+pub fn check(config: &NodeConfig, roster: &Roster, peer: Option<PeerId>) -> Result<(), NodeError> {
+    for member in roster.members() {
+        peer_of(member)?;
+        addresses_of(member)?;
+    }
+    for task in roster.tasks() {
+        TaskTerms::new(task)?;
+    }
+    let Some(peer) = peer else { return Ok(()) };
+    let me = own_member(config, roster, peer)?;
+    let seats: Vec<&Pair> = roster.pairs().iter().filter(|pair| seat_in(pair, &me).is_some()).collect();
+    if let [first, second, ..] = seats.as_slice() {
+        return Err(NodeError::Seats(first.name.to_string(), second.name.to_string()));
+    }
+    Ok(())
+}
+
 fn own_member(config: &NodeConfig, roster: &Roster, peer: PeerId) -> Result<Member, NodeError> {
-    let file = config.place().roster.display().to_string();
+    let place = config.place();
+    let signed = || format!("in {}", place.state.join("consortium").display());
+    let file = if place.unsigned_roster { place.roster.display().to_string() } else { signed() };
     let me = roster.member_by_peer(&peer.to_string()).ok_or(NodeError::NotAMember { roster: file, peer })?;
     if me.name != *config.name() {
         return Err(NodeError::Name { expected: me.name.to_string(), found: config.name().to_string() });
@@ -285,24 +294,28 @@ fn peer_of(member: &Member) -> Result<PeerId, NodeError> {
     })
 }
 
+fn address(member: &str, text: &str) -> Result<Address, NodeError> {
+    text.parse::<Address>()
+        .map_err(|error| NodeError::Member { member: member.to_owned(), explanation: error.to_string() })
+}
+
+fn addresses_of(member: &Member) -> Result<Vec<Address>, NodeError> {
+    member.addresses.iter().map(|text| address(member.name.as_str(), text.as_str())).collect()
+}
+
 fn start_network(
     config: &NodeConfig,
     roster: &Roster,
     identity: &Arc<Identity>,
 ) -> Result<(Network, Incoming), NodeError> {
     let settings = config.network();
-    let address = |member: &str, text: &str| {
-        text.parse::<Address>()
-            .map_err(|error| NodeError::Member { member: member.to_owned(), explanation: error.to_string() })
-    };
     let mut members = Vec::new();
     for member in roster.members() {
         let peer = peer_of(member)?;
         if peer == identity.peer_id() {
             continue;
         }
-        let addresses = member.addresses.iter().map(|text| address(member.name.as_str(), text.as_str()));
-        members.push(net::Member { peer, addresses: addresses.collect::<Result<_, _>>()? });
+        members.push(net::Member { peer, addresses: addresses_of(member)? });
     }
     let listen = settings.listen.iter().map(|text| address(config.name().as_str(), text.as_str()));
     let limits = Limits {
@@ -339,12 +352,7 @@ fn seat_of(
     // Models without a ledger are not a new seat: an empty ledger would give all budgets back.
     let new = !books.exists() && !models.exists();
     let ledger = if new { Ledger::create(&books, key.clone())? } else { Ledger::open(&books, key.clone())? };
-    // A start that was killed may have left the folder without its database.
-    let registry = if models.exists() && !is_empty(&models)? {
-        Registry::open(&models, key.clone())?
-    } else {
-        Registry::create(&models, key.clone())?
-    };
+    let registry = open_registry(&models, key)?;
     let (pools, fault) = Pools::open(&folder.join("pools"), key.clone())?;
     if let Some(fault) = fault {
         tracing::error!("{fault}");
@@ -381,6 +389,8 @@ fn seat_of(
         tasks: served,
         roster_digest: roster.digest().to_bytes(),
         limits: limits_of(config),
+        allowance: Allowance::new(config.pools()),
+        reception: Default::default(),
         epochs: Mutex::default(),
         changing: tokio::sync::Mutex::new(()),
         showing_heads: tokio::sync::Mutex::new(()),
@@ -388,8 +398,17 @@ fn seat_of(
         waiting: Default::default(),
         spare: tokio::sync::Notify::new(),
         refill_fault: Mutex::default(),
+        tally: Arc::default(),
     };
     Ok((compute, thread))
+}
+
+fn open_registry(models: &std::path::Path, key: &Arc<StorageKey>) -> Result<Registry, NodeError> {
+    // A start that was killed may have left the folder without its database.
+    if models.exists() && !is_empty(models)? {
+        return Ok(Registry::open(models, key.clone())?);
+    }
+    Ok(Registry::create(models, key.clone())?)
 }
 
 /// Opens the book of every task that has none yet.
@@ -407,9 +426,7 @@ fn limits_of(config: &NodeConfig) -> ComputeLimits {
     ComputeLimits {
         round_deadline: settings.round_deadline,
         query_deadline: settings.query_deadline,
-        refill_batch_queries: limits.refill_batch_queries,
         prepared_max: limits.prepared_max as usize,
-        pool_bytes_max: limits.bytes_max,
         transfers: limits.transfers,
         waiting_max: WAITING_MAX,
         frame_bytes_max: settings.frame_bytes_max as usize,
@@ -424,57 +441,6 @@ fn open_masks(path: &std::path::Path, key: Arc<StorageKey>) -> Result<MaskStore,
 fn is_empty(folder: &std::path::Path) -> Result<bool, NodeError> {
     sweep_unfinished(folder)?;
     Ok(std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()))
-}
-
-/// Hands every incoming channel to the part that serves it. Ends with the network.
-async fn accept(shared: Arc<Shared>, mut incoming: Incoming) {
-    let mut serving = JoinSet::new();
-    loop {
-        tokio::select! {
-            arrival = incoming.next() => match arrival {
-                Some((peer, role, channel)) => {
-                    serving.spawn(serve(shared.clone(), peer, role, channel));
-                }
-                None => break,
-            },
-            Some(_) = serving.join_next() => {}
-        }
-    }
-    serving.shutdown().await;
-}
-
-async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) {
-    let Some(member) = shared.roster.member_by_peer(&peer.to_string()) else { return };
-    let name = member.name.to_string();
-    let served = match role {
-        Role::Query => match shared.first_seat() {
-            Some(compute) => compute.serve_client(channel, name.clone()).await,
-            None => return,
-        },
-        Role::Publish => match shared.first_seat() {
-            Some(compute) => compute.serve_owner(channel, (name.clone(), peer)).await,
-            None => return,
-        },
-        Role::Online | Role::Pair => match shared.seats.iter().find(|(_, compute)| compute.other == peer) {
-            Some((_, compute)) if role == Role::Online => compute.clone().serve_online(channel).await,
-            Some((_, compute)) => compute.clone().serve_pair(channel).await,
-            None => return,
-        },
-        Role::Deal => deal::serve(&shared, member, channel).await,
-        Role::Mask => match (&shared.dealer, shared.dealt_seat(member)) {
-            (Some(dealer), Some((pair, seat))) => dealer.mask(channel, &pair, seat).await,
-            _ => return,
-        },
-        Role::Module => match &shared.hosted {
-            Some(hosted) if shared.draws_for(member) => hosted.carry(channel, peer).await,
-            _ => return,
-        },
-        Role::Status => return,
-    };
-    if let Err(error) = served {
-        shared.note_fault();
-        tracing::debug!(member = name, role = role.name(), "a channel ended: {error}");
-    }
 }
 
 impl Shared {

@@ -7,11 +7,13 @@
 //! Nonces are random. With 96 bits the chance that two of 2^32 sealed values share one is 2^-33; a
 //! consortium that seals a million values a day needs eleven years for that many.
 
+mod credential;
 mod file;
 pub(crate) mod hex;
 mod key;
 mod store;
 
+pub use credential::credential;
 pub use file::{
     private_directory, read_bounded, read_sealed, remove_durably, sweep_unfinished, write_atomic,
     write_sealed,

@@ -311,9 +311,16 @@ fn shorten(world: &World, name: &str, filter: &str) {
     };
     let pools = Pools { refill_batch_queries: 4, ..*node.pools() };
     let log = consilium_config::Log { filter: filter.to_owned(), ..node.log().clone() };
-    let node =
-        Node::new(node.place().clone(), network, pools, node.admin().clone(), log, node.module().clone())
-            .unwrap();
+    let node = Node::new(
+        node.place().clone(),
+        network,
+        pools,
+        node.admin().clone(),
+        log,
+        node.module().clone(),
+        node.http().clone(),
+    )
+    .unwrap();
     std::fs::write(file, node.to_toml()).unwrap();
 }
 

@@ -284,7 +284,7 @@ impl<'d> Section<'d> {
         if matches!(self.body, Body::Unreadable) {
             return;
         }
-        self.document.report(|| {
+        self.document.conflict(|| {
             let problem = Problem::new(format!("`{}` is missing", self.join(key)));
             let heading = if self.is_present() { String::new() } else { format!(" under `[{}]`", self.path) };
             let problem = problem.help(format!("add a line such as `{line}`{heading}"));

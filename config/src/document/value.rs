@@ -59,6 +59,16 @@ pub(crate) fn choice<T: Copy>(value: &DeValue<'_>, choices: &[(&str, T)]) -> Res
     }
 }
 
+/// `true` or `false`.
+pub(crate) fn boolean(value: &DeValue<'_>) -> Result<bool, ValueError> {
+    match value {
+        DeValue::Boolean(boolean) => Ok(*boolean),
+        other => {
+            Err(ValueError::new("`true` or `false`", kind(other)).help("write it without quotes".to_owned()))
+        }
+    }
+}
+
 /// A whole number within a range.
 pub(crate) fn whole<T>(value: &DeValue<'_>, range: &RangeInclusive<T>) -> Result<T, ValueError>
 where

@@ -1,6 +1,7 @@
 //! From text to the settings of one machine.
 
-use super::{Admin, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers};
+use super::http::Listen;
+use super::{Admin, Http, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers};
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError},
@@ -29,8 +30,17 @@ pub(crate) fn node(document: &Document, mut root: Section<'_>, base: &Path) -> O
     let admin = admin(document, root.table("admin"), place.as_ref(), base);
     let log = log(root.table("log"));
     let module = module(document, root.table("module"), base);
+    let http = http(document, root.table("http"), base);
     root.finish();
-    Some(Node { place: place?, network: network?, pools: pools?, admin: admin?, log: log?, module: module? })
+    Some(Node {
+        place: place?,
+        network: network?,
+        pools: pools?,
+        admin: admin?,
+        log: log?,
+        module: module?,
+        http: http?,
+    })
 }
 
 fn place(mut section: Section<'_>, base: &Path) -> Option<Place> {
@@ -38,11 +48,13 @@ fn place(mut section: Section<'_>, base: &Path) -> Option<Place> {
     let state = section.required("state", "state = \"/var/lib/consilium\"", value::path);
     let identity = section.optional("identity", value::path);
     let roster = section.optional("roster", value::path);
+    let unsigned = section.defaulted("unsigned_roster", false, value::boolean);
     section.finish();
     let state = base.join(state?.into_inner());
     let identity = identity?.map_or_else(|| state.join("identity.key"), |path| base.join(path.into_inner()));
     let roster = base.join(roster?.map_or_else(|| "roster.toml".into(), Spanned::into_inner));
-    Some(Place { name: name?.into_inner(), state, identity, roster })
+    let unsigned_roster = unsigned?.into_inner();
+    Some(Place { name: name?.into_inner(), state, identity, roster, unsigned_roster })
 }
 
 fn network(document: &Document, mut section: Section<'_>) -> Option<Network> {
@@ -65,7 +77,7 @@ fn network(document: &Document, mut section: Section<'_>) -> Option<Network> {
     if let (Some(round), Some(query)) = (&round, &query)
         && round.get_ref() > query.get_ref()
     {
-        document.report(|| {
+        document.conflict(|| {
             Problem::new("a query cannot end before one of its rounds")
                 .at(query.span(), format!("{} ms for the query", query.get_ref().as_millis()))
                 .at(round.span(), format!("{} ms for each round", round.get_ref().as_millis()))
@@ -96,7 +108,7 @@ fn pools(document: &Document, mut section: Section<'_>) -> Option<Pools> {
     if let (Some(batch), Some(prepared)) = (&batch, &prepared)
         && batch.get_ref() > prepared.get_ref()
     {
-        document.report(|| {
+        document.conflict(|| {
             Problem::new("one refill would overflow the pool")
                 .at(batch.span(), format!("{} queries in one go", batch.get_ref()))
                 .at(prepared.span(), format!("{} queries at most", prepared.get_ref()))
@@ -141,11 +153,40 @@ fn module(document: &Document, mut section: Section<'_>, base: &Path) -> Option<
     Some(LocalModule { socket, collateral: collateral?.map(|path| base.join(path.into_inner())) })
 }
 
+fn http(document: &Document, mut section: Section<'_>, base: &Path) -> Option<Http> {
+    let default = Http::default();
+    let listen = section.optional("listen", value::parsed::<Listen>);
+    let token_file = section.optional("token_file", value::path);
+    let body = section.defaulted("body_bytes_max", default.body_bytes_max, within(HTTP_BODY_BYTES));
+    let beyond = section.defaulted("beyond_loopback", default.beyond_loopback, value::boolean);
+    section.finish();
+    if let (Some(Some(listen)), Some(beyond)) = (&listen, &beyond)
+        && !beyond.get_ref()
+        && !listen.get_ref().0.ip().is_loopback()
+    {
+        document.report(|| {
+            Problem::new("the token would cross the network in the clear")
+                .at(listen.span(), "other machines reach this address")
+                .help(
+                    "write an address such as `127.0.0.1:8000`, or `beyond_loopback = true` if a proxy with TLS \
+                     stands between"
+                        .to_owned(),
+                )
+        });
+    }
+    Some(Http {
+        listen: listen?.map(|listen| listen.into_inner().0),
+        token_file: token_file?.map(|path| base.join(path.into_inner())),
+        body_bytes_max: body?.into_inner(),
+        beyond_loopback: beyond?.into_inner(),
+    })
+}
+
 /// Reports a path that no Unix socket can have.
 fn short(document: &Document, path: &Path, what: &str, span: Range<usize>, help: &str) {
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_BYTES_MAX {
-        document.report(|| {
+        document.conflict(|| {
             Problem::new(format!("the path of the {what} is too long for the system"))
                 .at(span, format!("{length} bytes, at most {SOCKET_PATH_BYTES_MAX}"))
                 .help(help.to_owned())

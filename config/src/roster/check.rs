@@ -8,7 +8,7 @@ mod task;
 pub(super) use module::module;
 
 use super::{
-    Comparison, Role,
+    Comparison, Quorum, Role,
     read::{MemberDraft, PairDraft, TaskDraft},
 };
 use crate::{
@@ -59,6 +59,28 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
         }
         task::task(document, &directory, task);
         keys(document, pairs, task);
+    }
+}
+
+/// So many signatures must be possible, and enough that two versions cannot both have them.
+pub(super) fn quorum(document: &Document, quorum: Option<&Spanned<Quorum>>, members: &[MemberDraft]) {
+    let Some(quorum) = quorum else { return };
+    let mut voters = 0;
+    for member in members {
+        let Some(roles) = &member.roles else { return };
+        let votes = |role: &Spanned<Role>| matches!(role.get_ref(), Role::Owner | Role::Compute);
+        voters += usize::from(roles.get_ref().iter().any(votes));
+    }
+    if !quorum.get_ref().fits(voters) {
+        document.report(|| {
+            Problem::new(format!("a quorum of {} does not fit {voters} voters", quorum.get_ref()))
+                .at(quorum.span(), "too many, or no more than half")
+                .help(format!(
+                    "members with the role `owner` or `compute` vote; write a number from {} to {voters}, \"majority\" \
+                     or \"all\"",
+                    voters / 2 + 1
+                ))
+        });
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::{
     address::Address,
     digest::Hasher,
+    error::{ValueError, quoted},
     name::{Name, PeerName},
 };
 use serde::Serialize;
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 /// One organisation's node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +29,12 @@ impl Member {
     /// Whether the member may act in a role.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains(&role)
+    }
+
+    /// Whether its signature counts for the next version of a roster: whoever has a model or holds shares has
+    /// something to lose by a bad one.
+    pub fn votes(&self) -> bool {
+        self.has(Role::Owner) || self.has(Role::Compute)
     }
 
     pub(super) fn feed(&self, hasher: &mut Hasher) {
@@ -70,6 +77,17 @@ impl Role {
             Self::Compute => "compute",
             Self::Dealer => "dealer",
         }
+    }
+}
+
+impl FromStr for Role {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let found = Self::WORDS.iter().find(|(word, _)| *word == text);
+        found
+            .map(|(_, role)| *role)
+            .ok_or_else(|| ValueError::new("one of `owner`, `client`, `compute`, `dealer`", quoted(text)))
     }
 }
 

@@ -1,13 +1,16 @@
 //! From text to a roster: first each table by itself, then what they say about each other.
 
+mod image;
 mod module;
 mod release;
 mod task;
 
+pub(super) use image::ImageDraft;
 pub(super) use module::ModuleDraft;
+pub(super) use release::mechanism_words;
 pub(super) use task::TaskDraft;
 
-use super::{Consortium, Member, Pair, Role, Roster, check};
+use super::{Consortium, Member, Pair, Quorum, Role, Roster, check, quorum};
 use crate::{
     address::Address,
     document::{Document, Section, value},
@@ -24,6 +27,7 @@ pub(super) type FoundList<T> = Found<Vec<Spanned<T>>>;
 pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roster> {
     let mut section = root.table("consortium");
     let name = section.required("name", "name = \"Northern hospitals\"", value::label);
+    let quorum = section.optional("quorum", quorum::read);
     let head = section.is_present().then(|| section.place());
     section.finish();
     let module = ModuleDraft::read(root.table("module"));
@@ -38,9 +42,13 @@ pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roste
     // Without the members and pairs every reference would look wrong.
     let (members, pairs, tasks) = (members?, pairs?, tasks?);
     check::roster(document, &members, &pairs, &tasks);
+    check::quorum(document, quorum.as_ref().and_then(Option::as_ref), &members);
     check::module(document, head.as_ref(), &module, &members, &pairs, &tasks);
     Some(Roster {
-        consortium: Consortium { name: name?.into_inner() },
+        consortium: Consortium {
+            name: name?.into_inner(),
+            quorum: quorum?.map_or_else(Quorum::default, Spanned::into_inner),
+        },
         module: module.finish()?,
         members: members.into_iter().map(MemberDraft::finish).collect::<Option<_>>()?,
         pairs: pairs.into_iter().map(PairDraft::finish).collect::<Option<_>>()?,

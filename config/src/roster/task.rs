@@ -1,6 +1,6 @@
 //! What is asked, of whom, and within which public bounds.
 
-use super::Release;
+use super::{Image, Release};
 use crate::{
     digest::{Digest, Hasher},
     name::Name,
@@ -45,6 +45,9 @@ pub struct Task {
     /// How many queries are prepared ahead.
     #[serde(rename = "pool")]
     pub stock: Stock,
+    /// How a file of an image becomes raw inputs; `None` where the task takes numbers only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
     /// Public normalisation of raw inputs, applied by the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features: Option<Features>,
@@ -85,6 +88,7 @@ impl Task {
         hasher.number(self.shards);
         hasher.number(self.batch_queries);
         hasher.text(self.comparison.name());
+        hasher.list(self.image.as_slice(), |hasher, image| image.feed(hasher));
         hasher.list(self.features.as_slice(), |hasher, features| features.feed(hasher));
         self.release.feed(hasher);
     }

@@ -7,6 +7,7 @@ use crate::net::{Channel, ChannelError};
 use crate::node::Shared;
 use crate::owner::{NamedModel, unfit};
 use crate::task::TaskTerms;
+use crate::vault::hex;
 use consilium_protocol::model::{FILE_BYTES_MAX, import_for};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -79,13 +80,43 @@ impl Door {
         loop {
             tokio::select! {
                 arrival = self.listener.accept(), if visitors.len() < VISITORS_MAX => match arrival {
-                    Ok((stream, _)) => {
-                        visitors.spawn(converse(Channel::local(stream), shared.clone()));
-                    }
+                    Ok((stream, _)) => match Visitor::of(&stream) {
+                        Ok(visitor) => {
+                            visitors.spawn(converse(Channel::local(stream), shared.clone(), visitor));
+                        }
+                        Err(why) => tracing::warn!("an administrator was turned away: {why}"),
+                    },
                     Err(error) => tracing::warn!("an administrator's connection failed: {error}"),
                 },
                 Some(_) = visitors.join_next() => {}
             }
+        }
+    }
+}
+
+/// Who is at the other end, as the system says and not they themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Visitor {
+    uid: u32,
+    pid: Option<i32>,
+}
+
+impl Visitor {
+    /// Only the node's own user and root come in, also where somebody has opened the socket's mode to others.
+    fn of(stream: &UnixStream) -> Result<Self, String> {
+        let found =
+            stream.peer_cred().map_err(|error| format!("the system does not say who it is: {error}"))?;
+        Self { uid: found.uid(), pid: found.pid() }.admitted(rustix::process::geteuid().as_raw())
+    }
+
+    fn admitted(self, own: u32) -> Result<Self, String> {
+        match self.uid {
+            0 => Ok(self),
+            uid if uid == own => Ok(self),
+            uid => Err(format!(
+                "user {uid} (process {}) may not administer the node; only user {own} and root may",
+                self.pid.unwrap_or_default()
+            )),
         }
     }
 }
@@ -96,18 +127,31 @@ impl Drop for Door {
     }
 }
 
-async fn converse(mut channel: Channel, shared: Arc<Shared>) {
+async fn converse(mut channel: Channel, shared: Arc<Shared>, visitor: Visitor) {
     loop {
         let request: AdminRequest = match channel.receive_value(ADMIN_BYTES_MAX).await {
             Ok(request) => request,
             Err(ChannelError::Closed) => return,
             Err(error) => return tracing::debug!("an administrator's connection ended: {error}"),
         };
+        note(&request, visitor);
         let reply = answer(&mut channel, &shared, request).await.unwrap_or_else(AdminReply::Refused);
         if let Err(error) = channel.send_value(&reply).await {
             return tracing::debug!("an administrator left: {error}");
         }
     }
+}
+
+/// What changes something, or takes the ledger out, is on record with who asked for it.
+fn note(request: &AdminRequest, Visitor { uid, pid }: Visitor) {
+    let (what, task) = match request {
+        AdminRequest::Publish { task, .. } => ("publish", task.as_str()),
+        AdminRequest::Withdraw { .. } => ("withdraw", ""),
+        AdminRequest::Declare { task, .. } => ("declare", task.as_str()),
+        AdminRequest::Export => ("export", ""),
+        _ => return,
+    };
+    tracing::info!(uid, pid, request = what, task, "an administrator's request");
 }
 
 async fn answer(
@@ -139,6 +183,9 @@ async fn answer(
             let answer = shared.client.ask(&terms, shared.pair_of(&terms)?, &rows, release).await?;
             Ok(AdminReply::Answer(Box::new(answer)))
         }
+        AdminRequest::Terms { task } => {
+            Ok(AdminReply::Terms { digest: hex::encode(&shared.task(&task)?.digest) })
+        }
         AdminRequest::Ledger { task, latest } => {
             let report = SignedReport::of(shared, &task, latest).await?;
             Ok(AdminReply::Ledger(Box::new(report)))
@@ -152,6 +199,11 @@ async fn answer(
             let (pair, about) = (shared.pair_of(&terms)?, (shared.roster.consortium(), terms.name()));
             let signed = shared.owner.declare(about, pair, &shared.identity, wanted).await?;
             Ok(AdminReply::Declared(Box::new(signed)))
+        }
+        AdminRequest::Consortium(request) => {
+            let council = shared.council.as_ref();
+            let reply = crate::consortium::answer(council, &shared.network, request).await?;
+            Ok(AdminReply::Consortium(reply))
         }
     }
 }
@@ -186,7 +238,7 @@ async fn receive_models(
 }
 
 /// Applies the task's public normalisation to raw rows and clips to its public bound.
-fn normalised(terms: &TaskTerms, mut rows: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, Refusal> {
+pub(crate) fn normalised(terms: &TaskTerms, mut rows: Vec<Vec<f64>>) -> Result<Vec<Vec<f64>>, Refusal> {
     let Some(features) = &terms.roster.features else { return Ok(rows) };
     let bound = terms.roster.input_abs_max;
     for (index, row) in rows.iter_mut().enumerate() {
@@ -267,4 +319,25 @@ pub async fn publish_all(path: &Path, task: String, files: &[ModelFile]) -> Resu
         channel.send(&file.bytes).await?;
     }
     Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_user_and_root_are_let_in() {
+        let visitor = |uid| Visitor { uid, pid: Some(7) }.admitted(1000);
+        assert!(visitor(1000).is_ok() && visitor(0).is_ok());
+        let refused = visitor(1001).unwrap_err();
+        assert!(refused.contains("user 1001 (process 7)") && refused.contains("only user 1000"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn the_system_names_the_visitor() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let visitor = Visitor::of(&here).unwrap();
+        assert_eq!(visitor.uid, rustix::process::geteuid().as_raw());
+        assert_eq!(visitor.pid, i32::try_from(std::process::id()).ok());
+    }
 }

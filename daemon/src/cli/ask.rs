@@ -1,5 +1,9 @@
 //! `consilium ask`: one question, one label; of the consortium, or of a student on this machine.
 
+mod input;
+
+pub(super) use input::cases;
+
 use super::NodeArgs;
 use super::model::parse_id;
 use super::output::{print_json, request, table, unexpected};
@@ -7,11 +11,7 @@ use crate::admin::{AdminReply, AdminRequest};
 use crate::ledger::ReleaseId;
 use clap::Args;
 use miette::{Result, miette};
-use std::io::Read;
 use std::path::PathBuf;
-
-/// Largest file of cases.
-const CASES_BYTES_MAX: u64 = 32 << 20;
 
 /// Arguments of `consilium ask`.
 #[derive(Debug, Args)]
@@ -25,9 +25,16 @@ pub(super) struct AskArgs {
     /// The values of one case, separated by commas
     #[arg(long, value_name = "VALUES", conflicts_with = "file", allow_hyphen_values = true)]
     values: Option<String>,
-    /// A file with one case a line, values separated by commas ("-" reads standard input)
-    #[arg(long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    /// Files of cases: CSV with one case a line ("-" reads standard input), or a PNG or DICOM image
+    ///
+    /// What a file is, its content tells. An image is one case. The task says in its roster, under [task.image], how
+    /// it becomes values: size, grey or colours, window, range; a file that does not fit is refused. DICOM files must
+    /// not be packed (JPEG, RLE), and hold one image. Nothing else of them is read, and no name leaves this machine.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    file: Vec<PathBuf>,
+    /// Print the values of the files, one case a line, and ask nothing
+    #[arg(long, requires = "file", conflicts_with_all = ["student", "id"])]
+    prepare: bool,
     /// Name of the question: the same name with the same values gives the same answer without a charge
     #[arg(long, value_name = "HEX")]
     id: Option<String>,
@@ -36,7 +43,13 @@ pub(super) struct AskArgs {
 }
 
 pub(crate) fn run(args: &AskArgs) -> Result<()> {
-    let rows = cases(args.values.as_deref(), args.file.as_deref())?;
+    let rows = input::rows(args)?;
+    if args.prepare {
+        for row in &rows {
+            println!("{}", row.iter().map(f64::to_string).collect::<Vec<_>>().join(","));
+        }
+        return Ok(());
+    }
     let task = match (&args.student, &args.task) {
         (Some(student), _) => return super::student::ask(student, &rows, args.node.json),
         (None, Some(task)) => task.clone(),
@@ -89,36 +102,4 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
     );
     println!("name of this question: {}", answer.release);
     Ok(())
-}
-
-/// One case from the command line, or those of a file.
-pub(super) fn cases(values: Option<&str>, file: Option<&std::path::Path>) -> Result<Vec<Vec<f64>>> {
-    let text = match (values, file) {
-        (Some(values), _) => values.to_owned(),
-        (None, Some(path)) => read(path)?,
-        (None, None) => return Err(miette!("give the case by --values 1.5,2,... or --file CASES.csv")),
-    };
-    let lines = text.lines().filter(|line| !line.trim().is_empty()).enumerate();
-    lines.map(|(index, line)| parse(line, index + 1)).collect()
-}
-
-fn read(path: &std::path::Path) -> Result<String> {
-    let failed = |error: std::io::Error| miette!("cannot read {}: {error}", path.display());
-    let mut text = String::new();
-    let source: Box<dyn Read> = if path.as_os_str() == "-" {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(failed)?)
-    };
-    source.take(CASES_BYTES_MAX).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
-}
-
-fn parse(line: &str, number: usize) -> Result<Vec<f64>> {
-    let value = |(column, text): (usize, &str)| {
-        text.trim()
-            .parse::<f64>()
-            .map_err(|_| miette!("line {number}, value {}: {text:?} is not a number", column + 1))
-    };
-    line.split(',').enumerate().map(value).collect()
 }

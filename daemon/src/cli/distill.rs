@@ -3,6 +3,7 @@
 use super::NodeArgs;
 use super::output::{block_on, node_file, print_json, table};
 use crate::chart::{Axis, Chart};
+use crate::consortium;
 use crate::demo::Progress;
 use crate::distill::{
     ATTEMPTS_MAX, Counts, CurvePoint, Ended, Ground, Heading, Labelled, Line, Outcome, PROTECTS_NOT,
@@ -14,7 +15,7 @@ use crate::task::{TaskBudget, TaskTerms};
 use crate::training::Examples;
 use crate::vault::{private_directory, write_atomic};
 use clap::Args;
-use consilium_config::{Node, Roster, Task};
+use consilium_config::{Node, Task};
 use consilium_protocol::model::export;
 use miette::{IntoDiagnostic, Result, miette};
 use std::path::{Path, PathBuf};
@@ -70,7 +71,7 @@ pub(super) struct DistillArgs {
 
 pub(crate) fn run(args: &DistillArgs) -> Result<()> {
     let node = node_file(&args.node)?;
-    let roster = Roster::load(&node.place().roster)?;
+    let roster = consortium::roster_in_use(&node).into_diagnostic()?;
     let task =
         roster.task(&args.task).ok_or_else(|| miette!("no task {:?} in this node's roster", args.task))?;
     let terms = TaskTerms::new(task).into_diagnostic()?;
@@ -363,7 +364,7 @@ pub(super) fn price(provenance: &Provenance) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consilium_config::EXAMPLE_ROSTER;
+    use consilium_config::{EXAMPLE_ROSTER, Roster};
 
     fn terms(name: &str) -> TaskTerms {
         let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();

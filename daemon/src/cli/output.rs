@@ -4,7 +4,7 @@ use crate::admin::{AdminReply, AdminRequest, call};
 use crate::message::Refusal;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
-use consilium_config::Node;
+use consilium_config::{Node, Settings};
 use miette::{IntoDiagnostic, Result, miette};
 use serde::Serialize;
 use std::future::Future;
@@ -23,9 +23,9 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// The node file, with its errors shown at the line at fault.
+/// The settings of the node that a command talks to, with errors shown at the line at fault.
 pub(crate) fn node_file(args: &super::NodeArgs) -> Result<Node> {
-    Ok(Node::load(&args.config)?)
+    Ok(Settings::in_force(&args.config, &args.set)?.node)
 }
 
 /// Runs a short exchange with the node.

@@ -6,6 +6,8 @@ mod report;
 mod verify;
 mod words;
 
+pub(super) use words::moment;
+
 use clap::{Args, Subcommand};
 use miette::Result;
 

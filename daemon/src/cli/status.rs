@@ -1,22 +1,38 @@
 //! `consilium status`: what the node does.
 
+mod view;
+mod watch;
+
 use super::NodeArgs;
-use super::output::{print_json, request, table, unexpected};
+use super::output::{node_file, print_json, request, table, unexpected};
 use crate::admin::{AdminReply, AdminRequest, ModuleStatus, Report, SeatStatus};
 use crate::ledger::seconds_now;
 use crate::losses::rounded_up_to;
 use clap::Args;
 use consilium_attest::choice::NoiseRule;
 use miette::Result;
+use std::time::Duration;
 
 /// Arguments of `consilium status`.
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
+    /// Stay and draw it anew every few seconds; with --json one object a line
+    #[arg(long, short)]
+    watch: bool,
+    /// Seconds from one to the next
+    #[arg(long, value_name = "SECONDS", default_value = "2", requires = "watch")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=3600))]
+    every: u32,
     #[command(flatten)]
     node: NodeArgs,
 }
 
 pub(crate) fn run(args: &StatusArgs) -> Result<()> {
+    if args.watch {
+        let socket = node_file(&args.node)?.admin().socket.clone();
+        let every = Duration::from_secs(args.every.into());
+        return if args.node.json { watch::stream(&socket, every) } else { watch::watch(&socket, every) };
+    }
     let AdminReply::Status(report) = request(&args.node, &AdminRequest::Status)? else {
         return Err(unexpected());
     };

@@ -45,7 +45,8 @@ impl Compute {
             let reply = match self.publish(&mut channel, (&owner, peer), request).await {
                 Ok(reply) => reply,
                 Err(refusal) => {
-                    tracing::warn!(owner, obstacle = ?refusal.obstacle, "refused an owner: {refusal}");
+                    let obstacle = refusal.obstacle;
+                    tracing::warn!(owner, verdict = "refused", ?obstacle, "refused an owner: {refusal}");
                     PublishReply::Refused(refusal)
                 }
             };

@@ -277,7 +277,7 @@ impl Compute {
     pub(super) async fn give_up_if_reserved(&self, release: ReleaseId) {
         match self.ledger.abort(release, Abort::Alone).await {
             Ok(_) | Err(LedgerError::Unknown { .. } | LedgerError::AlreadyCommitted { .. }) => {}
-            Err(error) => tracing::error!(release = %release, "cannot record an abort: {error}"),
+            Err(error) => tracing::error!(query = %release, "cannot record an abort: {error}"),
         }
     }
 
@@ -289,7 +289,7 @@ impl Compute {
         };
         crash::at(before);
         if let Err(error) = self.ledger.abort(release, abort).await {
-            tracing::error!(release = %release, "cannot record an abort: {error}");
+            tracing::error!(query = %release, "cannot record an abort: {error}");
         }
         crash::at(after);
     }

@@ -6,11 +6,13 @@ use super::{Compute, local_failed, peer_failed};
 use crate::ledger::ReleaseId;
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairRequest, QueryReply, QueryRequest, Refusal};
 use crate::net::{Channel, ChannelError};
+use crate::tally::Side;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
 use ring::digest::{Context, SHA256};
 use std::sync::Arc;
+use std::time::Instant;
 use zeroize::Zeroizing;
 
 impl Compute {
@@ -29,16 +31,37 @@ impl Compute {
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let release = request.release;
-            match self.ask(&mut channel, client.clone(), request).await {
-                Ok(answered) => {
+            let (release, started) = (request.release, Instant::now());
+            // A name that is no task's may be of any length.
+            let task = self.tasks.get(&request.task).map(|terms| terms.name().to_owned());
+            tracing::debug!(task, query = %release, peer = client, "a question arrived");
+            let question = async {
+                let visit = self.reception.enter()?;
+                Ok::<_, Refusal>((self.ask(&mut channel, client.clone(), request).await?, visit))
+            };
+            let outcome = question.await;
+            if let Some(task) = &task {
+                let obstacle = outcome.as_ref().err().map(|refusal| refusal.obstacle);
+                self.tally.note(Side::Compute, task, started.elapsed(), obstacle);
+            }
+            match outcome {
+                // The visit ends when the answer is sent.
+                Ok((answered, _visit)) => {
                     let frame: Zeroizing<Vec<u8>> =
                         Zeroizing::new(answered.share.iter().flat_map(|word| word.to_le_bytes()).collect());
                     channel.send_value(&QueryReply::Answer(answered.terms)).await?;
                     channel.send(&frame).await?;
+                    tracing::info!(task, query = %release, peer = client, verdict = "answered", "answered a question");
                 }
                 Err(refusal) => {
-                    tracing::warn!(client, obstacle = ?refusal.obstacle, "refused a question: {refusal}");
+                    tracing::warn!(
+                        task,
+                        query = %release,
+                        peer = client,
+                        verdict = "refused",
+                        obstacle = ?refusal.obstacle,
+                        "refused a question: {refusal}"
+                    );
                     let reply = QueryReply::Refused(refusal.clone());
                     // The client must not wait for a party One that does not answer.
                     tokio::join!(channel.send_value(&reply), self.call_off(release, refusal)).0?;
@@ -90,7 +113,7 @@ impl Compute {
         let forget = PairRequest::Forget { release, refusal };
         let told = tokio::time::timeout(self.limits.round_deadline, self.ask_other(&forget)).await;
         if !matches!(told, Ok(Ok(_))) {
-            tracing::debug!(release = %release, "party One was not told of a refusal");
+            tracing::debug!(query = %release, "party One was not told of a refusal");
         }
     }
 

@@ -74,7 +74,7 @@ impl Compute {
             if missing == 0 || epoch.is_over() {
                 return Ok(());
             }
-            let count = missing.min(u64::from(self.limits.refill_batch_queries)) as u32;
+            let count = missing.min(u64::from(self.allowance.refill_batch_queries())) as u32;
             let first = epoch.next_serial();
             self.traffic.green().await;
             if let Err(refusal) = self.make_on_both(&epoch, first, count).await {
@@ -126,7 +126,7 @@ impl Compute {
     /// holds the larger part; a batch must fit both.
     fn bundles_max(&self, epoch: &Epoch) -> u64 {
         let bytes = epoch.plan().stock_bytes(Party::One);
-        let bytes_max = self.limits.pool_bytes_max / (self.tasks.len() as u64).max(1);
+        let bytes_max = self.allowance.pool_bytes_max() / (self.tasks.len() as u64).max(1);
         (bytes_max / bytes).max(1)
     }
 
@@ -155,7 +155,7 @@ impl Compute {
         let room = self.bundles_max(epoch);
         let text = if count == 0 {
             "an empty batch"
-        } else if count > self.limits.refill_batch_queries {
+        } else if count > self.allowance.refill_batch_queries() {
             "the batch is larger than this party makes at once; raise pool.refill_batch_queries here"
         } else if u64::from(count) > room {
             "the batch is larger than this party's pool; raise pool.bytes_max here"

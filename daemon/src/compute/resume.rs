@@ -164,6 +164,12 @@ impl Compute {
     /// ledger may be the old one writes nothing into it, and only deletes.
     pub(super) async fn surrender_pools(&self, own_ledger_is_sound: bool) {
         self.end_all_epochs();
+        tracing::error!(
+            kind = "ledger-behind",
+            peer = self.other_name,
+            own_ledger_is_sound,
+            "a ledger went back to an older copy: all pools of this pair are given up"
+        );
         let given_up = async {
             if own_ledger_is_sound {
                 return self.retire_pools(|_, _| true).await;

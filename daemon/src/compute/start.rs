@@ -30,7 +30,8 @@ impl Compute {
         let reply = match self.agree(&mut channel, request).await {
             Ok(reply) => reply,
             Err(refusal) => {
-                tracing::warn!(obstacle = ?refusal.obstacle, "refused the other party: {refusal}");
+                let peer = &self.other_name;
+                tracing::warn!(peer, verdict = "refused", obstacle = ?refusal.obstacle, "refused the other party: {refusal}");
                 PairReply::Refused(refusal)
             }
         };
@@ -166,7 +167,8 @@ impl Compute {
         }
         Err(Refusal::new(
             Obstacle::Task,
-            "the two compute parties hold different rosters; install the same file",
+            "the two compute parties hold different rosters; where it is signed they come together by themselves in a \
+             moment, else install the same file on both",
         ))
     }
 

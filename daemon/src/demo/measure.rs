@@ -138,7 +138,7 @@ fn tasks_of(report: Report) -> Vec<TaskStatus> {
     zero.map_or_else(Vec::new, |seat| seat.tasks)
 }
 
-async fn publish(world: &World, scenario: &Scenario, progress: &Progress) -> Result<()> {
+pub(super) async fn publish(world: &World, scenario: &Scenario, progress: &Progress) -> Result<()> {
     let bar = progress.bar("hospitals publish shares", (scenario.hospitals.len() * tasks::ALL.len()) as u64);
     for hospital in &scenario.hospitals {
         let mut files = Vec::new();
@@ -162,7 +162,7 @@ async fn publish(world: &World, scenario: &Scenario, progress: &Progress) -> Res
 }
 
 /// Waits until every task has bundles at hand.
-async fn wait_for_pools(world: &World, progress: &Progress) -> Result<()> {
+pub(super) async fn wait_for_pools(world: &World, progress: &Progress) -> Result<()> {
     let bar = progress.bar("pools fill", tasks::ALL.len() as u64);
     let started = Instant::now();
     loop {

@@ -2,17 +2,19 @@
 
 mod module;
 mod port;
+mod task;
 
 use super::scenario::{Preprocessing, Scenario};
 use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
 use crate::net::{Identity, IdentityError};
 use crate::vault::{VaultError, private_directory};
 use consilium_config::{
-    Admin, Comparison, ConfigError, LocalModule, Log, LogFormat, Member, ModuleSocket, Network, Node, Pair,
-    Place, Pools, Release, Role, Roster, Stock, Task, Terms, Unit,
+    Admin, ConfigError, Http, LocalModule, Log, LogFormat, Member, ModuleSocket, Network, Node, Pair, Place,
+    Pools, Role, Roster, VARIABLE_PREFIX,
 };
 use rustix::process::Signal;
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -77,6 +79,8 @@ pub struct Process {
     /// What the program is told.
     arguments: Vec<OsString>,
     child: Option<Child>,
+    /// Where its REST interface and dashboard are, if it has them.
+    http: Option<SocketAddr>,
 }
 
 /// All processes of a run. Dropping it kills them and, unless told otherwise, removes the folder.
@@ -193,13 +197,18 @@ impl World {
         for hospital in &scenario.hospitals {
             members.push(self.member(&hospital.name, Role::Owner, None)?);
         }
+        for name in [names::CLIENT, names::ZERO, names::ONE] {
+            let (port, listener) = port::free()?;
+            held.push(listener);
+            self.process(name)?.http = Some((Ipv4Addr::LOCALHOST, port).into());
+        }
         let pair = Pair {
             name: parse("main")?,
             zero: parse(names::ZERO)?,
             one: parse(names::ONE)?,
             dealer: deals.then(|| parse(names::DEALER)).transpose()?,
         };
-        let tasks = tasks::ALL.iter().map(|name| task(name, scenario)).collect::<Result<Vec<_>, _>>()?;
+        let tasks = tasks::ALL.iter().map(|name| task::of(name, scenario)).collect::<Result<Vec<_>, _>>()?;
         // A dealer's machine is neither compute party's; where there is none, party Zero's carries the bytes.
         let host = if deals { names::DEALER } else { names::ZERO };
         let (module, socket) = self.module(scenario, host)?.unzip();
@@ -219,7 +228,7 @@ impl World {
         let identity = Identity::load_or_create(&folder.join("identity.key"))?;
         let file = folder.join("consilium.toml");
         let arguments = vec!["daemon".into(), "--config".into(), file.into()];
-        self.processes.push(Process { name: name.to_owned(), folder, arguments, child: None });
+        self.processes.push(Process { name: name.to_owned(), folder, arguments, child: None, http: None });
         Ok(Member {
             name: parse(name)?,
             peer: parse(&identity.peer_id().to_string())?,
@@ -239,7 +248,9 @@ impl World {
         let state = self.folder.join(member.name.as_str());
         let network = Network { listen: member.addresses.clone(), query_deadline, ..Network::default() };
         let log = Log { format: LogFormat::Plain, ..Log::default() };
+        // All files are this program's own, so there is nobody who could sign for anybody.
         let place = Place::new(member.name.clone(), state.clone(), roster.to_owned());
+        let place = Place { unsigned_roster: true, ..place };
         let node = Node::new(
             place,
             network,
@@ -247,6 +258,7 @@ impl World {
             Admin::beneath(&state),
             log,
             LocalModule { socket, collateral: None },
+            Http { listen: self.http(member.name.as_str()), ..Http::default() },
         )?;
         std::fs::write(state.join("consilium.toml"), node.to_toml()).map_err(io("cannot write a node file"))
     }
@@ -265,7 +277,14 @@ impl World {
         let process = self.process(name)?;
         let log = std::fs::OpenOptions::new().create(true).append(true).open(process.log());
         let log = log.map_err(io("cannot open a log"))?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        // What overrides the settings of a node of this machine would override those of all nodes here.
+        for (variable, _) in std::env::vars_os() {
+            if variable.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes()) {
+                command.env_remove(variable);
+            }
+        }
+        let child = command
             .args(&process.arguments)
             .env("RAYON_NUM_THREADS", "1")
             .stdin(Stdio::null())
@@ -378,6 +397,11 @@ impl World {
         }
     }
 
+    /// Where the REST interface and dashboard of a node are, if it has them.
+    pub fn http(&self, name: &str) -> Option<SocketAddr> {
+        self.processes.iter().find(|process| process.name == name)?.http
+    }
+
     /// Folder of a node.
     pub fn folder_of(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -438,49 +462,4 @@ where
     T::Err: std::fmt::Display,
 {
     text.parse().map_err(|error: T::Err| WorldError::Value(format!("{text:?}: {error}")))
-}
-
-fn task(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
-    let releases = &scenario.releases;
-    let gaussian = |epsilon: &str| -> Result<Release, WorldError> {
-        let unit = if scenario.shards() == 1 { Unit::Owner } else { Unit::Patient };
-        let terms =
-            Terms { unit, epsilon: parse(epsilon)?, client_epsilon: None, noise: releases.noise.rule };
-        let (sigma, delta) = (parse(&releases.sigma)?, parse(&releases.delta)?);
-        Ok(match &releases.confident {
-            None => Release::Gaussian { sigma, delta, terms },
-            Some(confident) => Release::ConfidentGaussian {
-                sigma,
-                threshold: confident.threshold,
-                threshold_sigma: parse(&confident.sigma)?,
-                delta,
-                terms,
-            },
-        })
-    };
-    let owners =
-        scenario.hospitals.iter().map(|hospital| parse(&hospital.name)).collect::<Result<Vec<_>, _>>()?;
-    Ok(Task {
-        name: parse(name)?,
-        title: scenario.title.clone(),
-        pair: parse("main")?,
-        input: scenario.input,
-        classes: scenario.classes.clone(),
-        input_abs_max: scenario.input_abs_max,
-        fraction_bits: scenario.numbers.fraction_bits,
-        value_bits: scenario.numbers.value_bits,
-        owners_min: owners.len() as u32,
-        shards: scenario.shards() as u32,
-        owners,
-        clients: vec![parse(names::CLIENT)?],
-        batch_queries: 1,
-        comparison: Comparison::default(),
-        stock: Stock { low: scenario.pool.0, high: scenario.pool.1 },
-        features: scenario.features(),
-        release: match name {
-            tasks::EXACT => Release::Exact,
-            tasks::SERVICE => gaussian(&releases.epsilon)?,
-            _ => gaussian(&releases.evaluation_epsilon)?,
-        },
-    })
 }

@@ -8,6 +8,7 @@ use super::{
     Abort, Aborted, Committed, Head, Ledger, LedgerError, Receipt, ReleaseId, Report, Reservation, Reserve,
     SignedStatement, Snapshot,
 };
+use crate::pulse::{Probe, Pulse, pulse};
 use crate::vault::StoreError;
 use std::thread::{self, JoinHandle};
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +24,7 @@ const GROUP_MAX: usize = 64;
 #[derive(Clone)]
 pub struct LedgerHandle {
     queue: mpsc::Sender<Box<dyn Request>>,
+    probe: Probe,
 }
 
 /// The owner of the ledger's thread. Dropping it finishes what is queued, closes the file and joins.
@@ -40,11 +42,17 @@ impl LedgerHandle {
     pub fn start(ledger: Ledger, queue_max: usize) -> Result<(Self, LedgerThread), LedgerError> {
         let (queue, requests) = mpsc::channel(queue_max.max(1));
         let (stop, stopped) = oneshot::channel();
+        let (probe, pulse) = pulse("ledger");
         let thread = thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || futures::executor::block_on(serve(ledger, requests, stopped)))
+            .spawn(move || futures::executor::block_on(serve(ledger, requests, stopped, pulse)))
             .map_err(LedgerError::Thread)?;
-        Ok((Self { queue }, LedgerThread { stop: Some(stop), thread: Some(thread) }))
+        Ok((Self { queue, probe }, LedgerThread { stop: Some(stop), thread: Some(thread) }))
+    }
+
+    /// Asks the ledger's thread whether it turns: it does not while the disk does not answer.
+    pub fn probe(&self) -> Probe {
+        self.probe.clone()
     }
 
     /// See [`Ledger::reserve`].
@@ -336,11 +344,13 @@ async fn serve(
     ledger: Ledger,
     mut requests: mpsc::Receiver<Box<dyn Request>>,
     mut stopped: oneshot::Receiver<()>,
+    mut pulse: Pulse,
 ) {
     let mut group = Vec::with_capacity(GROUP_MAX);
     loop {
         tokio::select! {
             _ = &mut stopped => break,
+            () = pulse.beat() => {}
             taken = requests.recv_many(&mut group, GROUP_MAX) => {
                 if taken == 0 {
                     break;

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -29,10 +29,40 @@ struct Gate {
     refused: AtomicU64,
 }
 
+/// Channels that a guest may open on one connection, one after the other.
+const CHANNELS_PER_GUEST: u32 = 8;
+
 /// The gates of all members. Members are fixed at start, so nothing here needs a lock.
+///
+/// Everybody else is a guest: let in only while somebody is expected, and only to ask to join.
 #[derive(Clone, Debug)]
 pub(super) struct Gates {
     gates: Arc<HashMap<PeerId, Gate>>,
+    expecting: Arc<AtomicBool>,
+    guest_frame_bytes_max: usize,
+}
+
+/// What one connection of a guest has left.
+#[derive(Debug)]
+struct GuestRoom {
+    place: Arc<Semaphore>,
+    channels_left: AtomicU32,
+}
+
+impl GuestRoom {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            place: Arc::new(Semaphore::new(1)),
+            channels_left: AtomicU32::new(CHANNELS_PER_GUEST),
+        })
+    }
+
+    /// The place for one channel, counted whether or not it is opened in the end.
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let spend = |left: u32| left.checked_sub(1);
+        self.channels_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend).ok()?;
+        self.place.clone().try_acquire_owned().ok()
+    }
 }
 
 impl Gates {
@@ -41,7 +71,24 @@ impl Gates {
             let places = Arc::new(Semaphore::new(limits.inbound_channels_per_peer_max));
             (peer, Gate { places, refused: AtomicU64::new(0) })
         };
-        Self { gates: Arc::new(members.map(gate).collect()) }
+        Self {
+            gates: Arc::new(members.map(gate).collect()),
+            expecting: Arc::default(),
+            guest_frame_bytes_max: limits.guest_frame_bytes_max.min(limits.frame_bytes_max),
+        }
+    }
+
+    pub(super) fn is_member(&self, peer: PeerId) -> bool {
+        self.gates.contains_key(&peer)
+    }
+
+    /// Whether guests are let in at all.
+    pub(super) fn is_expecting(&self) -> bool {
+        self.expecting.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn expect_guests(&self, expecting: bool) {
+        self.expecting.store(expecting, Ordering::Relaxed);
     }
 
     /// Channels of `peer` that were refused since the start.
@@ -55,6 +102,8 @@ impl Gates {
 pub(super) struct Doorkeeper {
     peer: PeerId,
     gates: Gates,
+    /// For somebody who is no member.
+    guest: Option<Arc<GuestRoom>>,
     queue: mpsc::Sender<Arrival>,
     frame_bytes_max: usize,
 }
@@ -66,13 +115,25 @@ impl Doorkeeper {
         queue: mpsc::Sender<Arrival>,
         frame_bytes_max: usize,
     ) -> Self {
-        Self { peer, gates, queue, frame_bytes_max }
+        let guest = (!gates.is_member(peer)).then(GuestRoom::new);
+        let frame_bytes_max = if guest.is_some() { gates.guest_frame_bytes_max } else { frame_bytes_max };
+        Self { peer, gates, guest, queue, frame_bytes_max }
     }
 
-    /// Both places for one more channel, or `None`, counted, if either is taken or the peer is no member.
+    /// What the peer may open; all else is not even offered.
+    pub(super) fn roles(&self) -> &'static [Role] {
+        if self.guest.is_some() { &Role::GUEST } else { &Role::ALL }
+    }
+
+    /// Both places for one more channel, or `None`, counted, if either is taken.
     pub(super) fn admit(&self) -> Option<Ticket> {
-        let gate = self.gates.gates.get(&self.peer)?;
-        let taken = gate.places.clone().try_acquire_owned().ok().and_then(|permit| {
+        let gate = self.gates.gates.get(&self.peer);
+        let permit = match (gate, &self.guest) {
+            (Some(gate), _) => gate.places.clone().try_acquire_owned().ok(),
+            (None, Some(guest)) => guest.take(),
+            (None, None) => None,
+        };
+        let taken = permit.and_then(|permit| {
             let place = self.queue.clone().try_reserve_owned().ok()?;
             Some(Ticket {
                 peer: self.peer,
@@ -81,7 +142,7 @@ impl Doorkeeper {
                 frame_bytes_max: self.frame_bytes_max,
             })
         });
-        if taken.is_none() {
+        if let (None, Some(gate)) = (&taken, gate) {
             gate.refused.fetch_add(1, Ordering::Relaxed);
         }
         taken
@@ -156,5 +217,23 @@ mod tests {
         let (mut door, _queue) = door(5, 5);
         door.peer = Identity::generate().peer_id();
         assert!(door.admit().is_none());
+    }
+
+    #[test]
+    fn a_guest_may_only_join_one_channel_at_a_time_and_a_few_in_all() {
+        let (member, mut queue) = door(5, 50);
+        assert_eq!(member.roles(), Role::ALL);
+        let stranger = Identity::generate().peer_id();
+        let guest = Doorkeeper::new(stranger, member.gates.clone(), member.queue.clone(), usize::MAX);
+        assert_eq!(guest.roles(), [Role::Join]);
+        assert_eq!(guest.frame_bytes_max, 4 << 20);
+        guest.admit().unwrap().deliver(Role::Join, halves());
+        assert!(guest.admit().is_none(), "one at a time");
+        for _ in 2..CHANNELS_PER_GUEST {
+            drop(queue.try_recv().unwrap());
+            guest.admit().unwrap().deliver(Role::Join, halves());
+        }
+        drop(queue.try_recv().unwrap());
+        assert!(guest.admit().is_none(), "a few in all");
     }
 }

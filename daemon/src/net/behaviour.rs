@@ -8,11 +8,11 @@ use libp2p::{
     ping,
     swarm::{Config, NetworkBehaviour},
 };
-use libp2p_allow_block_list::{AllowedPeers, Behaviour as AllowList};
 use libp2p_connection_limits::{Behaviour as ConnectionBounds, ConnectionLimits};
 
 use super::{
-    Identity, NetError, PeerId, address::multiaddr, limits::Limits, stream::Streams, transport::transport,
+    Identity, NetError, address::multiaddr, gatehouse::Gatehouse, limits::Limits, stream::Streams,
+    transport::transport,
 };
 
 /// Never reached, since every connection says that it is to be kept; a guard against a change of that rule.
@@ -21,23 +21,19 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 /// The order matters: a stranger is refused before anything else looks at its connection.
 #[derive(NetworkBehaviour)]
 pub(super) struct Node {
-    roster: AllowList<AllowedPeers>,
+    gatehouse: Gatehouse,
     bounds: ConnectionBounds,
     pub(super) streams: Streams,
     ping: ping::Behaviour,
 }
 
-/// A swarm over TCP, Noise and Yamux that talks to `members` and to nobody else.
+/// A swarm over TCP, Noise and Yamux that talks to those whom the gatehouse lets in.
 pub(super) fn swarm(
     identity: &Identity,
-    members: impl Iterator<Item = PeerId>,
+    gatehouse: Gatehouse,
     streams: Streams,
     limits: &Limits,
 ) -> Result<Swarm<Node>, NetError> {
-    let mut roster = AllowList::<AllowedPeers>::default();
-    for member in members {
-        roster.allow_peer(member.inner());
-    }
     let bounds = ConnectionLimits::default()
         .with_max_established_per_peer(Some(limits.connections_per_peer_max))
         .with_max_established(Some(limits.connections_max))
@@ -45,7 +41,7 @@ pub(super) fn swarm(
         .with_max_pending_outgoing(Some(limits.connections_pending_max));
     let pings = ping::Config::new().with_interval(limits.ping_every).with_timeout(limits.ping_within);
     let node =
-        Node { roster, bounds: ConnectionBounds::new(bounds), streams, ping: ping::Behaviour::new(pings) };
+        Node { gatehouse, bounds: ConnectionBounds::new(bounds), streams, ping: ping::Behaviour::new(pings) };
 
     let config = Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
     Ok(Swarm::new(transport(identity, limits)?, node, identity.peer_id().inner(), config))

@@ -23,6 +23,16 @@ pub struct Limits {
     pub frame_bytes_max: usize,
     /// Members in the roster.
     pub members_max: usize,
+    /// Connections of guests, who are no members and may only ask to join, at the same time.
+    pub guests_max: usize,
+    /// Guests let in within any minute.
+    pub guests_per_minute: usize,
+    /// How long a guest may stay.
+    pub guest_within: Duration,
+    /// Longest frame to or from a guest.
+    pub guest_frame_bytes_max: usize,
+    /// Distance between two log lines about refused connections.
+    pub refusals_logged_every: Duration,
     /// Time for TCP connection, Noise handshake and multiplexer together.
     pub handshake_within: Duration,
     /// Time for the peer to accept a channel on a live connection.
@@ -51,6 +61,11 @@ impl Default for Limits {
             incoming_queue_channels: 256,
             frame_bytes_max: 64 << 20,
             members_max: 256,
+            guests_max: 4,
+            guests_per_minute: 30,
+            guest_within: Duration::from_secs(30),
+            guest_frame_bytes_max: 4 << 20,
+            refusals_logged_every: Duration::from_secs(60),
             handshake_within: Duration::from_secs(10),
             negotiation_within: Duration::from_secs(10),
             ping_every: Duration::from_secs(4),
@@ -99,6 +114,9 @@ impl Limits {
             ("incoming_queue_channels", self.incoming_queue_channels, 1, 65_536),
             ("frame_bytes_max", self.frame_bytes_max, 1, FRAME_BYTES_CEILING),
             ("members_max", self.members_max, 1, 65_536),
+            ("guests_max", self.guests_max, 1, 64),
+            ("guests_per_minute", self.guests_per_minute, 1, 1000),
+            ("guest_frame_bytes_max", self.guest_frame_bytes_max, 1, FRAME_BYTES_CEILING),
         ];
         for (name, found, least, most) in bounds {
             if !(least..=most).contains(&found) {

@@ -24,11 +24,15 @@ pub enum Role {
     Module,
     /// What a member tells another about its health.
     Status,
+    /// Versions of the signed roster, proposals and signatures between members.
+    Roster,
+    /// Somebody with an invitation asks to become a member: the only role for a peer that is none.
+    Join,
 }
 
 impl Role {
     /// Every role, in the order of the enum.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Online,
         Self::Pair,
         Self::Deal,
@@ -37,7 +41,12 @@ impl Role {
         Self::Query,
         Self::Module,
         Self::Status,
+        Self::Roster,
+        Self::Join,
     ];
+
+    /// What somebody who is no member may open.
+    pub(super) const GUEST: [Self; 1] = [Self::Join];
 
     /// The lower-case name, as logs and metrics show it.
     pub fn name(self) -> &'static str {
@@ -50,6 +59,8 @@ impl Role {
             Self::Query => "query",
             Self::Module => "module",
             Self::Status => "status",
+            Self::Roster => "roster",
+            Self::Join => "join",
         }
     }
 
@@ -64,6 +75,8 @@ impl Role {
             Self::Query => "/consilium/query/1",
             Self::Module => "/consilium/module/1",
             Self::Status => "/consilium/status/1",
+            Self::Roster => "/consilium/roster/1",
+            Self::Join => "/consilium/join/1",
         }
     }
 }

@@ -27,11 +27,14 @@ use super::{
     Address, PeerId,
     behaviour::{Node, NodeEvent},
     dial::{Dials, resolve},
+    gatehouse::Stranger,
     limits::Limits,
     presence::{Board, DialFault},
     role::Role,
+    seldom::Seldom,
     stream::Reply,
 };
+use crate::pulse::Pulse;
 
 /// What handles ask of the task.
 #[derive(Debug)]
@@ -51,9 +54,11 @@ pub(super) struct Service {
     pub(super) stop: watch::Receiver<bool>,
     pub(super) listening: watch::Sender<BTreeSet<Address>>,
     pub(super) strangers: Arc<AtomicU64>,
+    pub(super) refusals: Seldom,
     pub(super) lookups: JoinSet<(PeerId, Vec<Multiaddr>)>,
     /// When each connection last showed life.
     pub(super) heard: HashMap<ConnectionId, Instant>,
+    pub(super) pulse: Pulse,
 }
 
 impl Service {
@@ -69,6 +74,7 @@ impl Service {
             };
             tokio::select! {
                 () = told_to_stop(&mut self.stop) => break,
+                () = self.pulse.beat() => {}
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(command) = self.commands.recv() => self.on_command(command),
                 Some(looked_up) = self.lookups.join_next() => {
@@ -180,11 +186,8 @@ impl Service {
                     self.dial_failed(peer, fault_of(&error));
                 }
             }
-            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
-                if matches!(error, ListenError::Denied { .. } | ListenError::WrongPeerId { .. }) {
-                    self.strangers.fetch_add(1, Ordering::Relaxed);
-                }
-                debug!(from = %send_back_addr, %error, "refused a connection");
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, peer_id, .. } => {
+                self.on_refused(&send_back_addr, &error, peer_id);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_address(&address, true),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address(&address, false),
@@ -196,6 +199,21 @@ impl Service {
             }
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed to accept"),
             _ => {}
+        }
+    }
+
+    /// Strangers can come as often as they like, so of them one line is written per interval.
+    fn on_refused(&mut self, from: &Multiaddr, error: &ListenError, peer: Option<libp2p::PeerId>) {
+        debug!(%from, %error, "refused a connection");
+        if !matches!(error, ListenError::Denied { .. } | ListenError::WrongPeerId { .. }) {
+            return;
+        }
+        self.strangers.fetch_add(1, Ordering::Relaxed);
+        let ListenError::Denied { cause } = error else { return };
+        let Some(stranger) = cause.downcast_ref::<Stranger>() else { return };
+        if let Some(others) = self.refusals.note(Instant::now()) {
+            let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+            warn!(peer, %from, others_unlogged = others, "refused a connection: {stranger}");
         }
     }
 

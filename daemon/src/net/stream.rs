@@ -6,10 +6,9 @@
 //! chooses among several connections at random.
 
 use std::{
-    array,
     collections::{HashMap, VecDeque},
     convert::Infallible,
-    io, iter,
+    io, iter, slice,
     task::{Context, Poll},
     time::Duration,
 };
@@ -145,6 +144,10 @@ impl NetworkBehaviour for Streams {
                     && let Some(list) = self.connections.get_mut(&peer)
                 {
                     list.retain(|&known| known != connection_id);
+                    // Guests come under ever new names.
+                    if list.is_empty() {
+                        self.connections.remove(&peer);
+                    }
                 }
             }
             _ => {}
@@ -249,10 +252,10 @@ pub(super) struct Accept {
 
 impl UpgradeInfo for Accept {
     type Info = Role;
-    type InfoIter = array::IntoIter<Role, 8>;
+    type InfoIter = iter::Copied<slice::Iter<'static, Role>>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        Role::ALL.into_iter()
+        self.door.roles().iter().copied()
     }
 }
 

@@ -158,6 +158,78 @@ async fn a_stranger_is_refused_and_counted() {
     ));
 }
 
+/// A host with one member, open for guests, and a guest that dials it.
+async fn host_and_guest(limits: Limits) -> (Node, Node, Node) {
+    let (host, friend, guest) = (Identity::generate(), Identity::generate(), Identity::generate());
+    let right = node(&host, 0, vec![member(friend.peer_id(), &[])], limits).await;
+    right.network.expect_guests(true);
+    let to_host = || vec![member(host.peer_id(), &right.network.listening())];
+    let friend = node(&friend, 0, to_host(), Limits::default()).await;
+    let guest = node(&guest, 0, to_host(), Limits::default()).await;
+    (right, friend, guest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_may_ask_to_join_and_nothing_else() {
+    let (mut host, mut friend, guest) = host_and_guest(Limits::default()).await;
+    let (mut here, mut there) = channel(&guest, &mut host, Role::Join).await;
+    here.send(b"may I?").await.unwrap();
+    assert_eq!(there.receive(10).await.unwrap(), b"may I?");
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::Join) {
+        let refused = guest.network.open(host.network.peer_id(), role, SOON).await;
+        assert!(matches!(refused, Err(NetError::Unsupported { .. })), "{role}");
+    }
+    let busy = guest.network.open(host.network.peer_id(), Role::Join, SOON).await;
+    assert!(matches!(busy, Err(NetError::Busy { .. })), "one channel at a time");
+    // Its frames are bounded, whatever the members' are.
+    there.send(&vec![0; Limits::default().guest_frame_bytes_max + 1]).await.unwrap_err();
+    let (mut here, mut there) = channel(&friend, &mut host, Role::Query).await;
+    here.send(b"as ever").await.unwrap();
+    assert_eq!(there.receive(10).await.unwrap(), b"as ever");
+    // The host never opens anything towards a guest.
+    let towards = host.network.open(guest.network.peer_id(), Role::Join, SOON).await;
+    assert!(matches!(towards, Err(NetError::NotAMember { .. })));
+    assert!(timeout(Duration::ZERO, friend.incoming.next()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_stays_is_sent_away() {
+    let limits = Limits { guest_within: Duration::from_millis(300), ..Limits::default() };
+    let (mut host, _friend, guest) = host_and_guest(limits).await;
+    let (_here, mut there) = channel(&guest, &mut host, Role::Join).await;
+    // It says nothing and keeps its channel open.
+    assert!(matches!(timeout(SOON, there.receive(10)).await.unwrap(), Err(ChannelError::Closed)));
+    drop(there);
+    // It may come again, as often as the rate allows.
+    let (_here, _there) = channel(&guest, &mut host, Role::Join).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crowd_of_strangers_keeps_no_member_out() {
+    let limits = Limits { guests_max: 2, ..Limits::default() };
+    let (mut host, friend, guest) = host_and_guest(limits).await;
+    let (mut here, mut there) = channel(&friend, &mut host, Role::Query).await;
+    let (_first, _its) = channel(&guest, &mut host, Role::Join).await;
+    let mut crowd = Vec::new();
+    for _ in 0..12 {
+        let to_host = vec![member(host.network.peer_id(), &host.network.listening())];
+        crowd.push(node(&Identity::generate(), 0, to_host, Limits::default()).await);
+    }
+    let second = host.network.clone();
+    let refused = async {
+        while second.refused_connections() < 11 {
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    };
+    timeout(SOON, refused).await.expect("all but one of them are refused");
+    for _ in 0..20 {
+        here.send(b"round").await.unwrap();
+        assert_eq!(timeout(SOON, there.receive(10)).await.unwrap().unwrap(), b"round");
+    }
+    assert!(host.network.connected(friend.network.peer_id()).unwrap().is_connected());
+    drop(crowd);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn another_identity_at_a_members_address_is_named() {
     let (caller, expected, actual) = (Identity::generate(), Identity::generate(), Identity::generate());

@@ -306,18 +306,24 @@ impl Module {
 fn log_accepted(module: &VerifiedModule, again: bool) {
     let (kind, until) = (module.kind(), module.valid_until());
     if again {
-        tracing::debug!(%kind, until, "the noise module was verified again");
+        tracing::debug!(evidence = %kind, until, "the noise module was verified again");
     } else if kind == EvidenceKind::Software {
-        tracing::warn!(%kind, until, "the noise module was accepted: {module}");
+        tracing::warn!(evidence = %kind, until, verdict = "accepted", "the noise module was accepted: {module}");
     } else {
-        tracing::info!(%kind, until, "the noise module was verified: {module}");
+        tracing::info!(evidence = %kind, until, verdict = "accepted", "the noise module was verified: {module}");
     }
 }
 
 fn log_away(away: &Away) {
     match away {
-        Away::Refused(reason) => tracing::error!("the evidence of the noise module was refused: {reason}"),
-        Away::Unreachable(reason) => tracing::warn!("the noise module cannot be reached: {reason}"),
+        Away::Refused(reason) => tracing::error!(
+            kind = "evidence-refused",
+            verdict = "refused",
+            "the evidence of the noise module was refused: {reason}"
+        ),
+        Away::Unreachable(reason) => {
+            tracing::warn!(verdict = "unreachable", "the noise module cannot be reached: {reason}");
+        }
     }
 }
 

@@ -41,6 +41,18 @@
 //! added still has the deviation that the ledger charged for. Noise that a module draws is argued in
 //! [`attestation`](super::attestation).
 //!
+//! # Who decides who computes
+//!
+//! Whoever can change the roster can put a compute party into a pair, and two compute parties in one hand
+//! read every share that is sent to them from then on. A signed roster is changed by a *quorum* of the
+//! version before: more than half of the members that own or compute, never fewer. So it takes as many of
+//! them in collusion, or their keys. A quorum of others could still send an owner's new models and a
+//! client's new questions elsewhere; therefore each node stays with the version before until its own
+//! administrator agrees to other keys for a task of its own. What was shared before stays with the pair that
+//! has it. An invitation gives no right but to be proposed, and its thief must still have its key signed in.
+//! The founder of a consortium is its quorum until a second member votes. Where a roster is an unsigned file,
+//! all of this is up to whoever can write the file.
+//!
 //! # Malicious owners
 //!
 //! Bounds on weights are proved by the owner's own tool; nothing at the compute parties enforces them, as

@@ -273,6 +273,7 @@ fn provide(world: &World, name: &str, case: &Case) -> Result<(), ConsortiumError
         node.admin().clone(),
         log,
         node.module().clone(),
+        node.http().clone(),
     )?;
     Ok(std::fs::write(file, node.to_toml())?)
 }

@@ -46,8 +46,15 @@ pub fn place_before(world: &World, name: &str, line: Line) -> Result<Link, Placi
     let free = free.ok_or_else(|| io(std::io::ErrorKind::AddrInUse.into()))?;
     let listen: Address = format!("{before}/{free}").parse().map_err(|_| deaf())?;
     let network = Network { listen: vec![listen], ..node.network().clone() };
-    let (admin, log) = (node.admin().clone(), node.log().clone());
-    let moved = Node::new(node.place().clone(), network, *node.pools(), admin, log, node.module().clone())?;
+    let moved = Node::new(
+        node.place().clone(),
+        network,
+        *node.pools(),
+        node.admin().clone(),
+        node.log().clone(),
+        node.module().clone(),
+        node.http().clone(),
+    )?;
     std::fs::write(file, moved.to_toml()).map_err(io)?;
     Link::start(local(port), local(free), line).map_err(io)
 }

@@ -15,6 +15,7 @@ pub(super) fn task(document: &Document, directory: &Directory<'_>, task: &TaskDr
     threshold(document, task);
     numbers(document, task);
     stock(document, task);
+    image(document, task);
     features(document, task);
 }
 
@@ -116,6 +117,35 @@ fn stock(document: &Document, task: &TaskDraft) {
                 .at(high.span(), format!("at most {} prepared", high.get_ref()))
                 .at(batch.span(), format!("{} used at once", batch.get_ref()))
                 .help("raise `high` or lower `batch`".to_owned())
+        });
+    }
+}
+
+/// The values of an image fill the input, and are allowed in it.
+fn image(document: &Document, task: &TaskDraft) {
+    let (Some(draft), Some(input)) = (&task.image, &task.input) else { return };
+    let Some(image) = &draft.image else { return };
+    let values = input.get_ref().len();
+    if image.values() != values as u64 {
+        let (channels, rows, columns) = (image.colour.channels(), image.rows, image.columns);
+        document.report(|| {
+            Problem::new("an image does not fill the input")
+                .at(draft.place.clone(), format!("{channels} channels of {rows} rows and {columns} columns"))
+                .at(input.span(), format!("{values} values"))
+                .help(
+                    "set `size` to rows and columns, and `colour` to \"grey\" (1 channel) or \"rgb\" (3)"
+                        .to_owned(),
+                )
+        });
+    }
+    if let (None, Some(bound), Some(range)) = (&task.features, &task.input_abs_max, &draft.range)
+        && image.low.abs().max(image.high.abs()) > *bound.get_ref()
+    {
+        document.report(|| {
+            Problem::new("values of an image are larger than any input may be")
+                .at(range.clone(), format!("from {} to {}", image.low, image.high))
+                .at(bound.span(), format!("inputs up to {}", bound.get_ref()))
+                .help("lower `range`, raise `input_abs_max`, or normalise by `[task.features]`".to_owned())
         });
     }
 }

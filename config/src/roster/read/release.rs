@@ -27,6 +27,11 @@ const MECHANISMS: [(&str, Mechanism); 4] = [
     ("laplace", Mechanism::Laplace),
 ];
 
+/// The words of all mechanisms.
+pub(in crate::roster) fn mechanism_words() -> Vec<&'static str> {
+    MECHANISMS.iter().map(|(word, _)| *word).collect()
+}
+
 /// A key that may be left out: outer `None` when it is there and wrong.
 type Given<T> = Option<Option<Spanned<T>>>;
 

@@ -1,7 +1,7 @@
 //! One task, as far as it can be judged alone.
 
 use super::release::{self, ReleaseDraft};
-use super::{Found, FoundList, plain};
+use super::{Found, FoundList, ImageDraft, plain};
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError},
@@ -29,6 +29,7 @@ pub(in crate::roster) struct TaskDraft {
     pub(in crate::roster) batch: Found<u32>,
     pub(in crate::roster) comparison: Found<Comparison>,
     pub(in crate::roster) stock: StockDraft,
+    pub(in crate::roster) image: Option<ImageDraft>,
     pub(in crate::roster) features: Option<FeaturesDraft>,
     pub(in crate::roster) release: Option<ReleaseDraft>,
 }
@@ -50,11 +51,11 @@ impl TaskDraft {
     pub(super) fn read(document: &Document, mut section: Section<'_>) -> Self {
         let place = section.place();
         let shards = section.defaulted("shards", 1, |found| value::whole(found, &SHARDS));
+        let input = input(document, &mut section);
         let draft = Self {
             name: section.required("name", "name = \"breast-cancer\"", value::parsed),
             title: section.required("title", "title = \"Malignant or benign\"", value::label),
             pair: section.required("pair", "pair = \"main\"", value::parsed),
-            input: input(document, &mut section),
             classes: section.list("classes", "classes = [\"benign\", \"malignant\"]", CLASSES, value::label),
             input_abs_max: section.required("input_abs_max", "input_abs_max = 8", magnitude),
             fraction_bits: section
@@ -68,8 +69,10 @@ impl TaskDraft {
                 value::choice(found, &Comparison::NAMES)
             }),
             stock: StockDraft::read(section.table("pool")),
+            image: ImageDraft::read(document, section.table("image"), &input),
             features: FeaturesDraft::read(section.table("features")),
             release: release::release(document, section.table("release"), &place, &shards),
+            input,
             shards,
         };
         section.finish();
@@ -79,6 +82,10 @@ impl TaskDraft {
     pub(super) fn finish(self) -> Option<Task> {
         let features = match self.features {
             Some(features) => Some(features.finish()?),
+            None => None,
+        };
+        let image = match self.image {
+            Some(draft) => Some(draft.image?),
             None => None,
         };
         Some(Task {
@@ -97,6 +104,7 @@ impl TaskDraft {
             batch_queries: self.batch?.into_inner(),
             comparison: self.comparison?.into_inner(),
             stock: Stock { low: self.stock.low?.into_inner(), high: self.stock.high?.into_inner() },
+            image,
             features,
             release: self.release?.release,
         })

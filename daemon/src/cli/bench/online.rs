@@ -6,9 +6,10 @@ use crate::cli::NodeArgs;
 use crate::cli::ask::cases;
 use crate::cli::output::{block_on, node_file, print_json, table};
 use crate::client::Answer;
+use crate::consortium;
 use crate::message::Refusal;
 use clap::Args;
-use consilium_config::{Release, Roster, Task};
+use consilium_config::{Release, Task};
 use futures::future::try_join_all;
 use miette::{IntoDiagnostic, Result, miette};
 use rand::RngExt;
@@ -49,7 +50,7 @@ pub(super) struct OnlineArgs {
 /// Runs the command.
 pub(super) fn run(args: &OnlineArgs) -> Result<()> {
     let node = node_file(&args.node)?;
-    let roster = Roster::load(&node.place().roster)?;
+    let roster = consortium::roster_in_use(&node).into_diagnostic()?;
     let task =
         roster.task(&args.task).ok_or_else(|| miette!("no task {:?} in this node's roster", args.task))?;
     permit(args, task)?;
@@ -155,7 +156,7 @@ fn failed(refusal: &Option<Refusal>) -> miette::Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consilium_config::Features;
+    use consilium_config::{Features, Roster};
 
     fn task(exact: bool) -> Task {
         let text = include_str!("../../../../config/src/example/roster.toml");
@@ -174,7 +175,7 @@ mod tests {
             file: None,
             link: "test".into(),
             spend_budget,
-            node: NodeArgs { config: PathBuf::new(), json: false },
+            node: NodeArgs { config: PathBuf::new(), set: Vec::new(), json: false },
         }
     }
 

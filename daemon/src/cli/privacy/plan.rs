@@ -4,6 +4,7 @@ mod show;
 
 use crate::cli::NodeArgs;
 use crate::cli::output::{node_file, print_json};
+use crate::consortium::roster_in_use;
 use crate::planning::{
     ANSWERS_WANTED, Advice, Family, NoiseMaker, Plan, PrivacyUnit, Profile, Service, ServiceError, Setting,
     Tendency, VoteTable, Wanted, span,
@@ -154,16 +155,17 @@ pub(in crate::cli) fn run(args: &PlanArgs) -> Result<()> {
 }
 
 fn terms(args: &PlanArgs, name: &str) -> Result<Terms> {
-    let path = match &args.roster {
-        Some(path) => path.clone(),
-        None => node_file(&args.node)?.place().roster.clone(),
+    let (roster, place) = match &args.roster {
+        Some(path) => (Roster::load(path)?, path.display().to_string()),
+        None => {
+            let roster = roster_in_use(&node_file(&args.node)?).into_diagnostic()?;
+            (roster, "the roster in force".to_owned())
+        }
     };
-    let roster = Roster::load(&path)?;
     let names = || roster.tasks().iter().map(|task| task.name.as_str()).collect::<Vec<_>>().join(", ");
     let task = roster.task(name);
-    let task = task.ok_or_else(|| {
-        miette!("there is no task called {name:?} in {}; there are: {}", path.display(), names())
-    })?;
+    let task =
+        task.ok_or_else(|| miette!("there is no task called {name:?} in {place}; there are: {}", names()))?;
     Ok(Terms { terms: TaskTerms::new(task).into_diagnostic()?, task: task.clone() })
 }
 

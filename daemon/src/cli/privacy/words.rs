@@ -10,7 +10,7 @@ const DAYS_BEFORE_1970: u64 = 719_468;
 const DAYS_OF_400_YEARS: u64 = 146_097;
 
 /// Seconds since 1970 as a date and time of day, universal time.
-pub(super) fn moment(at: u64) -> String {
+pub(in crate::cli) fn moment(at: u64) -> String {
     let (days, seconds) = (at / 86_400, at % 86_400);
     // Years that begin in March have their leap day last.
     let days = days.saturating_add(DAYS_BEFORE_1970);

@@ -48,7 +48,13 @@ impl World {
         let socket = ModuleSocket::Unix(folder.join("socket"));
         let words = ["module", "--listen", &socket.to_string(), "--attester", "software"];
         let arguments = words.iter().map(OsString::from).collect();
-        self.processes.push(Process { name: names::MODULE.to_owned(), folder, arguments, child: None });
+        self.processes.push(Process {
+            name: names::MODULE.to_owned(),
+            folder,
+            arguments,
+            child: None,
+            http: None,
+        });
         let software = Some(SoftwarePolicy { allow: true });
         let policy = Policy {
             evidence_age_max_secs: 120,

@@ -1,0 +1,75 @@
+//! Whether questions would be answered now, over all that this node offers and serves.
+
+use super::Shared;
+use crate::message::{Obstacle, Refusal};
+use crate::outlook::{Outlook, Readiness};
+use crate::task::TaskTerms;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Shared {
+    /// Tasks that this node may ask questions of, by name.
+    pub fn offers(&self) -> Vec<Arc<TaskTerms>> {
+        let mine = |terms: &&Arc<TaskTerms>| terms.serves(self.me.name.as_str());
+        let mut offered: Vec<_> = self.tasks.values().filter(mine).cloned().collect();
+        offered.sort_by(|one, other| one.name().cmp(other.name()));
+        offered
+    }
+
+    /// What would become of a question of each task that this node offers, as both compute parties say within
+    /// `within`, or serves at its seat. A node that does neither needs the compute parties it works for.
+    pub async fn readiness(&self, within: Duration) -> Vec<Readiness> {
+        let mut found: BTreeMap<String, Outlook> = BTreeMap::new();
+        let mut pairs: BTreeMap<String, Vec<Arc<TaskTerms>>> = BTreeMap::new();
+        for terms in self.offers() {
+            pairs.entry(terms.roster.pair.to_string()).or_default().push(terms);
+        }
+        for tasks in pairs.values() {
+            let Some(first) = tasks.first() else { continue };
+            let outlooks = match self.pair_of(first) {
+                Ok(pair) => self.client.outlook(tasks, pair, within).await,
+                Err(refusal) => vec![Err(refusal); tasks.len()],
+            };
+            found.extend(tasks.iter().map(|terms| terms.name().to_owned()).zip(outlooks));
+        }
+        for (_, compute) in &self.seats {
+            let mut served: Vec<_> = compute.tasks().cloned().collect();
+            served.retain(|terms| !terms.serves(self.me.name.as_str()));
+            for terms in served {
+                found.insert(terms.name().to_owned(), compute.outlook(terms.name(), None).await);
+            }
+        }
+        let mut found: Vec<Readiness> =
+            found.into_iter().map(|(task, outlook)| Readiness { task, outlook }).collect();
+        if found.is_empty() {
+            let missing = self.missing_parties();
+            found.extend(missing.map(|refusal| Readiness { task: String::new(), outlook: Err(refusal) }));
+        }
+        found
+    }
+
+    /// The compute parties without a connection, of those that this node owns models for or deals to.
+    fn missing_parties(&self) -> Option<Refusal> {
+        let me = self.me.name.as_str();
+        let owns =
+            self.roster.tasks().iter().filter(|task| task.owners.iter().any(|owner| owner.as_str() == me));
+        let owned: Vec<_> = owns.map(|task| task.pair.clone()).collect();
+        let deals =
+            |pair: &consilium_config::Pair| pair.dealer.as_ref().is_some_and(|dealer| dealer.as_str() == me);
+        let pairs = self.roster.pairs().iter().filter(|pair| owned.contains(&pair.name) || deals(pair));
+        let states = self.network.peers();
+        let connected = |name: &str| {
+            let member = self.roster.member(name);
+            member.is_some_and(|member| {
+                states.iter().any(|state| state.connected && state.peer.to_string() == member.peer.as_str())
+            })
+        };
+        let mut missing: Vec<&str> = pairs.flat_map(|pair| [pair.zero.as_str(), pair.one.as_str()]).collect();
+        missing.retain(|name| *name != me && !connected(name));
+        missing.sort_unstable();
+        missing.dedup();
+        let text = || format!("no connection to {}", missing.join(", "));
+        (!missing.is_empty()).then(|| Refusal::new(Obstacle::Peer, text()))
+    }
+}
