@@ -1,4 +1,4 @@
-//! Where a node can be reached: the few forms of multiaddress that the network layer dials.
+//! Where a node can be reached: the few forms of multiaddress that the network layer knows.
 
 use crate::{
     error::{ValueError, quoted},
@@ -11,7 +11,11 @@ use std::{
     str::FromStr,
 };
 
-/// `/ip4/ADDRESS/tcp/PORT`, or the same with `ip6`, `dns`, `dns4` or `dns6`.
+/// The address of a member behind a NAT, whom others reach through members that relay.
+pub const RELAYED: &str = "/p2p-circuit";
+
+/// `/ip4/ADDRESS/tcp/PORT`, or the same with `ip6`, `dns`, `dns4` or `dns6`; `/ip4/ADDRESS/udp/PORT/quic-v1` and the
+/// same for QUIC, which only some programs are built with; or [`RELAYED`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String")]
 pub struct Address {
@@ -27,6 +31,8 @@ pub enum Host {
     Ip(IpAddr),
     /// A name to look up.
     Name(String),
+    /// Whichever members relay for it.
+    Relays,
 }
 
 impl Address {
@@ -40,18 +46,28 @@ impl Address {
         &self.host
     }
 
-    /// The TCP port; 0 only where the system may choose one.
+    /// The port of TCP, or of UDP below QUIC; 0 only where the system may choose one.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Whether somebody else could dial it: it names one machine and one port.
+    /// Whether somebody else could dial it: it names one machine and one port, or relays.
     pub fn is_dialable(&self) -> bool {
-        let somewhere = match &self.host {
-            Host::Ip(address) => !address.is_unspecified() && !address.is_multicast(),
-            Host::Name(_) => true,
-        };
-        somewhere && self.port != 0
+        match &self.host {
+            Host::Ip(address) => !address.is_unspecified() && !address.is_multicast() && self.port != 0,
+            Host::Name(_) => self.port != 0,
+            Host::Relays => true,
+        }
+    }
+
+    /// Whether it is for QUIC, which only some programs are built with.
+    pub fn is_quic(&self) -> bool {
+        self.text.ends_with("/quic-v1")
+    }
+
+    /// Whether it is reached only through members that relay.
+    pub fn is_relayed(&self) -> bool {
+        self.host == Host::Relays
     }
 }
 
@@ -82,8 +98,14 @@ fn split(text: &str) -> Option<(Host, u16)> {
     if text.len() > ADDRESS_BYTES_MAX {
         return None;
     }
-    let mut parts = text.strip_prefix('/')?.split('/');
-    let (kind, host, tcp, port) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    if text == RELAYED {
+        return Some((Host::Relays, 0));
+    }
+    let parts: Vec<&str> = text.strip_prefix('/')?.splitn(6, '/').collect();
+    let (kind, host, port) = match parts.as_slice() {
+        [kind, host, "tcp", port] | [kind, host, "udp", port, "quic-v1"] => (*kind, *host, *port),
+        _ => return None,
+    };
     let host = match kind {
         "ip4" => Host::Ip(host.parse::<Ipv4Addr>().ok()?.into()),
         "ip6" => Host::Ip(host.parse::<Ipv6Addr>().ok()?.into()),
@@ -91,7 +113,7 @@ fn split(text: &str) -> Option<(Host, u16)> {
         _ => return None,
     };
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    (tcp == "tcp" && digits && parts.next().is_none()).then_some((host, port.parse().ok()?))
+    digits.then_some((host, port.parse().ok()?))
 }
 
 /// Labels of letters, digits and inner hyphens, as host names are.
@@ -110,8 +132,13 @@ fn advice(text: &str) -> Option<String> {
     if text.contains("/p2p/") {
         return Some("leave out `/p2p/…`; the peer id stands in `peer`".to_owned());
     }
+    if text.contains(RELAYED) {
+        return Some(format!("write `{RELAYED}` alone; its relays are found by themselves"));
+    }
     if text.contains("/udp/") || text.contains("/quic") {
-        return Some("the network runs over TCP: `/ip4/…/tcp/…`".to_owned());
+        return Some(
+            "write `/ip4/…/tcp/…`, or `/ip4/…/udp/…/quic-v1` with a program that has QUIC".to_owned(),
+        );
     }
     let (host, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
@@ -139,6 +166,11 @@ mod tests {
         for nowhere in ["/ip4/0.0.0.0/tcp/4710", "/ip6/::/tcp/4710", "/ip4/127.0.0.1/tcp/0"] {
             assert!(!nowhere.parse::<Address>().unwrap().is_dialable(), "{nowhere}");
         }
+        let quic: Address = "/ip4/192.0.2.7/udp/4710/quic-v1".parse().unwrap();
+        assert_eq!((quic.host(), quic.port()), (&Host::Ip([192, 0, 2, 7].into()), 4710));
+        let relayed: Address = RELAYED.parse().unwrap();
+        assert!(relayed.is_dialable() && relayed.is_relayed() && !relayed.is_quic());
+        assert!(quic.is_quic() && !quic.is_relayed());
     }
 
     #[test]
@@ -152,6 +184,10 @@ mod tests {
             "/ip4/1.2.3.4/tcp/+1",
             "/ip4/1.2.3.4/tcp/",
             "/ip4/1.2.3.4/udp/1",
+            "/ip4/1.2.3.4/udp/1/quic",
+            "/ip4/1.2.3.4/tcp/1/quic-v1",
+            "/ip4/1.2.3.4/udp/1/quic-v1/p2p",
+            "/ip4/1.2.3.4/tcp/1/p2p-circuit",
             "/ip4/1.2.3.4/tcp/1/p2p/x",
             "/dns/-a/tcp/1",
             "/dns/a..b/tcp/1",
@@ -167,5 +203,7 @@ mod tests {
         assert_eq!(help("[::1]:4710").as_deref(), Some("write `/ip6/::1/tcp/4710`"));
         assert_eq!(help("north.example:4710").as_deref(), Some("write `/dns/north.example/tcp/4710`"));
         assert_eq!(help("nonsense"), None);
+        assert!(help("/ip4/10.0.0.1/udp/4710").unwrap().contains("/quic-v1"));
+        assert!(help("/ip4/10.0.0.1/tcp/4710/p2p-circuit").unwrap().contains("alone"));
     }
 }

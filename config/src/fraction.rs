@@ -40,6 +40,27 @@ impl Fraction {
         self.denominator
     }
 
+    /// One less this, exactly; `None` above one and where the parts would pass 10^18.
+    pub const fn rest_of_one(self) -> Option<Self> {
+        match self.denominator.checked_sub(self.numerator) {
+            Some(rest) => Self::new(rest, self.denominator),
+            None => None,
+        }
+    }
+
+    /// The sum, exactly; `None` where its parts would pass 10^18.
+    pub fn plus(self, other: Self) -> Option<Self> {
+        let cross = |a: u64, b: u64| u128::from(a) * u128::from(b);
+        // Below 10^36 each, so the sum and the product fit.
+        let above = cross(self.numerator, other.denominator) + cross(other.numerator, self.denominator);
+        let below = cross(self.denominator, other.denominator);
+        let (mut common, mut rest) = (above, below);
+        while rest != 0 {
+            (common, rest) = (rest, common % rest);
+        }
+        Self::new(u64::try_from(above / common).ok()?, u64::try_from(below / common).ok()?)
+    }
+
     /// The digits of the decimal form without zeros at either end; `None` where that form has no end or
     /// more than 18 places.
     pub fn significand(self) -> Option<u64> {
@@ -154,6 +175,18 @@ mod tests {
         assert_eq!(digits("0.00120"), Some(12));
         assert_eq!(digits("1200"), Some(12));
         assert_eq!((digits("1/3"), digits("1/8"), digits("0")), (None, Some(125), Some(0)));
+    }
+
+    #[test]
+    fn sums_and_rests_are_exact_or_not_given() {
+        let number = |text: &str| text.parse::<Fraction>().unwrap();
+        assert_eq!(number("1/3").plus(number("1/6")), Some(number("1/2")));
+        assert_eq!(number("0.3").plus(number("0")), Some(number("3/10")));
+        assert_eq!(number("0.3").rest_of_one(), Some(number("7/10")));
+        assert_eq!((number("1").rest_of_one(), number("1.5").rest_of_one()), (Some(number("0")), None));
+        let thin = Fraction::new(1, PART_MAX).unwrap();
+        assert_eq!(thin.plus(Fraction::new(1, PART_MAX - 1).unwrap()), None);
+        assert_eq!(Fraction::new(PART_MAX, 1).unwrap().plus(thin), None);
     }
 
     #[test]

@@ -31,7 +31,7 @@ mod roster;
 pub mod schema;
 mod starter;
 
-pub use address::{Address, Host};
+pub use address::{Address, Host, RELAYED};
 pub use consilium_attest::choice::NoiseRule;
 pub use digest::Digest;
 pub use error::{ConfigError, Problem, Problems, ValueError};
@@ -43,8 +43,8 @@ pub use node::{
 };
 pub use places::Places;
 pub use roster::{
-    Change, Colour, Comparison, Features, Image, Member, Module, Pair, Quorum, Release, Resize, Role, Roster,
-    Seats, Stock, Task, Terms, Unit, Window,
+    Change, Colour, Comparison, Features, Image, Member, Module, Pair, Quorum, Recipients, Release, Resize,
+    Role, Roster, Seats, Spenders, Standby, Stock, Task, Terms, Unit, Window,
 };
 pub use starter::Start;
 

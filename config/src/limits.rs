@@ -30,6 +30,12 @@ pub const ADDRESSES_MAX: usize = 16;
 pub const MEMBERS: RangeInclusive<usize> = 1..=2048;
 /// Pairs of compute parties.
 pub const PAIRS_MAX: usize = 256;
+/// Further pairs of one task.
+pub const STANDBY_MAX: usize = 3;
+/// Slice of a budget that one pair may spend, and numerator and denominator of it.
+pub const SLICE: RangeInclusive<Fraction> = fraction(1, 1000)..=fraction(999, 1000);
+/// Largest denominator of a slice.
+pub const SLICE_TERM_MAX: u64 = 1000;
 /// Tasks of a consortium.
 pub const TASKS_MAX: usize = 256;
 /// Classes of a task.

@@ -67,6 +67,15 @@ impl Place {
 pub struct Network {
     /// Where to accept connections; empty for a node that only dials.
     pub listen: Vec<Address>,
+    /// Nobody can dial this node: others reach it through members that relay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub behind_nat: bool,
+    /// Whether this node relays for members behind a NAT.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
+    /// Whether members are looked for on the local network.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub mdns: bool,
     /// Connections held to one peer.
     pub connections_per_peer_max: u32,
     /// Streams held with one peer.
@@ -92,6 +101,9 @@ impl Default for Network {
     fn default() -> Self {
         Self {
             listen: Vec::new(),
+            behind_nat: false,
+            relay: false,
+            mdns: false,
             connections_per_peer_max: 2,
             streams_per_peer_max: 64,
             frame_bytes_max: 33_554_432,
@@ -397,6 +409,22 @@ mod tests {
         assert!(
             node_refusal("socket = \"/run/consilium/admin.sock\"", &long).contains("too long for the system")
         );
+    }
+
+    #[test]
+    fn a_node_behind_a_nat_neither_relays_nor_listens_at_relays() {
+        let nat = edited(EXAMPLE_NODE, "behind_nat = false", "behind_nat = true");
+        let read = node(&nat).unwrap();
+        assert!(read.network().behind_nat && !read.network().relay);
+        let problem = |text: &str| {
+            let error = node(text).unwrap_err();
+            let [problem] = error.problems() else { panic!("{error}") };
+            format!("{} | {}", problem.message(), problem.advice().unwrap_or_default())
+        };
+        let both = problem(&edited(&nat, "relay = false", "relay = true"));
+        assert!(both.contains("cannot relay for others | remove"), "{both}");
+        let listens = problem(&edited(EXAMPLE_NODE, "/ip4/0.0.0.0/tcp/4710", "/p2p-circuit"));
+        assert!(listens.contains("set `behind_nat = true`"), "{listens}");
     }
 
     #[test]

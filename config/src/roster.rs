@@ -8,19 +8,21 @@ mod module;
 mod quorum;
 mod read;
 mod release;
+mod standby;
 mod task;
 pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) use read::roster as read;
 
-pub use changes::Change;
+pub use changes::{Change, Recipients, Spenders};
 pub use image::{Colour, Image, Resize, Window};
 pub use member::{Member, Pair, Role, Seats};
 pub use module::Module;
 pub use quorum::Quorum;
 use release::NOISE_WORDS;
 pub use release::{Release, Terms, Unit};
+pub use standby::Standby;
 pub use task::{Comparison, Features, Stock, Task};
 
 use crate::{
@@ -199,9 +201,20 @@ impl Roster {
         Some(Seats { zero: self.member(pair.zero.as_str())?, one: self.member(pair.one.as_str())?, dealer })
     }
 
-    /// The members that compute a task. `None` only for a task of another roster.
-    pub fn seats_of(&self, task: &Task) -> Option<Seats<'_>> {
-        self.seats(self.pair(task.pair.as_str())?)
+    /// The members of each pair that computes a task, in the order in which pairs are asked. `None` only for a task
+    /// of another roster.
+    pub fn seats_of(&self, task: &Task) -> Option<Vec<(&Pair, Seats<'_>)>> {
+        let seats = |name: &crate::Name| {
+            let pair = self.pair(name.as_str())?;
+            Some((pair, self.seats(pair)?))
+        };
+        task.pairs().map(seats).collect()
+    }
+
+    /// The pair of a task in which a member has a seat.
+    pub fn seat_in(&self, task: &Task, member: &str) -> Option<&Pair> {
+        let mut pairs = task.pairs().filter_map(|name| self.pair(name.as_str()));
+        pairs.find(|pair| pair.zero.as_str() == member || pair.one.as_str() == member)
     }
 
     /// The tasks in which a member owns a model, asks, computes or deals.
@@ -209,7 +222,8 @@ impl Roster {
         self.tasks.iter().filter(move |task| {
             let named = |names: &[crate::Name]| names.iter().any(|name| name.as_str() == member);
             let seated = |pair: &Pair| pair.members().any(|name| name.as_str() == member);
-            named(&task.owners) || named(&task.clients) || self.pair(task.pair.as_str()).is_some_and(seated)
+            let mut pairs = task.pairs().filter_map(|name| self.pair(name.as_str()));
+            named(&task.owners) || named(&task.clients) || pairs.any(seated)
         })
     }
 }
@@ -289,12 +303,13 @@ mod tests {
         let names = |role| roster.members_with(role).map(|member| member.name.as_str()).collect::<Vec<_>>();
         assert_eq!(names(Role::Owner), ["north", "south", "west"]);
         assert_eq!(names(Role::Dealer), ["notary"]);
-        let seats = roster.seats_of(roster.task("digits").unwrap()).unwrap();
+        let seats = roster.seats_of(roster.task("digits").unwrap()).unwrap()[0].1;
         assert_eq!((seats.zero.name.as_str(), seats.one.name.as_str()), ("north", "south"));
         assert_eq!(seats.dealer.unwrap().name.as_str(), "notary");
         let tasks = |member| roster.tasks_of(member).map(|task| task.name.as_str()).collect::<Vec<_>>();
         assert_eq!(tasks("west"), ["breast-cancer", "digits", "digits-agreed", "readmission"]);
-        assert_eq!(tasks("notary").len(), 5);
+        assert_eq!(tasks("notary").len(), 6);
+        assert_eq!(tasks("harbour"), ["readmission-twice"]);
         assert_eq!(tasks("nobody").len(), 0);
     }
 
@@ -354,11 +369,11 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "86041dc714c7fa503e9967eb49cff0a1c3d0e8fc9bc91587e3b7764fc26757bb"
+            "047c92efa8e82e2059cb0a140eaff42dd7363dc068f221ee3d64c03893a7b844"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
-            "a2d373ce23d433335e5b6725c8dd9979d5820dabda102254303fb35dcc03489b"
+            "f4d418c4dda547ccccca9d75d9262fb2fe2809af2f2c20bcf7c2a1e80cfffae7"
         );
     }
 
@@ -405,6 +420,22 @@ mod tests {
             let found = roster_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+    }
+
+    #[test]
+    fn members_behind_nats_may_compute_if_somebody_can_relay() {
+        let first = "addresses = [\"/ip4/192.0.2.10/tcp/4710\", \"/dns4/consilium.north.example/tcp/4710\"]";
+        let relayed = "addresses = [\"/p2p-circuit\"]";
+        let text = edited(EXAMPLE_ROSTER, first, relayed);
+        let text = edited(&text, "addresses = [\"/ip6/2001:db8::20/tcp/4710\"]", relayed);
+        let text = edited(&text, "addresses = [\"/ip4/192.0.2.40/tcp/4710\"]", relayed);
+        let text = edited(&text, "addresses = [\"/dns4/consilium.lakeside.example/tcp/4710\"]", relayed);
+        let roster = Roster::parse("roster.toml", &text).unwrap();
+        assert!(roster.member("north").unwrap().addresses[0].is_relayed());
+        let nobody = edited(&text, "addresses = [\"/ip4/192.0.2.30/tcp/4710\"]", relayed);
+        let error = Roster::parse("roster.toml", &nobody).unwrap_err();
+        let [problem] = error.problems() else { panic!("{error}") };
+        assert_eq!(problem.message(), "nobody can relay for a member behind a NAT");
     }
 
     #[test]
@@ -524,6 +555,7 @@ mod tests {
                     comparison: Comparison::Digits,
                     batch_queries: 4,
                     stock: Stock { low: 3, high: 9 },
+                    standby: Vec::new(),
                     features: features.map(|(offset, scale)| Features {
                         names: Vec::new(),
                         offset: vec![offset],

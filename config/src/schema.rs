@@ -94,7 +94,7 @@ fn path() -> Value {
 }
 
 fn address() -> Value {
-    let pattern = "^/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/[0-9]{1,5}$";
+    let pattern = "^(/(ip4|ip6|dns|dns4|dns6)/[^/]+/(tcp/[0-9]{1,5}|udp/[0-9]{1,5}/quic-v1)|/p2p-circuit)$";
     json!({ "type": "string", "pattern": pattern, "maxLength": ADDRESS_BYTES_MAX })
 }
 

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use consilium_config::{Change, Member, Quorum, Role, Roster};
+use consilium_config::{Change, Member, Name, Quorum, Role, Roster};
 use std::path::Path;
 
 const PEERS: [&str; 4] = [
@@ -138,6 +138,22 @@ fn every_value_that_differs_is_named() {
             "task digits: release.unit",
         ]
     );
+    let standby = "pair = \"main\"\nstandby = [{ pair = \"other\" }]\n";
+    let second = text("").replace("pair = \"main\"\n", standby).replace(
+        "[[task]]",
+        "[[member]]\nname = \"e\"\npeer = \"12D3KooWB9N1F7RFZYzF7wBcyPt8Wc4X8JDDQSic1JXndgCNYj2m\"\naddresses = [\"/dns4/e.example/tcp/1\"]\n\
+         roles = [\"compute\"]\n[[member]]\nname = \"f\"\npeer = \"12D3KooWMXUU2Mw63Pdc1JXvCDypPVDKXMiPJGi5sCx9qEwJ3r2n\"\n\
+         addresses = [\"/dns4/f.example/tcp/1\"]\nroles = [\"compute\"]\n[[pair]]\nname = \"other\"\nzero = \"e\"\none = \"f\"\n[[task]]",
+    );
+    let second = read(&second);
+    let changes = before.changes_to(&second);
+    let expected = change("task digits: standby", None, Some("[{ pair = \"other\" }]"));
+    assert!(changes.contains(&expected), "{changes:?}");
+    assert_eq!(
+        second.tasks_moved(&before.recipients(PEERS[0]), PEERS[0]),
+        ["digits".parse().unwrap()],
+        "shares would go there too"
+    );
     let gone = edited(&member("we", 2, "\"owner\""), "");
     let places: Vec<&str> = gone.iter().map(|change| change.at.as_str()).collect();
     assert_eq!(places, ["member we: addresses", "member we: name", "member we: peer", "member we: roles"]);
@@ -197,15 +213,16 @@ fn tasks_that_go_to_other_keys_are_found() {
         "peer = \"12D3KooWB9N1F7RFZYzF7wBcyPt8Wc4X8JDDQSic1JXndgCNYj2m\"",
     );
     let after = read(&moved);
-    let names =
-        |peer: &str| before.tasks_moved(&after, peer).iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let names = |peer: &str| {
+        after.tasks_moved(&before.recipients(peer), peer).iter().map(Name::to_string).collect::<Vec<_>>()
+    };
     assert_eq!(names(PEERS[0]), ["digits"], "north owns, and south's key is another");
     assert_eq!(names(PEERS[3]), ["digits"], "the client's questions would go there");
     assert_eq!(names(PEERS[2]), [] as [String; 0]);
     assert_eq!(names(PEERS[1]), [] as [String; 0], "who is gone has nothing to send");
-    assert_eq!(before.tasks_moved(&before, PEERS[0]).len(), 0);
+    assert_eq!(before.tasks_moved(&before.recipients(PEERS[0]), PEERS[0]).len(), 0);
     let retitled = read(&text("").replace("\"Digits\"", "\"Digits again\""));
-    assert_eq!(before.tasks_moved(&retitled, PEERS[0]).len(), 0);
+    assert_eq!(retitled.tasks_moved(&before.recipients(PEERS[0]), PEERS[0]).len(), 0);
 }
 
 #[test]

@@ -12,7 +12,9 @@ pub use books::{LedgerReport, Loss, OtherView, OwnerAccount, PartyBooks, SignedR
 pub use export::export;
 pub(crate) use serve::normalised;
 pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all};
-pub use status::{Level, MemberStatus, ModuleStatus, NoiseStatus, Refill, Report, SeatStatus, TaskStatus};
+pub use status::{
+    Level, MemberStatus, ModuleStatus, NoiseStatus, Prospect, Refill, Report, SeatStatus, TaskStatus,
+};
 
 use crate::client::Answer;
 use crate::consortium::{ConsortiumReply, ConsortiumRequest};
@@ -31,6 +33,8 @@ pub const ADMIN_BYTES_MAX: usize = 64 << 20;
 pub enum AdminRequest {
     /// What the node does.
     Status,
+    /// What would become of questions now.
+    Prospects,
     /// Publish the ONNX models that follow in one raw frame each: all or none.
     Publish {
         /// The task.
@@ -90,6 +94,8 @@ pub enum AdminRequest {
 pub enum AdminReply {
     /// What the node does.
     Status(Box<Report>),
+    /// What would become of questions now.
+    Prospects(Vec<Prospect>),
     /// The models are ready to vote.
     Published {
         /// The entry in the book.

@@ -1,11 +1,17 @@
 //! A client: shares its input, gets both shares of the label.
 
+mod detour;
+mod route;
+
+pub use detour::Detour;
+
 use crate::ledger::ReleaseId;
 use crate::losses::Losses;
 use crate::message::{AnswerTerms, MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
 use crate::net::{Channel, ChannelError, Identity, Network, PeerId, Role};
 use crate::outlook::{Outlook, OutlookReply, OutlookRequest};
-use crate::owner::PairPeers;
+use crate::owner::{PairPeers, TaskPair};
+use crate::reception::Reception;
 use crate::tally::{Side, Tally};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::{Fixed, Seed};
@@ -14,6 +20,7 @@ use consilium_protocol::share::Additive;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -46,6 +53,55 @@ pub struct Answer {
     /// Processor time of each compute party's thread for the rounds, in microseconds.
     #[serde(default)]
     pub cpu_us: [u64; 2],
+    /// The pair that answered.
+    #[serde(default)]
+    pub pair: String,
+    /// Pairs before it that did not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
+}
+
+/// A pair that did not answer a question, which then went to another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tried {
+    /// The pair.
+    pub pair: String,
+    /// What stood in the way.
+    pub obstacle: Obstacle,
+    /// What happened.
+    pub explanation: String,
+    /// Whether the question had been put to it. It may then have charged for it, from its own slice of the budget.
+    pub submitted: bool,
+}
+
+/// One question to one pair.
+#[derive(Debug)]
+struct Attempt {
+    /// Longest wait for a connection.
+    patience: Duration,
+    submitted: AtomicBool,
+}
+
+impl Attempt {
+    fn new(patience: Duration) -> Self {
+        Self { patience, submitted: AtomicBool::new(false) }
+    }
+
+    fn was_submitted(&self) -> bool {
+        self.submitted.load(Ordering::Relaxed)
+    }
+}
+
+impl Answer {
+    /// The pairs that did not answer, in words.
+    pub fn tried_in_words(&self) -> String {
+        let word = |tried: &Tried| {
+            let charged = if tried.submitted { ", and may have charged for it" } else { "" };
+            format!("pair {} did not answer ({}){charged}", tried.pair, tried.explanation)
+        };
+        self.tried.iter().map(word).collect::<Vec<_>>().join("; ")
+    }
 }
 
 /// A client's side of the network.
@@ -55,13 +111,28 @@ pub struct Client {
     identity: Arc<Identity>,
     deadline: Duration,
     tally: Arc<Tally>,
+    detours: detour::Detours,
     idle: Mutex<HashMap<PeerId, Vec<Channel>>>,
+    reception: Reception,
 }
 
 impl Client {
     /// A client that waits at most `deadline` for an answer.
     pub fn new(network: Network, identity: Arc<Identity>, deadline: Duration) -> Self {
-        Self { network, identity, deadline, tally: Arc::default(), idle: Mutex::default() }
+        Self {
+            network,
+            identity,
+            deadline,
+            tally: Arc::default(),
+            detours: Default::default(),
+            idle: Mutex::default(),
+            reception: Reception::default(),
+        }
+    }
+
+    /// Puts no further question, and returns when those in progress are over. May be dropped.
+    pub(crate) async fn close(&self) {
+        self.reception.close().await;
     }
 
     /// The same, counting its questions there.
@@ -70,34 +141,60 @@ impl Client {
         Self { tally, ..self }
     }
 
-    /// As [`Client::ask_once`], but asks once more under a fresh name where the compute parties had just
-    /// lost their common epoch. Rarely the first attempt stays charged: party Zero only refunds where it is
-    /// sure that party One reserved nothing.
+    /// Asks the pairs of a task one after the other, until one answers or refuses for a reason that is not its
+    /// own. The answer says which one it was and which did not answer before; those may have charged for the
+    /// question too, each from its own slice of the budget.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Client::ask_once`], of the first pair; where several refused, with the words of each.
     pub async fn ask(
         &self,
         terms: &TaskTerms,
-        pair: PairPeers,
+        pairs: &[TaskPair],
         rows: &[Vec<f64>],
         release: Option<ReleaseId>,
     ) -> Result<Answer, Refusal> {
+        // A question that is cut off is charged, and nobody has its name to hear the answer again.
+        let _visit = self.reception.enter()?;
         let started = Instant::now();
-        let outcome = match self.ask_once(terms, pair, rows, release).await {
-            Err(refusal) if refusal.obstacle == Obstacle::Epoch && release.is_none() => {
-                self.ask_once(terms, pair, rows, None).await
-            }
-            outcome => outcome,
-        };
+        let outcome = self.ask_pairs(terms, pairs, rows, release).await;
         let obstacle = outcome.as_ref().err().map(|refusal| refusal.obstacle);
         self.tally.note(Side::Client, terms.name(), started.elapsed(), obstacle);
         outcome
     }
 
+    /// A pair has said that it would answer a question of the task.
+    pub fn would_answer(&self, task: &str, pair: &str) {
+        self.detours.would_answer((task, pair), Instant::now());
+    }
+
+    /// Pairs that questions go around for now.
+    pub fn detours(&self) -> Vec<Detour> {
+        self.detours.list(Instant::now())
+    }
+
+    /// As [`Client::ask_once`], but asks once more under a fresh name where the compute parties had just
+    /// lost their common epoch. Rarely the first attempt stays charged: party Zero only refunds where it is
+    /// sure that party One reserved nothing.
+    async fn ask_pair(
+        &self,
+        terms: &TaskTerms,
+        pair: &TaskPair,
+        rows: &[Vec<f64>],
+        release: Option<ReleaseId>,
+        attempt: &Attempt,
+    ) -> Result<Answer, Refusal> {
+        match self.attempt(terms, pair, rows, release, attempt).await {
+            Err(refusal) if refusal.obstacle == Obstacle::Epoch && release.is_none() => {
+                self.attempt(terms, pair, rows, None, attempt).await
+            }
+            outcome => outcome,
+        }
+    }
+
     /// What would become of questions of these tasks of one pair now; one outlook for each. Both compute
     /// parties are asked, and the tighter one counts.
-    pub async fn outlook(&self, tasks: &[Arc<TaskTerms>], pair: PairPeers, within: Duration) -> Vec<Outlook> {
+    pub async fn outlook(&self, tasks: &[&TaskTerms], pair: PairPeers, within: Duration) -> Vec<Outlook> {
         let tasks = tasks.iter().map(|terms| (terms.name().to_owned(), terms.digest));
         let request = OutlookRequest { tasks: tasks.collect() };
         let (zero, one) = tokio::join!(
@@ -126,7 +223,7 @@ impl Client {
         told.unwrap_or_else(|refusal| vec![Err(refusal); request.tasks.len()])
     }
 
-    /// Asks for the labels of up to one batch of rows, each as the task's input wants it (after the
+    /// Asks one pair for the labels of up to one batch of rows, each as the task's input wants it (after the
     /// task's public normalisation). `release` is drawn if it is not given.
     ///
     /// # Errors
@@ -134,9 +231,20 @@ impl Client {
     pub async fn ask_once(
         &self,
         terms: &TaskTerms,
-        pair: PairPeers,
+        pair: &TaskPair,
         rows: &[Vec<f64>],
         release: Option<ReleaseId>,
+    ) -> Result<Answer, Refusal> {
+        self.attempt(terms, pair, rows, release, &Attempt::new(self.deadline)).await
+    }
+
+    async fn attempt(
+        &self,
+        terms: &TaskTerms,
+        pair: &TaskPair,
+        rows: &[Vec<f64>],
+        release: Option<ReleaseId>,
+        attempt: &Attempt,
     ) -> Result<Answer, Refusal> {
         let input = encode(terms, rows)?;
         let release = match release {
@@ -145,7 +253,7 @@ impl Client {
                 ReleaseId(*Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error))?.as_bytes())
             }
         };
-        let seed = self.seed(terms, release, &input);
+        let seed = self.seed((terms, pair), release, &input);
         let request = QueryRequest {
             release,
             task: terms.name().to_owned(),
@@ -158,8 +266,8 @@ impl Client {
         let started = Instant::now();
         let both = async {
             tokio::try_join!(
-                self.call(pair[0], &request, seed.as_bytes()),
-                self.call(pair[1], &request, &bytes)
+                self.call(pair.peers[0], &request, seed.as_bytes(), attempt),
+                self.call(pair.peers[1], &request, &bytes, attempt)
             )
         };
         let late = |_| Refusal::new(Obstacle::Deadline, "no answer in time");
@@ -177,19 +285,25 @@ impl Client {
             epsilon: terms.epsilon_spent(zero.terms.charged),
             losses: Losses::of(terms, zero.terms.charged),
             cpu_us: [zero.terms.cpu_us, one.terms.cpu_us],
+            pair: pair.name.clone(),
+            tried: Vec::new(),
             terms: zero.terms,
             milliseconds,
         })
     }
 
     /// The seed of party Zero's share. It depends on the whole question, so that the same question
-    /// is the same bytes, and different inputs never stand under one mask.
-    fn seed(&self, terms: &TaskTerms, release: ReleaseId, input: &[u64]) -> Seed {
+    /// is the same bytes, and different inputs never stand under one mask. It depends on the pair as well, by the keys
+    /// of its parties in their seats: shares for two pairs open nothing together, nor do those for the same two parties
+    /// in each other's seats.
+    fn seed(&self, (terms, pair): (&TaskTerms, &TaskPair), release: ReleaseId, input: &[u64]) -> Seed {
         let words: Zeroizing<Vec<u8>> =
             Zeroizing::new(input.iter().flat_map(|word| word.to_le_bytes()).collect());
         let content = digest(&SHA256, &words);
-        let message = [&terms.digest[..], &release.0, content.as_ref()].concat();
-        let signature = Zeroizing::new(self.identity.sign("consilium input seed 1", &message));
+        let [zero, one] = pair.peers;
+        let pair = digest(&SHA256, format!("{} {zero} {one}", pair.name).as_bytes());
+        let message = [&terms.digest[..], pair.as_ref(), &release.0, content.as_ref()].concat();
+        let signature = Zeroizing::new(self.identity.sign("consilium input seed 3", &message));
         let hash = digest(&SHA256, &signature);
         let mut seed = [0; 16];
         seed.copy_from_slice(&hash.as_ref()[..16]);
@@ -198,15 +312,23 @@ impl Client {
 
     /// Puts the question to one party. A channel that was kept from an earlier question may have died
     /// since; the question is then put again on another one, which is safe: it has one name.
-    async fn call(&self, peer: PeerId, request: &QueryRequest, share: &[u8]) -> Result<Part, Refusal> {
+    async fn call(
+        &self,
+        peer: PeerId,
+        request: &QueryRequest,
+        share: &[u8],
+        attempt: &Attempt,
+    ) -> Result<Part, Refusal> {
         while let Some(mut channel) = self.kept(peer) {
+            attempt.submitted.store(true, Ordering::Relaxed);
             if let Ok(outcome) = converse(&mut channel, request, share).await {
                 self.keep(peer, channel);
                 return outcome;
             }
         }
-        let opened = self.network.open(peer, Role::Query, self.deadline).await;
+        let opened = self.network.open(peer, Role::Query, attempt.patience).await;
         let mut channel = opened.map_err(|error| party_failed(&error))?;
+        attempt.submitted.store(true, Ordering::Relaxed);
         let outcome = converse(&mut channel, request, share).await.map_err(|error| party_failed(&error))?;
         self.keep(peer, channel);
         outcome
@@ -325,6 +447,13 @@ mod tests {
             losses: None,
             milliseconds: 1.0,
             cpu_us: [0; 2],
+            pair: "second".into(),
+            tried: vec![Tried {
+                pair: "main".into(),
+                obstacle: Obstacle::Peer,
+                explanation: "away".into(),
+                submitted: true,
+            }],
         };
         let text = serde_json::to_string(&answer).unwrap();
         assert!(text.contains("\"labels\":[2,null],\"classes\":[\"c\",null]"), "{text}");

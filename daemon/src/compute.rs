@@ -17,7 +17,6 @@ mod allowance;
 mod background;
 mod books;
 mod chores;
-mod closing;
 mod epoch;
 mod follow;
 mod lead;
@@ -39,7 +38,6 @@ mod watch;
 
 pub(crate) use allowance::Allowance;
 pub(crate) use background::{Background, Yielding};
-pub(crate) use closing::Reception;
 pub use epoch::{Epoch, EpochId};
 pub(crate) use pairwise::Workshop;
 pub(crate) use progress::{Progress, Seen};
@@ -48,9 +46,10 @@ pub(crate) use traffic::Traffic;
 
 use crate::ledger::LedgerHandle;
 use crate::message::{Obstacle, Refusal};
-use crate::net::{Channel, Network, PeerId};
+use crate::net::{Channel, Network, PeerId, SeldomOf};
 use crate::noise::{Module, Stock};
 use crate::pool::Pools;
+use crate::reception::Reception;
 use crate::registry::{MaskStore, Registry};
 use crate::tally::Tally;
 use crate::task::TaskTerms;
@@ -134,6 +133,8 @@ pub struct Compute {
     pub(crate) spare: tokio::sync::Notify,
     pub(crate) refill_fault: Mutex<Option<String>>,
     pub(crate) tally: Arc<Tally>,
+    /// What was said of refusals, by member and reason: a member must not fill the log.
+    pub(crate) said: SeldomOf<(String, Obstacle)>,
 }
 
 impl Compute {

@@ -118,6 +118,15 @@ pub enum ConsortiumError {
          only where all agree that the first is given up, with --instead"
     )]
     SignedAnother(String),
+    /// A version waits for this node.
+    #[error(
+        "roster version {digits} waits for you: it gives tasks of this node to other compute parties; read `consilium \
+         consortium roster diff {digits}` and sign it, before you sign or propose what follows it"
+    )]
+    Held {
+        /// The first digits of the version.
+        digits: String,
+    },
     /// A proposal that changes nothing.
     #[error("the proposal says the same as the roster in force")]
     Unchanged,

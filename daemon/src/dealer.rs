@@ -29,12 +29,14 @@ pub struct Dealer {
     run: [u8; 16],
     secret: Seed,
     masks: MaskStore,
-    plans: Mutex<HashMap<[u8; 32], Arc<Dealt>>>,
+    plans: Mutex<HashMap<PlanOfPair, Arc<Dealt>>>,
 }
+
+/// A pair, and the digest of a plan.
+type PlanOfPair = (String, [u8; 32]);
 
 /// Everything about one plan that is the same for all its bundles.
 struct Dealt {
-    pair: String,
     lanes: Vec<Vec<Demand>>,
     masks: Vec<Vec<Zeroizing<Vec<u64>>>>,
     ids: Vec<MaskId>,
@@ -63,22 +65,21 @@ impl Dealer {
         Ok(Self { run, secret: fresh()?, masks, plans: Mutex::default() })
     }
 
-    /// Serves one request for bundles from the party in `seat` of the task's pair.
+    /// Serves one request for bundles from the party in `seat` of a pair that computes the task.
     ///
     /// # Errors
     /// The channel failed.
     pub async fn deal(
         self: Arc<Self>,
         mut channel: Channel,
-        seat: Party,
+        (pair, seat): (String, Party),
         request: DealRequest,
         terms: Arc<TaskTerms>,
     ) -> Result<(), ChannelError> {
         let dealer = self.clone();
-        let pair = terms.roster.pair.to_string();
         let prepared = {
-            let request = request.clone();
-            tokio::task::spawn_blocking(move || dealer.prepare(&request, &terms)).await
+            let (request, pair) = (request.clone(), pair.clone());
+            tokio::task::spawn_blocking(move || dealer.prepare(&request, &pair, &terms)).await
         };
         let dealt = match prepared {
             Ok(Ok(dealt)) => dealt,
@@ -163,7 +164,7 @@ impl Dealer {
         self.secret.derive(&label, serial)
     }
 
-    fn prepare(&self, request: &DealRequest, terms: &TaskTerms) -> Result<Arc<Dealt>, Refusal> {
+    fn prepare(&self, request: &DealRequest, pair: &str, terms: &TaskTerms) -> Result<Arc<Dealt>, Refusal> {
         let refuse = |explanation: String| Refusal::new(Obstacle::Request, explanation);
         if request.count == 0 || request.count > DEAL_BUNDLES_MAX {
             return Err(refuse(format!(
@@ -172,9 +173,9 @@ impl Dealer {
             )));
         }
         let ids: Vec<MaskId> = request.models.iter().map(|(_, mask)| *mask).collect();
-        let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&request.plan).cloned();
-        let pair = terms.roster.pair.as_str();
-        if let Some(dealt) = kept.filter(|dealt| dealt.ids == ids && dealt.pair == pair) {
+        let name = (pair.to_owned(), request.plan);
+        let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&name).cloned();
+        if let Some(dealt) = kept.filter(|dealt| dealt.ids == ids) {
             return Ok(dealt);
         }
         let networks: Vec<Network> = request.models.iter().map(|(network, _)| network.clone()).collect();
@@ -189,7 +190,7 @@ impl Dealer {
         if plans.len() >= PLANS_KEPT {
             plans.clear();
         }
-        plans.insert(request.plan, dealt.clone());
+        plans.insert(name, dealt.clone());
         Ok(dealt)
     }
 
@@ -214,7 +215,7 @@ impl Dealer {
                     .collect(),
             );
         }
-        Ok(Dealt { pair: pair.to_owned(), lanes: plan.lanes(), masks, ids })
+        Ok(Dealt { lanes: plan.lanes(), masks, ids })
     }
 }
 

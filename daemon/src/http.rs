@@ -24,6 +24,7 @@ mod overview;
 mod page;
 mod tensor;
 mod token;
+mod visitors;
 mod wire;
 
 pub use token::{TokenError, read as read_token};
@@ -41,8 +42,6 @@ use backend::Backend;
 use body::Named;
 use consilium_config::Node as NodeConfig;
 use failure::Failure;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use outlooks::Outlooks;
 use std::io;
@@ -51,16 +50,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use token::Token;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use visitors::Visitors;
 
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 64;
 /// Requests that are read at the same time.
 const READING_MAX: usize = 4;
-/// Longest wait for the head of a request, also between two of them.
-const HEAD_WITHIN: Duration = Duration::from_secs(60);
+/// Wait after a connection could not be taken.
+const FAILED_WAIT: Duration = Duration::from_secs(1);
 /// How often budgets are looked at for their plots while nobody looks.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How often wrong tokens are logged.
@@ -117,41 +117,29 @@ impl Server {
     /// Serves until dropped.
     pub async fn serve(self) {
         let service = TowerToHyperService::new(router(self.app.clone()));
-        let mut visitors = JoinSet::new();
+        let (mut visitors, mut chores) = (Visitors::new(CONNECTIONS_MAX), JoinSet::new());
         let mut looking = tokio::time::interval(LOOK_EVERY);
         looking.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                arrival = self.listener.accept(), if visitors.len() <= CONNECTIONS_MAX => match arrival {
-                    Ok((stream, _)) => {
-                        visitors.spawn(converse(stream, service.clone()));
-                    }
+                arrival = self.listener.accept(), if visitors.has_room() => match arrival {
+                    Ok((stream, _)) => visitors.receive(stream, service.clone()),
                     Err(error) => {
                         tracing::warn!("a connection to the HTTP interface failed: {error}");
                         // Without descriptors it would fail again at once.
-                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        tokio::time::sleep(FAILED_WAIT).await;
                     }
                 },
-                Some(_) = visitors.join_next() => {}
+                () = visitors.change() => {}
+                Some(_) = chores.join_next() => {}
                 _ = looking.tick() => {
                     let app = self.app.clone();
-                    visitors.spawn(async move {
+                    chores.spawn(async move {
                         app.outlooks.get(&*app.backend).await;
                     });
                 }
             }
         }
-    }
-}
-
-async fn converse(stream: TcpStream, service: TowerToHyperService<Router>) {
-    let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!("a connection to the HTTP interface ended: {error}");
     }
 }
 

@@ -20,6 +20,8 @@
 //! - A task's book is opened once, for one delta, unit and meaning. An owner's account belongs to one *data
 //!   epoch*: another model continues it, until the owner signs that its records are disjoint from all earlier
 //!   ones. A budget is what the book was opened with, or what the owner signed last; never an edit.
+//! - Where several pairs serve a task, each keeps the books of its own slice, which its opening fixes: limits are
+//!   that part of what the budget gives, and no pair needs to hear of another.
 //! - Times in records tell people when; nothing is decided by them.
 //!
 //! Amounts are zero-concentrated divergence in units of 2^-40.
@@ -55,7 +57,7 @@ pub use error::LedgerError;
 pub use export::{ExportHeader, Exported};
 pub use handle::{LedgerHandle, LedgerThread};
 pub use history::{OwnerBooks, Past, RecordedStatement};
-pub use opening::{CONVERSION, Opening, Promise};
+pub use opening::{CONVERSION, Opening, Promise, sliced};
 pub use peer::compare_heads;
 pub use record::{BURNT, Entry, Head, Record};
 pub use release::{Abort, Aborted, Committed, Receipt, Reservation};

@@ -15,6 +15,7 @@ pub mod bulk;
 pub mod message;
 pub mod outlook;
 pub mod tally;
+mod reception;
 pub mod consortium;
 pub mod noise;
 pub mod dealer;

@@ -14,11 +14,13 @@ use serde::{Deserialize, Serialize};
 
 /// Longest message.
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Longest request of a client; what it asks about follows in a frame of known length.
+pub const QUESTION_BYTES_MAX: usize = 64 << 10;
 /// Longest explanation in a refusal.
 const EXPLANATION_CHARS_MAX: usize = 600;
 
 /// What stood in the way, for machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Obstacle {
     /// The roster does not give the asker this right.

@@ -1,7 +1,9 @@
 //! Authenticated channels between the members of one closed roster.
 //!
 //! This module alone names libp2p. A node listens on TCP, encrypts and authenticates every connection by Noise,
-//! and multiplexes it by Yamux; it keeps one connection to each member and redials a lost one. On a connection
+//! and multiplexes it by Yamux; it keeps one connection to each member and redials a lost one. A member that nobody
+//! can dial, such as one behind a NAT, takes places at members that relay, and says so at those whom others reach;
+//! whoever is dialled by such word must prove its key as anybody else. On a connection
 //! lie [`Channel`]s, one for each [`Role`] and session, long-lived: opening one costs a round trip, a message on
 //! it costs half of one.
 //!
@@ -33,7 +35,7 @@ use futures::{
 use tokio::{
     runtime::Handle,
     sync::{Semaphore, mpsc, oneshot, watch},
-    task::JoinSet,
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
 
@@ -41,6 +43,7 @@ use crate::pulse::{Probe, pulse};
 
 mod address;
 mod admission;
+mod anteroom;
 mod behaviour;
 mod channel;
 pub mod codec;
@@ -50,7 +53,10 @@ mod frame;
 mod gatehouse;
 mod identity;
 mod limits;
+mod measure;
+mod members;
 mod presence;
+mod rendezvous;
 mod role;
 mod seldom;
 mod service;
@@ -66,17 +72,18 @@ pub use identity::{Identity, IdentityError};
 pub use limits::Limits;
 pub use presence::{DialFault, PeerState, Presence};
 pub use role::Role;
-pub(crate) use seldom::Seldom;
+pub(crate) use seldom::{Seldom, SeldomOf};
 
-use admission::{Arrival, Gates};
+use admission::{Arrival, Gates, Queues};
 use dial::Dials;
-use gatehouse::Gatehouse;
 use presence::Board;
-use service::{Command, Service};
+use service::{Command, Meetings, Places, Refusals, RelayView, Service};
 use stream::{OpenFault, Streams};
 
 /// Commands on their way to the swarm; senders wait when it is full.
 const COMMAND_QUEUE: usize = 64;
+/// Calls of members that ask where others are, on their way to the swarm's task; more are refused.
+const MEET_QUEUE: usize = 64;
 /// After a stream was lost with its connection, how long to wait for news of the connection before trying anew.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 
@@ -89,6 +96,17 @@ pub struct Member {
     pub addresses: Vec<Address>,
 }
 
+/// How a node and those whom nobody can dial find each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Nobody can dial us: take places at members that relay, and be dialled through them.
+    pub behind_nat: bool,
+    /// Relay for members: give them places and carry their connections, within [`Limits`].
+    pub relay: bool,
+    /// Look for members on the local network by multicast DNS, and be found by it.
+    pub mdns: bool,
+}
+
 /// What a node needs in order to take part.
 #[derive(Debug)]
 pub struct Settings {
@@ -96,8 +114,10 @@ pub struct Settings {
     pub identity: Identity,
     /// IP addresses to listen on; port 0 takes any free port. May be empty for a node that only dials.
     pub listen: Vec<Address>,
-    /// Everybody whom we dial and who may connect; our own entry, if there is one, is skipped.
+    /// Everybody whom we dial and who may connect. Our own entry, if there is one, says where others dial us.
     pub members: Vec<Member>,
+    /// How those find each other whom nobody can dial.
+    pub reach: Reach,
     /// Bounds and clocks.
     pub limits: Limits,
 }
@@ -119,6 +139,7 @@ struct Inner {
     listening: watch::Receiver<BTreeSet<Address>>,
     listeners: usize,
     strangers: Arc<AtomicU64>,
+    relays: RelayView,
     stop: watch::Sender<bool>,
     task: Shared<BoxFuture<'static, ()>>,
     probe: Probe,
@@ -152,10 +173,11 @@ impl Network {
     /// from outside a tokio runtime.
     pub fn start(settings: Settings) -> Result<(Self, Incoming), NetError> {
         let runtime = Handle::try_current().map_err(|_| NetError::NoRuntime)?;
-        let Settings { identity, listen, members, limits } = settings;
+        let Settings { identity, listen, members, reach, limits } = settings;
         limits.check()?;
+        reach.check(&listen)?;
         let peer_id = identity.peer_id();
-        let members = roster(members, peer_id, &limits)?;
+        let (members, listed) = roster(members, peer_id, &limits)?;
         let names = || members.iter().map(|member| member.peer);
         let (queue, incoming) = mpsc::channel(limits.incoming_queue_channels);
         let arrivals = queue.downgrade();
@@ -165,23 +187,22 @@ impl Network {
         let gates = Gates::new(names(), &limits);
         let board = Board::new(names());
         let strangers = Arc::new(AtomicU64::new(0));
-        let peers = board
-            .views()
-            .into_iter()
-            .map(|(peer, presence)| {
-                let places = Arc::new(Semaphore::new(limits.outbound_channels_per_peer_max));
-                (peer, Peer { presence, places })
-            })
-            .collect();
+        let peer = |(peer, presence)| {
+            let places = Arc::new(Semaphore::new(limits.outbound_channels_per_peer_max));
+            (peer, Peer { presence, places })
+        };
+        let peers = board.views().into_iter().map(peer).collect();
 
-        let streams = Streams::new(gates.clone(), queue, limits.clone());
-        let gatehouse = Gatehouse::new(gates.clone(), &limits);
-        let mut swarm = behaviour::swarm(&identity, gatehouse, streams, &limits)?;
-        for address in &listen {
-            let socket = address.socket().ok_or_else(|| NetError::ListenName { address: address.clone() })?;
-            behaviour::listen(&mut swarm, socket)
-                .map_err(|source| NetError::Listen { address: address.clone(), source })?;
+        let (meet, meet_arrivals) = mpsc::channel(MEET_QUEUE);
+        let streams = Streams::new(gates.clone(), Queues { callers: queue, meet }, limits.clone());
+        let mut swarm = behaviour::swarm(&identity, &gates, streams, &reach, &limits)?;
+        behaviour::listen(&mut swarm, &listen)?;
+        if !reach.behind_nat {
+            // A relay tells those to whom it gives a place where it is itself.
+            listed.iter().for_each(|address| swarm.add_external_address(address.multiaddr()));
         }
+        let places = Places::new(&reach, &limits);
+        let relays = places.view();
         let plan = members.iter().map(|member| (member.peer, member.addresses.clone()));
         let (probe, pulse) = pulse("network");
         let service = Service {
@@ -193,16 +214,12 @@ impl Network {
             stop: stopped,
             listening,
             strangers: strangers.clone(),
-            refusals: Seldom::new(limits.refusals_logged_every),
+            refusals: Refusals::new(limits.refusals_logged_every),
             lookups: JoinSet::new(),
-            heard: HashMap::new(),
+            links: HashMap::new(),
+            places,
+            meetings: Meetings::new(&reach, listed, meet_arrivals, &limits),
             pulse,
-        };
-        let running = runtime.spawn(service.run());
-        let task = async move {
-            if let Err(error) = running.await {
-                tracing::error!(%error, "the network task failed; this is a bug");
-            }
         };
         let inner = Inner {
             peer_id,
@@ -214,8 +231,9 @@ impl Network {
             listening: addresses,
             listeners: listen.len(),
             strangers,
+            relays,
             stop,
-            task: task.boxed().shared(),
+            task: watched(runtime.spawn(service.run())),
             probe,
         };
         Ok((Self { inner: Arc::new(inner) }, Incoming { queue: incoming }))
@@ -341,6 +359,25 @@ impl Network {
         self.inner.strangers.load(Ordering::Relaxed)
     }
 
+    /// The relays at which we have a place now, by which others reach us.
+    pub fn relays(&self) -> Vec<PeerId> {
+        self.inner.relays.held.borrow().iter().copied().collect()
+    }
+
+    /// Waits until `count` relays have given us a place. May be dropped.
+    ///
+    /// # Errors
+    /// [`NetError::Stopped`].
+    pub async fn wait_relays(&self, count: usize) -> Result<(), NetError> {
+        let mut held = self.inner.relays.held.clone();
+        held.wait_for(|held| held.len() >= count).await.map(drop).map_err(|_| NetError::Stopped)
+    }
+
+    /// Places and connections that we refused to members as a relay since the start.
+    pub fn refused_relaying(&self) -> u64 {
+        self.inner.relays.refused.load(Ordering::Relaxed)
+    }
+
     /// Whether peers that are no members may connect, few and briefly, to ask to join. They are refused until this
     /// is called with `true`.
     pub fn expect_guests(&self, expecting: bool) {
@@ -361,8 +398,42 @@ impl fmt::Debug for Network {
     }
 }
 
-/// The members without ourselves, each once.
-fn roster(members: Vec<Member>, ourselves: PeerId, limits: &Limits) -> Result<Vec<Member>, NetError> {
+/// The end of the swarm's task, for any number of handles to wait for.
+fn watched(task: JoinHandle<()>) -> Shared<BoxFuture<'static, ()>> {
+    let end = async move {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the network task failed; this is a bug");
+        }
+    };
+    end.boxed().shared()
+}
+
+impl Reach {
+    fn check(&self, listen: &[Address]) -> Result<(), NetError> {
+        if self.behind_nat && self.relay {
+            return Err(NetError::RelayBehindNat);
+        }
+        if cfg!(feature = "quic") && std::env::var_os("SSLKEYLOGFILE").is_some() {
+            return Err(NetError::KeyLog);
+        }
+        for address in listen {
+            if address.socket().is_none() {
+                return Err(NetError::ListenName { address: address.clone() });
+            }
+            if !address.is_spoken() {
+                return Err(NetError::NoQuic { address: address.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The members without ourselves, each once, and our own addresses.
+fn roster(
+    members: Vec<Member>,
+    ourselves: PeerId,
+    limits: &Limits,
+) -> Result<(Vec<Member>, Vec<Address>), NetError> {
     if members.len() > limits.members_max {
         return Err(NetError::TooManyMembers { found: members.len(), limit: limits.members_max });
     }
@@ -370,7 +441,8 @@ fn roster(members: Vec<Member>, ourselves: PeerId, limits: &Limits) -> Result<Ve
     if let Some(twice) = members.iter().find(|member| !seen.insert(member.peer)) {
         return Err(NetError::DuplicateMember { peer: twice.peer });
     }
-    Ok(members.into_iter().filter(|member| member.peer != ourselves).collect())
+    let (own, others): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.peer == ourselves);
+    Ok((others, own.into_iter().flat_map(|member| member.addresses).collect()))
 }
 
 #[cfg(test)]

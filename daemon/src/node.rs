@@ -4,6 +4,7 @@ mod deal;
 mod error;
 mod loops;
 mod module;
+mod pairs;
 mod readiness;
 mod roster;
 mod serve;
@@ -14,8 +15,8 @@ use crate::consortium::{self, Council};
 use crate::dealer::Dealer;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
-use crate::net::{self, Address, Identity, Incoming, Limits, Network, PeerId};
-use crate::owner::{Owner, PairPeers};
+use crate::net::{self, Address, ChannelError, Identity, Incoming, Limits, Network, PeerId, SeldomOf};
+use crate::owner::Owner;
 use crate::pool::Pools;
 use crate::pulse::{Probe, pulse};
 use crate::registry::{MaskStore, Registry};
@@ -29,6 +30,7 @@ pub use error::NodeError;
 use futures::future::join_all;
 use loops::Loops;
 use std::collections::HashMap;
+use std::mem::Discriminant;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ pub struct Shared {
     pub(crate) identity: Arc<Identity>,
     pub(crate) tally: Arc<Tally>,
     faults: Mutex<u64>,
+    /// What was said of channels that members misused.
+    misused: SeldomOf<(String, Discriminant<ChannelError>)>,
 }
 
 impl Node {
@@ -133,6 +137,7 @@ impl Node {
             identity,
             tally,
             faults: Mutex::new(0),
+            misused: SeldomOf::default(),
         });
         let (running, probes) = start_loops(&shared, incoming);
         tracing::info!(kind = "up", member = %shared.me.name, id = %shared.network.peer_id(), "the node is up");
@@ -157,7 +162,8 @@ impl Node {
 
     /// Refuses further questions, and returns when those in progress have their answers. May be dropped.
     pub async fn drain(&self) {
-        join_all(self.shared.seats.iter().map(|(_, compute)| compute.close())).await;
+        let seats = join_all(self.shared.seats.iter().map(|(_, compute)| compute.reception.close()));
+        tokio::join!(seats, self.shared.client.close());
     }
 
     /// Stops serving, closes the network and the stores. Queries in progress fail on the other side.
@@ -187,16 +193,6 @@ impl Shared {
         self.tasks.get(name).cloned().ok_or_else(unknown)
     }
 
-    /// The compute parties of a task.
-    pub(crate) fn pair_of(&self, terms: &TaskTerms) -> Result<PairPeers, Refusal> {
-        let seats = self.roster.seats_of(&terms.roster);
-        let seats = seats.ok_or_else(|| Refusal::new(Obstacle::Task, "the roster lacks the task's pair"))?;
-        let peer = |member: &Member| {
-            member.peer.as_str().parse::<PeerId>().map_err(|error| Refusal::new(Obstacle::Task, error))
-        };
-        Ok([peer(seats.zero)?, peer(seats.one)?])
-    }
-
     /// Addresses that the network listens on.
     pub fn listening(&self) -> Vec<Address> {
         self.network.listening()
@@ -213,10 +209,6 @@ impl Shared {
     /// Channels that ended in an error since the start.
     pub fn faults(&self) -> u64 {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note_fault(&self) {
-        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 }
 
@@ -255,7 +247,7 @@ pub fn check(config: &NodeConfig, roster: &Roster, peer: Option<PeerId>) -> Resu
         addresses_of(member)?;
     }
     for task in roster.tasks() {
-        TaskTerms::new(task)?;
+        pairs::check(task)?;
     }
     let Some(peer) = peer else { return Ok(()) };
     let me = own_member(config, roster, peer)?;
@@ -300,7 +292,9 @@ fn address(member: &str, text: &str) -> Result<Address, NodeError> {
 }
 
 fn addresses_of(member: &Member) -> Result<Vec<Address>, NodeError> {
-    member.addresses.iter().map(|text| address(member.name.as_str(), text.as_str())).collect()
+    // Its relays are found by themselves.
+    let listed = member.addresses.iter().filter(|address| !address.is_relayed());
+    listed.map(|text| address(member.name.as_str(), text.as_str())).collect()
 }
 
 fn start_network(
@@ -311,11 +305,7 @@ fn start_network(
     let settings = config.network();
     let mut members = Vec::new();
     for member in roster.members() {
-        let peer = peer_of(member)?;
-        if peer == identity.peer_id() {
-            continue;
-        }
-        members.push(net::Member { peer, addresses: addresses_of(member)? });
+        members.push(net::Member { peer: peer_of(member)?, addresses: addresses_of(member)? });
     }
     let listen = settings.listen.iter().map(|text| address(config.name().as_str(), text.as_str()));
     let limits = Limits {
@@ -330,6 +320,7 @@ fn start_network(
         identity: (**identity).clone(),
         listen: listen.collect::<Result<_, _>>()?,
         members,
+        reach: net::Reach { behind_nat: settings.behind_nat, relay: settings.relay, mdns: settings.mdns },
         limits,
     };
     Network::start(settings).map_err(|error| Box::new(error).into())
@@ -357,8 +348,7 @@ fn seat_of(
     if let Some(fault) = fault {
         tracing::error!("{fault}");
     }
-    let served = tasks.iter().filter(|(_, terms)| terms.roster.pair == pair.name);
-    let served: HashMap<_, _> = served.map(|(name, terms)| (name.clone(), terms.clone())).collect();
+    let served = pairs::served(tasks, pair)?;
     open_books(&ledger, &served)?;
     let (ledger, thread) = LedgerHandle::start(ledger, LEDGER_QUEUE_MAX)?;
     let compute = Compute {
@@ -399,6 +389,7 @@ fn seat_of(
         spare: tokio::sync::Notify::new(),
         refill_fault: Mutex::default(),
         tally: Arc::default(),
+        said: Default::default(),
     };
     Ok((compute, thread))
 }
@@ -444,13 +435,6 @@ fn is_empty(folder: &std::path::Path) -> Result<bool, NodeError> {
 }
 
 impl Shared {
-    /// Whether a member computes a task that takes noise from the module.
-    fn draws_for(&self, member: &Member) -> bool {
-        let takers = self.tasks.values().filter(|terms| terms.takes_module_noise());
-        let mut pairs = takers.filter_map(|terms| self.roster.pair(terms.roster.pair.as_str()));
-        pairs.any(|pair| seat_in(pair, member).is_some())
-    }
-
     fn first_seat(&self) -> Option<Arc<Compute>> {
         self.seats.first().map(|(_, compute)| compute.clone())
     }

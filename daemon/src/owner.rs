@@ -17,6 +17,7 @@ use consilium_protocol::model::Model;
 use consilium_protocol::model::fixed::{encode, prove_bounds};
 use consilium_protocol::share::Additive;
 use consilium_protocol::stock::Gadget;
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -52,6 +53,9 @@ pub struct Published {
     pub summary: String,
     /// Weights and biases of all models.
     pub parameters: u64,
+    /// The pairs that hold it; none in books that were written before they said so, which is the task's own.
+    #[serde(default)]
+    pub pairs: Vec<String>,
 }
 
 // Of books that were written before they said so.
@@ -69,8 +73,23 @@ pub struct Owner {
     changing: tokio::sync::Mutex<()>,
 }
 
-/// The two compute parties of a task, Zero first.
+/// The two compute parties of a pair, Zero first.
 pub type PairPeers = [PeerId; 2];
+
+/// One of the pairs that compute a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskPair {
+    /// Its name in the roster.
+    pub name: String,
+    /// Its members.
+    pub peers: PairPeers,
+}
+
+/// What is to be published: networks, and all their weights in fixed point.
+struct Encoded {
+    networks: Vec<Architecture>,
+    words: Zeroizing<Vec<u64>>,
+}
 
 impl Owner {
     /// An owner that keeps its book in the file `book`.
@@ -78,27 +97,70 @@ impl Owner {
         Self { name, network, deadline, book, changing: tokio::sync::Mutex::new(()) }
     }
 
-    /// Shares an owner's models with both compute parties and waits until they can vote: as many as the task
-    /// asks of an owner, all or none. They replace those that voted before, which vote until then.
+    /// Shares an owner's models with the compute parties of every pair of the task and waits until they can vote:
+    /// as many as the task asks of an owner, all or none. They replace those that voted before, which vote until
+    /// then. Each pair gets shares of its own, which together with those of another pair open nothing. Where some
+    /// pairs did not take them, the rest did, and the second result says which did not and why.
     ///
     /// # Errors
-    /// A model does not fit the task's public bounds, there are too many or too few of them, or a compute party
-    /// or the dealer refused. They may be published again at any time.
+    /// A model does not fit the task's public bounds, there are too many or too few of them, or in every pair a
+    /// compute party or the dealer refused. They may be published again at any time.
     pub async fn publish(
         &self,
         terms: &TaskTerms,
-        pair: PairPeers,
+        pairs: &[TaskPair],
         models: Vec<NamedModel>,
-    ) -> Result<Published, Refusal> {
+    ) -> Result<(Published, Vec<String>), Refusal> {
         let _changing = self.changing.lock().await;
         let words = encoded(terms, &models)?;
-        let networks: Vec<Architecture> =
-            models.into_iter().map(|named| named.model.network().clone()).collect();
+        let networks = models.into_iter().map(|named| named.model.network().clone()).collect();
+        let encoded = Encoded { networks, words };
         let mut book = self.published()?;
         let earlier = book.iter().filter(|entry| entry.task == terms.name()).map(|entry| entry.version).max();
-        let version = earlier.unwrap_or(0) + 1;
+        let mut entry = Published {
+            task: terms.name().to_owned(),
+            model: ModelId(*fresh()?.as_bytes()),
+            version: earlier.unwrap_or(0) + 1,
+            shards: terms.roster.shards,
+            summary: summary(&encoded.networks),
+            parameters: parameters(&encoded.networks),
+            pairs: Vec::new(),
+        };
+        let sharing = pairs.iter().map(|pair| self.share(terms, pair.peers, &encoded, &entry));
+        let outcomes = join_all(sharing).await;
+        let mut missed = Vec::new();
+        for (pair, outcome) in pairs.iter().zip(outcomes) {
+            match outcome {
+                Ok(()) => entry.pairs.push(pair.name.clone()),
+                Err(refusal) => missed.push((pair, refusal)),
+            }
+        }
+        if entry.pairs.is_empty() {
+            return Err(of_pairs(&missed).unwrap_or_else(unexpected));
+        }
+        let missing = |name: &String| missed.iter().any(|(pair, _)| pair.name == *name);
+        keep_where_missed(&mut book, &entry, missing);
+        book.push(entry.clone());
+        self.write(&book)?;
+        let told = missed.iter().map(|(pair, refusal)| {
+            format!(
+                "pair {} has not got it, and votes with what it held before, if anything: {refusal}; publish again \
+                 when it is back",
+                pair.name
+            )
+        });
+        Ok((entry, told.collect()))
+    }
 
-        let [zero, one] = pair;
+    /// Shares encoded models with one pair.
+    async fn share(
+        &self,
+        terms: &TaskTerms,
+        [zero, one]: PairPeers,
+        encoded: &Encoded,
+        entry: &Published,
+    ) -> Result<(), Refusal> {
+        let networks = &encoded.networks;
         let mut leader = self.channel(zero).await?;
         let announce = PublishRequest::Announce {
             task: terms.name().to_owned(),
@@ -112,19 +174,17 @@ impl Owner {
             return Err(unexpected());
         }
         let data_epoch = self.data_epoch(&mut leader, terms.name()).await?;
-        let fresh = || Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error));
-        let (summary, parameters) = (summary(&networks), parameters(&networks));
-        let shards = networks.into_iter().zip(masks).map(|(network, mask)| Shard { network, mask });
+        let shards = networks.iter().cloned().zip(masks).map(|(network, mask)| Shard { network, mask });
         let announced = Announcement {
             task: terms.name().to_owned(),
             owner: self.name.clone(),
-            model: ModelId(*fresh()?.as_bytes()),
-            version,
+            model: entry.model,
+            version: entry.version,
             data_epoch,
             shards: shards.collect(),
         };
         let seed = fresh()?;
-        let share = Additive::complement(&words, &seed);
+        let share = Additive::complement(&encoded.words, &seed);
         let bytes: Zeroizing<Vec<u8>> =
             Zeroizing::new(share.iter().flat_map(|word| word.to_le_bytes()).collect());
         // Zero first: what comes to nothing from here on, Zero knows of and removes on both sides when the
@@ -137,39 +197,49 @@ impl Owner {
         let PublishReply::Ready = self.call(&mut leader, &activate, None).await? else {
             return Err(unexpected());
         };
-        let entry = Published {
-            task: announced.task,
-            model: announced.model,
-            version,
-            shards: terms.roster.shards,
-            summary,
-            parameters,
-        };
-        book.retain(|other| other.task != entry.task);
-        book.push(entry.clone());
-        self.write(&book)?;
-        Ok(entry)
+        Ok(())
     }
 
-    /// Has both compute parties delete a registration, with all its models. If one of them is down, it does so
-    /// when it is back.
+    /// Has the compute parties of every pair that holds it delete a registration, with all its models. If one party
+    /// of a pair is down, it does so when it is back. A pair of which both are down keeps the models, and the book
+    /// keeps saying so: withdraw again.
     ///
     /// # Errors
     /// The model is unknown, or a compute party refused.
-    pub async fn withdraw(&self, pair: PairPeers, model: ModelId) -> Result<(), Refusal> {
+    pub async fn withdraw(&self, pairs: &[TaskPair], model: ModelId) -> Result<(), Refusal> {
         let _changing = self.changing.lock().await;
+        let mut book = self.published()?;
+        let entry = book.iter_mut().find(|entry| entry.model == model);
+        let held = entry.as_ref().map_or(&[][..], |entry| entry.pairs.as_slice());
+        let holding = |pair: &&TaskPair| held.is_empty() || held.contains(&pair.name);
+        let mut kept = Vec::new();
+        for pair in pairs.iter().filter(holding) {
+            if let Err(refusal) = self.withdraw_from(pair.peers, model).await {
+                kept.push((pair, refusal));
+            }
+        }
+        if kept.len() < pairs.len() {
+            if let Some(entry) = entry {
+                entry.pairs = kept.iter().map(|(pair, _)| pair.name.clone()).collect();
+            }
+            if kept.is_empty() {
+                book.retain(|entry| entry.model != model);
+            }
+            self.write(&book)?;
+        }
+        of_pairs(&kept).map_or(Ok(()), Err)
+    }
+
+    async fn withdraw_from(&self, pair: PairPeers, model: ModelId) -> Result<(), Refusal> {
         // Either party tells the other. Zero is asked first, since it leads.
         let mut channel = match self.channel(pair[0]).await {
             Ok(channel) => channel,
             Err(refusal) => self.channel(pair[1]).await.map_err(|_| refusal)?,
         };
         match self.call(&mut channel, &PublishRequest::Withdraw { model }, None).await? {
-            PublishReply::Withdrawn => {}
-            _ => return Err(unexpected()),
+            PublishReply::Withdrawn => Ok(()),
+            _ => Err(unexpected()),
         }
-        let mut book = self.published()?;
-        book.retain(|entry| entry.model != model);
-        self.write(&book)
     }
 
     /// The book of published models.
@@ -231,6 +301,31 @@ impl Owner {
     }
 }
 
+fn fresh() -> Result<Seed, Refusal> {
+    Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error))
+}
+
+/// Earlier models of the task stay in the book where a pair still votes with them.
+fn keep_where_missed(book: &mut Vec<Published>, entry: &Published, missing: impl Fn(&String) -> bool) {
+    for earlier in book.iter_mut().filter(|earlier| earlier.task == entry.task) {
+        earlier.pairs.retain(&missing);
+    }
+    book.retain(|earlier| earlier.task != entry.task || !earlier.pairs.is_empty());
+}
+
+/// What pairs refused, as one refusal; `None` where none did. A single one speaks for itself.
+fn of_pairs(refused: &[(&TaskPair, Refusal)]) -> Option<Refusal> {
+    match refused {
+        [] => None,
+        [(_, refusal)] => Some(refusal.clone()),
+        [(_, first), ..] => {
+            let each: Vec<String> =
+                refused.iter().map(|(pair, refusal)| format!("pair {}: {refusal}", pair.name)).collect();
+            Some(Refusal::new(first.obstacle, each.join("; ")))
+        }
+    }
+}
+
 /// The weights of all models in fixed point, one after the other, after checking each against the task.
 fn encoded(terms: &TaskTerms, models: &[NamedModel]) -> Result<Zeroizing<Vec<u64>>, Refusal> {
     terms.check_shards(models.len())?;
@@ -276,4 +371,49 @@ fn parameters(networks: &[Architecture]) -> u64 {
 
 fn unexpected() -> Refusal {
     Refusal::new(Obstacle::Peer, "a compute party answered something else than was asked")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(task: &str, model: u8, pairs: &[&str]) -> Published {
+        Published {
+            task: task.into(),
+            model: ModelId([model; 16]),
+            version: 1,
+            shards: 1,
+            summary: String::new(),
+            parameters: 9,
+            pairs: pairs.iter().map(|pair| (*pair).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_book_keeps_what_a_pair_still_votes_with() {
+        let mut book = vec![
+            entry("chest", 1, &["main", "second"]),
+            entry("brain", 2, &["main"]),
+            entry("chest", 3, &[]),
+        ];
+        keep_where_missed(&mut book, &entry("chest", 4, &["main"]), |name| name == "second");
+        assert_eq!(book, [entry("chest", 1, &["second"]), entry("brain", 2, &["main"])]);
+        keep_where_missed(&mut book, &entry("chest", 5, &["main", "second"]), |_| false);
+        assert_eq!(book, [entry("brain", 2, &["main"])]);
+        let old = r#"{"task":"t","model":"00000000000000000000000000000000","version":1,"summary":"s","parameters":3}"#;
+        assert_eq!(serde_json::from_str::<Published>(old).unwrap().pairs, [""; 0]);
+    }
+
+    #[test]
+    fn refusals_of_several_pairs_name_them() {
+        let network = crate::net::Identity::generate().peer_id();
+        let pair = |name: &str| TaskPair { name: name.into(), peers: [network; 2] };
+        let (main, second) = (pair("main"), pair("second"));
+        let refusal = |text: &str| Refusal::new(Obstacle::Peer, text);
+        assert_eq!(of_pairs(&[]), None);
+        assert_eq!(of_pairs(&[(&main, refusal("away"))]), Some(refusal("away")));
+        let both =
+            of_pairs(&[(&main, refusal("away")), (&second, Refusal::new(Obstacle::Model, "odd"))]).unwrap();
+        assert_eq!(both, refusal("pair main: away; pair second: odd"));
+    }
 }

@@ -263,7 +263,7 @@ impl Look<'_> {
                     help,
                 );
             }
-            for address in &member.addresses {
+            for address in member.addresses.iter().filter(|address| !address.is_relayed()) {
                 if let Err(error) = address.as_str().parse::<net::Address>() {
                     let message = format!(
                         "member `{}` cannot be dialled at {}: {error}",
@@ -277,7 +277,9 @@ impl Look<'_> {
             }
         }
         for (at, task) in roster.tasks().iter().enumerate() {
-            if let Err(error) = TaskTerms::new(task) {
+            let pairs =
+                || task.pairs().try_for_each(|pair| TaskTerms::of_pair(task, pair.as_str()).map(drop));
+            if let Err(error) = TaskTerms::new(task).and_then(|_| pairs()) {
                 let help =
                     "change the roster of all members; `consilium privacy plan` shows what a budget buys";
                 self.note_in_roster(
@@ -287,6 +289,25 @@ impl Look<'_> {
                     "this task",
                     help,
                 );
+            } else {
+                self.slices(at, task);
+            }
+        }
+    }
+
+    /// A pair whose slice pays for nothing is none.
+    fn slices(&mut self, at: usize, task: &consilium_config::Task) {
+        for (place, pair) in task.pairs().enumerate() {
+            let Ok(view) = TaskTerms::of_pair(task, pair.as_str()) else { continue };
+            let idle = view.budget.filter(|budget| budget.slice.is_some() && budget.owner < budget.price);
+            if idle.is_some() {
+                let message = format!("what pair {pair} may spend in task {} pays for no answer", task.name);
+                let key = match place.checked_sub(1) {
+                    None => format!("task[{at}].pair"),
+                    Some(place) => format!("task[{at}].standby[{place}].slice"),
+                };
+                let help = "give it a larger slice, or the task a larger epsilon or sigma";
+                self.note_in_roster(Severity::Warning, &key, message, "too small", help);
             }
         }
     }
@@ -306,15 +327,27 @@ impl Look<'_> {
             self.note(Severity::Error, "node.name", message, "in both", help);
         }
         let listen = self.settings.node.network().listen.clone();
-        if listen.is_empty() && (deals || !pairs.is_empty()) {
+        if !cfg!(feature = "quic") && listen.iter().any(consilium_config::Address::is_quic) {
+            let message = "this program was built without QUIC".to_owned();
+            let help = "listen on `/ip4/…/tcp/…`, or build it with `--features quic`";
+            self.note(Severity::Error, "network.listen", message, "an address of QUIC", help);
+        }
+        let behind_nat = self.settings.node.network().behind_nat;
+        if listen.is_empty() && !behind_nat && (deals || !pairs.is_empty()) {
             let message = "others must reach this node, and it does not listen".to_owned();
-            let help =
-                "write `listen = [\"/ip4/0.0.0.0/tcp/4710\"]`: compute parties and dealers are dialled";
+            let help = "write `listen = [\"/ip4/0.0.0.0/tcp/4710\"]`: compute parties and dealers are dialled; or \
+                        `behind_nat = true`, if others are to reach it through members that relay";
             return self.note(Severity::Error, "network.listen", message, "listens nowhere", help);
+        }
+        let relayed = addresses.iter().any(consilium_config::Address::is_relayed);
+        if relayed && !behind_nat {
+            let message = "the roster says that others reach this node through relays".to_owned();
+            let help = "write `behind_nat = true`, or have its own address put into the roster";
+            self.note(Severity::Error, "network.listen", message, "takes no place at a relay", help);
         }
         let ports: Vec<u16> = listen.iter().map(consilium_config::Address::port).collect();
         let told = addresses.iter().any(|address| ports.contains(&address.port()));
-        if !listen.is_empty() && !addresses.is_empty() && !told && !ports.contains(&0) {
+        if !listen.is_empty() && !addresses.is_empty() && !relayed && !told && !ports.contains(&0) {
             let message = "this node listens on none of the ports at which the roster says it is".to_owned();
             let help = "right only where something in front forwards them; else use the roster's port here";
             self.note(Severity::Warning, "network.listen", message, "other ports", help);

@@ -1,6 +1,6 @@
 //! A task of the roster as the daemon works with it.
 
-use crate::ledger::{LedgerError, Opening, Promise};
+use crate::ledger::{LedgerError, Opening, Promise, sliced};
 use crate::message::{Obstacle, Refusal};
 use consilium_attest::choice::NoiseRule;
 use consilium_attest::module::specification::VALUES_MAX;
@@ -41,10 +41,12 @@ pub struct TaskBudget {
     pub owner: u64,
     /// Budget of each client.
     pub client: u64,
-    /// Total epsilon of the promise.
+    /// Total epsilon of the promise, over all pairs.
     pub epsilon: Ratio,
     /// Its delta.
     pub delta: Option<Delta>,
+    /// The part of the budgets that these limits are, in a pair's own view; `None` for all of them.
+    pub slice: Option<Ratio>,
 }
 
 /// Why a task of the roster cannot be served.
@@ -58,11 +60,29 @@ pub struct TaskError {
 }
 
 impl TaskTerms {
-    /// Derives budgets and samplers.
+    /// Derives budgets and samplers, of all pairs together.
     ///
     /// # Errors
     /// A number of the release is outside what the samplers or the accountant support.
     pub fn new(task: &Task) -> Result<Self, TaskError> {
+        Self::sliced(task, None)
+    }
+
+    /// The same in the view of one of the task's pairs: its limits are its slice of the budgets.
+    ///
+    /// # Errors
+    /// As [`TaskTerms::new`].
+    pub fn of_pair(task: &Task, pair: &str) -> Result<Self, TaskError> {
+        let Some(slice) = task.slice_of(pair) else { return Self::sliced(task, None) };
+        let ratio = Ratio::new(slice.numerator(), slice.denominator());
+        let error = |problem| TaskError {
+            task: task.name.to_string(),
+            explanation: format!("the slice {slice} of pair {pair}: {problem}"),
+        };
+        Self::sliced(task, Some(ratio.map_err(error)?))
+    }
+
+    fn sliced(task: &Task, slice: Option<Ratio>) -> Result<Self, TaskError> {
         let error = |explanation: String| TaskError { task: task.name.to_string(), explanation };
         let ratio = |what: &str, text: String| {
             text.parse::<Ratio>().map_err(|problem| error(format!("{what} = {text}: {problem}")))
@@ -74,14 +94,15 @@ impl TaskTerms {
                 let epsilon = ratio("epsilon", terms.epsilon.to_string())?;
                 let limit = |epsilon: Ratio| {
                     let limit = Budget { epsilon, delta }.limit(cost.unit());
-                    limit.map(|limit| limit.amount()).map_err(|problem| error(problem.to_string()))
+                    let limit = limit.map_err(|problem| error(problem.to_string()))?;
+                    Ok(sliced(limit.amount(), slice))
                 };
                 let client = match &terms.client_epsilon {
                     Some(client) => limit(ratio("client_epsilon", client.to_string())?)?,
                     None => u64::MAX,
                 };
                 let (unit, price) = (cost.unit(), cost.amount());
-                Some(TaskBudget { unit, price, owner: limit(epsilon)?, client, epsilon, delta })
+                Some(TaskBudget { unit, price, owner: limit(epsilon)?, client, epsilon, delta, slice })
             }
             _ => None,
         };
@@ -119,7 +140,8 @@ impl TaskTerms {
                     Covered::Owner => terms.unit.as_str().to_owned(),
                     Covered::Patient => format!("patient ({} models of each owner)", self.roster.shards),
                 };
-                Some(Promise::new(covers, budget.unit, budget.epsilon, budget.delta)?)
+                let promise = Promise::new(covers, budget.unit, budget.epsilon, budget.delta)?;
+                Some(promise.of_pair(budget.slice)?)
             }
             _ => None,
         };
@@ -208,6 +230,12 @@ impl TaskTerms {
     /// Integers of noise that one release takes.
     pub fn noise_values(&self) -> usize {
         values_of(&self.mechanism, self.classes(), self.batch())
+    }
+
+    /// Answers for which the budget of an owner that signed none pays; `None` for an exact release.
+    pub fn answers_paid(&self) -> Option<u64> {
+        let budget = self.budget?;
+        budget.owner.min(budget.client).checked_div(budget.price)
     }
 
     /// The epsilon of an amount spent, for people; `None` for exact releases.
@@ -324,6 +352,43 @@ mod tests {
         assert_eq!((threshold.votes, plain.release().threshold), (2, None));
         assert_eq!(threshold.noise_magnitude_max, agreed.release().noise_magnitude_max);
         assert!(agreed.mechanism.to_string().contains("top count reaches 2 under noise of variance 4"));
+    }
+
+    #[test]
+    fn each_pair_has_its_slice_of_every_limit() {
+        let whole = terms("readmission-twice");
+        let mut task = whole.roster.clone();
+        let Release::Gaussian { terms, .. } = &mut task.release else { panic!("another mechanism") };
+        terms.client_epsilon = Some("2".parse().unwrap());
+        let whole = TaskTerms::new(&task).unwrap();
+        let pairs = ["main", "second"].map(|pair| TaskTerms::of_pair(&task, pair).unwrap());
+        let limits = |terms: &TaskTerms| {
+            let budget = terms.budget.unwrap();
+            (budget.owner, budget.client)
+        };
+        let (owner, client) = limits(&whole);
+        let ((main, main_client), (second, second_client)) = (limits(&pairs[0]), limits(&pairs[1]));
+        assert!(main + second <= owner && owner - main - second < 2);
+        assert!(main_client + second_client <= client && client - main_client - second_client < 2);
+        assert_eq!(second, (u128::from(owner) * 3 / 10) as u64);
+        // Losses of all pairs add up before they become an epsilon, so the promise is that of one pair alone.
+        assert!(whole.epsilon_spent(main + second).unwrap() <= 8.0);
+        assert_eq!([&whole, &pairs[0], &pairs[1]].map(|terms| terms.digest), [whole.digest; 3]);
+        // What a pair is opened with says which part it is, and what it measures is the task's own.
+        let promise = pairs[1].opening().unwrap().promise.unwrap();
+        assert_eq!((promise.slice, promise.owner_limit), (Some("3/10".parse().unwrap()), second));
+        assert_eq!(promise.epsilon, whole.budget.unwrap().epsilon);
+        assert_eq!(whole.opening().unwrap().promise.unwrap().slice, None);
+        // A client without a limit of its own has none in any pair.
+        assert_eq!(
+            limits(&TaskTerms::of_pair(&terms_of("readmission-twice"), "second").unwrap()).1,
+            u64::MAX
+        );
+        assert_eq!(TaskTerms::of_pair(&terms_of("digits-exact"), "main").unwrap().answers_paid(), None);
+    }
+
+    fn terms_of(name: &str) -> Task {
+        terms(name).roster
     }
 
     #[test]

@@ -22,6 +22,10 @@ mod recent;
 
 pub use recent::{Trouble, latest};
 
+/// Libraries of the network that write a line at every mistake of a peer, which can make any number of them. What
+/// matters of it this program says itself, once an interval. A filter that names one of them hears it.
+const SILENCED: &str = "libp2p=off,multistream_select=off,yamux=off";
+
 /// The process's subscriber, whose filter can change.
 pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,
@@ -63,7 +67,9 @@ pub fn check_filter(filter: &str) -> Result<()> {
 }
 
 fn parsed(filter: &str) -> Result<EnvFilter> {
-    EnvFilter::try_new(filter).map_err(|error| {
+    // As without anything else in the filter.
+    let wanted = if filter.trim().is_empty() { "error" } else { filter };
+    EnvFilter::try_new(format!("{SILENCED},{wanted}")).map_err(|error| {
         miette!(
             help = "write a level, or levels by module such as `info,consilium::net=debug`",
             "`log.filter` of the node file is not a filter: {error}"
@@ -89,6 +95,28 @@ impl Telemetry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What three events leave behind under a filter.
+    fn written(filter: &str) -> String {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = std::sync::Arc::new(file.reopen().unwrap());
+        let layer = fmt::layer().with_ansi(false).with_writer(writer);
+        let subscriber = tracing_subscriber::registry().with(parsed(filter).unwrap()).with(layer);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(target: "libp2p_yamux", "by a peer");
+            tracing::error!(target: "consilium::net", "by this program");
+            tracing::warn!(target: "redb", "by another library");
+        });
+        std::fs::read_to_string(file.path()).unwrap()
+    }
+
+    #[test]
+    fn libraries_of_the_network_are_heard_only_by_name() {
+        let (usual, named, empty) = (written("info"), written("info,libp2p_yamux=warn"), written(""));
+        assert!(!usual.contains("by a peer") && usual.contains("by another library"), "{usual}");
+        assert!(named.contains("by a peer") && named.contains("by this program"), "{named}");
+        assert!(empty.contains("by this program") && !empty.contains("by another library"), "{empty}");
+    }
 
     #[test]
     fn a_filter_that_is_none_says_where_to_change_it() {

@@ -56,26 +56,27 @@ def main():
 
     settings = tomllib.loads((arguments.node / "consilium.toml").read_text())
     token = (arguments.node / "http.token").read_text().strip()
+    # Copied for each call: the client writes into the dictionary that it is given.
     headers = {"Authorization": f"Bearer {token}"}
     with arguments.cases.open() as file:
         rows = list(csv.reader(file))[: arguments.most]
     cases = [([float(value) for value in row[:-1]], row[-1]) for row in rows]
     client = triton.InferenceServerClient(settings["http"]["listen"])
 
-    assert client.is_server_live(headers=headers)
-    assert client.is_server_ready(headers=headers), "not ready: look at the dashboard"
-    print("server:", client.get_server_metadata(headers=headers))
-    index = client.get_model_repository_index(headers=headers)
+    assert client.is_server_live(headers=dict(headers))
+    assert client.is_server_ready(headers=dict(headers)), "not ready: look at the dashboard"
+    print("server:", client.get_server_metadata(headers=dict(headers)))
+    index = client.get_model_repository_index(headers=dict(headers))
     print("models:", ", ".join(f"{model['name']} ({model['state']})" for model in index))
     assert TASK in [model["name"] for model in index]
-    assert client.is_model_ready(TASK, headers=headers)
-    metadata = client.get_model_metadata(TASK, headers=headers)
+    assert client.is_model_ready(TASK, headers=dict(headers))
+    metadata = client.get_model_metadata(TASK, headers=dict(headers))
     classes = json.loads(metadata["parameters"]["classes"])
     print("metadata:", metadata["inputs"], metadata["outputs"], classes)
-    assert client.get_model_config(TASK, headers=headers)["max_batch_size"] >= 1
+    assert client.get_model_config(TASK, headers=dict(headers))["max_batch_size"] >= 1
     assert metadata["inputs"][0]["shape"] == [-1, len(cases[0][0])]
 
-    ask = lambda row, **more: client.infer(TASK, [tensor([row], **more)], headers=headers, request_id="case")
+    ask = lambda row, **more: client.infer(TASK, [tensor([row], **more)], headers=dict(headers), request_id="case")
     right = 0
     for values, expected in cases:
         answers = [ask(values), ask(values, binary=False), ask(values, datatype="FP32")]
@@ -90,15 +91,15 @@ def main():
     print("provenance:", json.dumps(last["parameters"]))
     assert last["id"] == "case" and last["parameters"]["noise_source"] == "none"
 
-    only = client.infer(TASK, [tensor([cases[0][0]])], headers=headers,
+    only = client.infer(TASK, [tensor([cases[0][0]])], headers=dict(headers),
                         outputs=[triton.InferRequestedOutput("class", binary_data=False)])
     assert only.as_numpy("label") is None and only.as_numpy("class").shape == (1, 1)
     first = tensor([cases[0][0]])
-    noisy = client.infer("private", [first], headers=headers).get_response()["parameters"]
+    noisy = client.infer("private", [first], headers=dict(headers)).get_response()["parameters"]
     assert noisy["noise_source"] != "none" and noisy["epsilon_charged"] > 0
-    again = client.infer("private", [first], headers=headers, parameters={"release": noisy["release"]})
+    again = client.infer("private", [first], headers=dict(headers), parameters={"release": noisy["release"]})
     assert again.get_response()["parameters"]["repeated"], "the same question under its name is not charged again"
-    statistics = client.get_inference_statistics(TASK, headers=headers)["model_stats"][0]
+    statistics = client.get_inference_statistics(TASK, headers=dict(headers))["model_stats"][0]
     print("statistics:", statistics["inference_stats"])
 
     row, wide = cases[0][0], len(cases[0][0])
@@ -106,10 +107,10 @@ def main():
     wrong = {"Authorization": "Bearer " + "x" * 64}
     refused("wrong token", 401, "Bearer TOKEN", lambda: client.infer(TASK, [tensor([row])], headers=wrong))
     refused("no token", 401, "Bearer TOKEN", lambda: client.get_model_metadata(TASK))
-    put = lambda made, **more: client.infer(TASK, [made], headers=headers, **more)
+    put = lambda made, **more: client.infer(TASK, [made], headers=dict(headers), **more)
     refused("wrong shape", 400, "shape [n, ", lambda: put(tensor([row[1:]])))
     refused("wrong datatype", 400, "FP64", lambda: put(tensor([[1] * wide], "INT64")))
-    refused("unknown model", 404, "offers", lambda: client.infer("nothing", [tensor([row])], headers=headers))
+    refused("unknown model", 404, "offers", lambda: client.infer("nothing", [tensor([row])], headers=dict(headers)))
     refused("too many rows", 400, "n = 1", lambda: put(tensor([row] * 999)))
     size = settings["http"]["body_bytes_max"] // 8 + 1
     refused("oversized body", 413, "body_bytes_max", lambda: put(tensor([[0.0] * size])))

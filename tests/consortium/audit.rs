@@ -15,7 +15,9 @@ use std::sync::Arc;
 pub(crate) struct Audit {
     /// The books of the task asked for.
     pub(crate) books: Report,
-    /// What each release was reserved with.
+    /// The releases of that task.
+    pub(crate) of_task: BTreeSet<ReleaseId>,
+    /// What each release of any task was reserved with.
     pub(crate) reserved: BTreeMap<ReleaseId, Correlations>,
     /// The module's noise for each, if it took that.
     pub(crate) tickets: BTreeMap<ReleaseId, Option<NoiseTicket>>,
@@ -45,15 +47,21 @@ pub(crate) async fn exports(setting: &Setting) -> [Export; 2] {
 
 /// Verifies the chain, and that serials only went up and every answer was paid for first.
 pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
+    audit_in(setting, (name, "main"), task)
+}
+
+/// The same of a party of any pair.
+pub(crate) fn audit_in(setting: &Setting, (name, pair): (&str, &str), task: &str) -> Audit {
     let folder = setting.world.folder_of(name);
     let key = Arc::new(StorageKey::load(&folder.join("storage.key")).unwrap());
-    let ledger = Ledger::open(&folder.join("pairs/main/ledger.redb"), key).unwrap();
+    let ledger = Ledger::open(&folder.join("pairs").join(pair).join("ledger.redb"), key).unwrap();
     ledger.verify().unwrap();
     let mut text = Vec::new();
     ledger.export(&mut text).unwrap();
     let mut marks: BTreeMap<[u8; 16], u64> = BTreeMap::new();
     let mut audit = Audit {
         books: ledger.report(task).unwrap(),
+        of_task: BTreeSet::new(),
         reserved: BTreeMap::new(),
         tickets: BTreeMap::new(),
         committed: BTreeSet::new(),
@@ -63,6 +71,9 @@ pub(crate) fn audit(setting: &Setting, name: &str, task: &str) -> Audit {
         match line.record.entry {
             Entry::Reserve(request) => {
                 let correlations = request.correlations;
+                if request.task == task {
+                    audit.of_task.insert(request.release);
+                }
                 let mark = marks.entry(correlations.epoch).or_insert(0);
                 assert!(correlations.first >= *mark, "{name}: serial {} again", correlations.first);
                 *mark = correlations.first + u64::from(correlations.count);

@@ -274,7 +274,7 @@ fn a_report_is_signed_and_its_export_can_be_checked_anywhere() {
         setting.answered(2).await;
         says(&setting.command(OWNER, &["privacy", "epoch", PRIVATE]), false, &["--disjoint"]);
         let told = setting.command(OWNER, &["privacy", "budget", PRIVATE, "--epsilon", "9"]);
-        says(&told, true, &["both compute parties have it on record", "budget epsilon 9"]);
+        says(&told, true, &["all compute parties have it on record", "budget epsilon 9"]);
         says(&setting.command(OWNER, &["privacy", "budget", PRIVATE]), true, &[OWNER, "zero", "one", "of"]);
         says(&setting.command(OWNER, &["privacy", "report", PRIVATE]), false, &["privacy budget"]);
 

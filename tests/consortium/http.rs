@@ -7,8 +7,8 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-struct Told {
-    status: u16,
+pub(crate) struct Told {
+    pub(crate) status: u16,
     head: String,
     body: Vec<u8>,
 }
@@ -50,7 +50,7 @@ async fn send(setting: &Setting, name: &str, line: &str, headers: &[(&str, &str)
     Told { status, head, body: told[end + 4..].to_vec() }
 }
 
-async fn get(setting: &Setting, name: &str, path: &str) -> Told {
+pub(crate) async fn get(setting: &Setting, name: &str, path: &str) -> Told {
     let token = format!("Bearer {}", token(setting, name));
     send(setting, name, &format!("GET {path}"), &[("authorization", &token)], b"").await
 }
@@ -62,7 +62,7 @@ async fn infer(setting: &Setting, task: &str, headers: &[(&str, &str)], body: &[
 }
 
 /// Waits until a path answers with a status.
-async fn until(setting: &Setting, name: &str, path: &str, status: u16) {
+pub(crate) async fn until(setting: &Setting, name: &str, path: &str, status: u16) {
     let started = Instant::now();
     while get(setting, name, path).await.status != status {
         if started.elapsed() >= SOON {

@@ -4,7 +4,7 @@ use crate::setting::{LOOK_EVERY, SOON, alone};
 use ciborium::Value as Cbor;
 use consilium::admin::{AdminReply, AdminRequest, Report, call};
 use consilium::message::{Obstacle, QueryReply};
-use consilium::net::{Address, Identity, Limits, Member, Network, PeerId, Role, Settings};
+use consilium::net::{Address, Identity, Limits, Member, Network, PeerId, Reach, Role, Settings};
 use serde_json::Value;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -146,6 +146,7 @@ impl Party {
             identity: Identity::load(&self.folder.join("state/identity.key")).unwrap(),
             listen: Vec::new(),
             members: vec![Member { peer: other.peer(), addresses: other.addresses() }],
+            reach: Reach::default(),
             limits: Limits::default(),
         };
         Network::start(settings).unwrap().0

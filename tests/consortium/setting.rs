@@ -5,7 +5,7 @@ use consilium::client::Answer;
 use consilium::demo::{Hospital, Preprocessing, Releases, Scenario, Shard, World, names, tasks};
 use consilium::ledger::ReleaseId;
 use consilium::message::{Obstacle, Refusal};
-use consilium::net::{Identity, Limits, Member, Network as Net, PeerId, Settings};
+use consilium::net::{Identity, Limits, Member, Network as Net, PeerId, Reach, Settings};
 use consilium::owner::Published;
 use consilium::registry::ModelId;
 use consilium::task::TaskTerms;
@@ -93,6 +93,7 @@ pub(crate) fn scenario() -> Scenario {
         preprocessing: Preprocessing::Pairwise,
         pool: (4, 12),
         query_deadline: 4 * QUERY_DEADLINE,
+        standby: None,
     }
 }
 
@@ -280,6 +281,7 @@ impl Setting {
             identity: Identity::load(&key).unwrap(),
             listen: Vec::new(),
             members: members.collect(),
+            reach: Reach::default(),
             limits: Limits::default(),
         };
         let (network, _) = Net::start(settings).unwrap();

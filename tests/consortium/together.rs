@@ -8,7 +8,8 @@ use consilium::client::{Answer, Client};
 use consilium::demo::names;
 use consilium::ledger::ReleaseId;
 use consilium::message::{MESSAGE_BYTES_MAX, Obstacle, QueryReply, QueryRequest, Refusal};
-use consilium::net::{Identity, Network, PeerId, Role};
+use consilium::net::{Identity, Network, Role};
+use consilium::owner::TaskPair;
 use consilium::task::TaskTerms;
 use consilium_protocol::wire::HEADER_BYTES;
 use futures::future::join_all;
@@ -23,7 +24,7 @@ pub(crate) struct Inside {
     client: Client,
     network: Network,
     terms: TaskTerms,
-    pair: [PeerId; 2],
+    pair: TaskPair,
 }
 
 impl Inside {
@@ -36,7 +37,10 @@ impl Inside {
             client: Client::new(network.clone(), identity, ANSWER_WITHIN),
             network,
             terms: TaskTerms::new(terms).unwrap(),
-            pair: [peer_of(&roster, names::ZERO), peer_of(&roster, names::ONE)],
+            pair: TaskPair {
+                name: "main".into(),
+                peers: [peer_of(&roster, names::ZERO), peer_of(&roster, names::ONE)],
+            },
         }
     }
 
@@ -50,7 +54,7 @@ impl Inside {
         row: usize,
         release: Option<ReleaseId>,
     ) -> Result<Answer, Refusal> {
-        self.client.ask_once(&self.terms, self.pair, &[setting.row(row)], release).await
+        self.client.ask_once(&self.terms, &self.pair, &[setting.row(row)], release).await
     }
 
     /// Puts a question to one party alone; its refusal, and how long it took.
@@ -60,7 +64,7 @@ impl Inside {
 
     /// The same where the party may die meanwhile, which is `None`.
     pub(crate) async fn try_ask_only(&self, party: usize, release: ReleaseId) -> Option<(Refusal, Duration)> {
-        let mut channel = self.network.open(self.pair[party], Role::Query, ANSWER_WITHIN).await.ok()?;
+        let mut channel = self.network.open(self.pair.peers[party], Role::Query, ANSWER_WITHIN).await.ok()?;
         let (task, rows) = (self.terms.name().to_owned(), 1);
         let request = QueryRequest { release, task, task_digest: self.terms.digest, rows };
         let bytes = if party == 0 { 16 } else { self.terms.roster.input.len() * self.terms.batch() * 8 };

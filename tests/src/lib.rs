@@ -7,4 +7,7 @@ pub mod goals;
 pub mod link;
 pub mod measured;
 pub mod membership;
+pub mod siege;
 pub mod soak;
+pub mod testbed;
+pub mod wire;

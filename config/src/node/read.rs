@@ -3,8 +3,9 @@
 use super::http::Listen;
 use super::{Admin, Http, LocalModule, Log, LogFormat, ModuleSocket, Network, Node, Place, Pools, Transfers};
 use crate::{
+    address::{Address, RELAYED},
     document::{Document, Section, value},
-    error::{Problem, ValueError},
+    error::{Problem, ValueError, quoted},
     limits::*,
 };
 use std::{
@@ -60,7 +61,10 @@ fn place(mut section: Section<'_>, base: &Path) -> Option<Place> {
 fn network(document: &Document, mut section: Section<'_>) -> Option<Network> {
     let default = Network::default();
     let line = "listen = [\"/ip4/0.0.0.0/tcp/4710\"]` or, to dial out only, `listen = []";
-    let listen = section.list("listen", line, 0..=ADDRESSES_MAX, value::parsed);
+    let listen = section.list("listen", line, 0..=ADDRESSES_MAX, to_listen);
+    let nat = section.defaulted("behind_nat", default.behind_nat, value::boolean);
+    let relay = section.defaulted("relay", default.relay, value::boolean);
+    let mdns = section.defaulted("mdns", default.mdns, value::boolean);
     let connections = section.defaulted(
         "connections_per_peer_max",
         default.connections_per_peer_max,
@@ -84,8 +88,22 @@ fn network(document: &Document, mut section: Section<'_>) -> Option<Network> {
                 .help("raise `query_deadline_ms` or lower `round_deadline_ms`".to_owned())
         });
     }
+    if let (Some(nat), Some(relay)) = (&nat, &relay)
+        && *nat.get_ref()
+        && *relay.get_ref()
+    {
+        document.conflict(|| {
+            Problem::new("a node behind a NAT cannot relay for others")
+                .at(nat.span(), "nobody can dial it")
+                .at(relay.span(), "others are to dial it")
+                .help("remove one of the two".to_owned())
+        });
+    }
     Some(Network {
         listen: listen?.into_inner().into_iter().map(Spanned::into_inner).collect(),
+        behind_nat: nat?.into_inner(),
+        relay: relay?.into_inner(),
+        mdns: mdns?.into_inner(),
         connections_per_peer_max: connections?.into_inner(),
         streams_per_peer_max: streams?.into_inner(),
         frame_bytes_max: frame?.into_inner(),
@@ -94,6 +112,17 @@ fn network(document: &Document, mut section: Section<'_>) -> Option<Network> {
         query_deadline: query?.into_inner(),
         idle_timeout: idle?.into_inner(),
     })
+}
+
+/// Somewhere to listen, which is at a machine.
+fn to_listen(value: &DeValue<'_>) -> Result<Address, ValueError> {
+    let address: Address = value::parsed(value)?;
+    if address.is_relayed() {
+        let expected = "an address of this machine such as `/ip4/0.0.0.0/tcp/4710`";
+        let help = "to be reached through members that relay, set `behind_nat = true`";
+        return Err(ValueError::new(expected, quoted(RELAYED)).help(Some(help.to_owned())));
+    }
+    Ok(address)
 }
 
 fn pools(document: &Document, mut section: Section<'_>) -> Option<Pools> {

@@ -1,7 +1,11 @@
 //! What differs between two rosters, for those who are to sign the newer one.
 
-use super::{Member, Roster};
-use crate::{error::ConfigError, name::Name};
+use super::{Member, Pair, Roster, Seats, Task};
+use crate::{
+    error::ConfigError,
+    fraction::Fraction,
+    name::{Name, PeerName},
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
@@ -17,6 +21,15 @@ pub struct Change {
     /// What it is to be; `None` for something removed.
     pub after: Option<String>,
 }
+
+/// The keys that hold a member's shares in a task, in the order of its pairs: both parties and the dealer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipients(Vec<(PeerName, PeerName, Option<PeerName>)>);
+
+/// The pairs that keep the books of a task with a budget, in order: name, keys of both parties, slice. A book belongs
+/// to a name and two keys; under any other it would begin with nothing spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spenders(Vec<(Name, PeerName, PeerName, Option<Fraction>)>);
 
 impl Roster {
     /// Every value that differs in `newer`, in the order of the places' names. Comments and layout do not count.
@@ -41,24 +54,41 @@ impl Roster {
         changes
     }
 
-    /// Tasks in which the member with this key owns a model or asks, before and after, and whose compute parties or
-    /// dealer have other keys in `newer`: its shares would go to somebody else.
-    pub fn tasks_moved<'r>(&self, newer: &'r Self, peer: &str) -> Vec<&'r Name> {
-        let concerns = |roster: &Self, task: &super::Task| {
-            let named =
-                |name: &Name| roster.member(name.as_str()).is_some_and(|member| member.peer.as_str() == peer);
-            task.owners.iter().chain(&task.clients).any(named)
-        };
-        let keys = |roster: &Self, task: &super::Task| {
-            let seats = roster.seats_of(task)?;
+    /// Who gets the shares of a member, by task: the keys of all compute parties and dealers of each task in which the
+    /// member with this key owns a model or asks.
+    pub fn recipients(&self, peer: &str) -> BTreeMap<Name, Recipients> {
+        let named =
+            |name: &Name| self.member(name.as_str()).is_some_and(|member| member.peer.as_str() == peer);
+        let mine = self.tasks.iter().filter(|task| task.owners.iter().chain(&task.clients).any(named));
+        let keys = |task: &Task| {
             let key = |member: &Member| member.peer.clone();
-            Some((key(seats.zero), key(seats.one), seats.dealer.map(key)))
+            let seats = self.seats_of(task).unwrap_or_default().into_iter();
+            Recipients(
+                seats.map(|(_, seats)| (key(seats.zero), key(seats.one), seats.dealer.map(key))).collect(),
+            )
         };
-        let moved = |task: &&super::Task| {
-            let Some(before) = self.task(task.name.as_str()) else { return false };
-            concerns(self, before) && concerns(newer, task) && keys(self, before) != keys(newer, task)
+        mine.map(|task| (task.name.clone(), keys(task))).collect()
+    }
+
+    /// Tasks whose shares of a member would go to others than `before` has: to keys that the member, when it last had
+    /// the task, did not send to. A task that is new to the member is none of them.
+    pub fn tasks_moved(&self, before: &BTreeMap<Name, Recipients>, peer: &str) -> Vec<Name> {
+        let moved = |(name, now): &(Name, Recipients)| before.get(name).is_some_and(|known| known != now);
+        self.recipients(peer).into_iter().filter(moved).map(|(name, _)| name).collect()
+    }
+
+    /// Who spends the budget of each task that has one.
+    pub fn spenders(&self) -> BTreeMap<Name, Spenders> {
+        let with_budget = self.tasks.iter().filter(|task| task.release.terms().is_some());
+        let spenders = |task: &Task| {
+            let seats = self.seats_of(task).unwrap_or_default().into_iter();
+            let spender = |(pair, seats): (&Pair, Seats<'_>)| {
+                let slice = task.slice_of(pair.name.as_str());
+                (pair.name.clone(), seats.zero.peer.clone(), seats.one.peer.clone(), slice)
+            };
+            Spenders(seats.map(spender).collect())
         };
-        newer.tasks().iter().filter(moved).map(|task| &task.name).collect()
+        with_budget.map(|task| (task.name.clone(), spenders(task))).collect()
     }
 
     /// A roster's text with one member more, comments and layout kept where the text allows it.

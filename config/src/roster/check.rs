@@ -3,6 +3,7 @@
 //! Each check runs only on values that could be read, so that one mistake is reported once.
 
 mod module;
+mod standby;
 mod task;
 
 pub(super) use module::module;
@@ -33,11 +34,16 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
     }
     unique(document, "member", members.iter().filter_map(|member| member.name.as_ref()));
     unique(document, "peer id", members.iter().filter_map(|member| member.peer.as_ref()));
-    unique(
-        document,
-        "address",
-        members.iter().filter_map(|member| member.addresses.as_ref()).flat_map(Spanned::get_ref),
-    );
+    let addresses = members.iter().filter_map(|member| member.addresses.as_ref()).flat_map(Spanned::get_ref);
+    let (relayed, own): (Vec<_>, Vec<_>) = addresses.partition(|address| address.get_ref().is_relayed());
+    unique(document, "address", own.iter().copied());
+    if let (Some(relayed), []) = (relayed.first(), own.as_slice()) {
+        document.report(|| {
+            Problem::new("nobody can relay for a member behind a NAT")
+                .at(relayed.span(), "reached through others")
+                .help("give a member that can be dialled its address".to_owned())
+        });
+    }
     unique(document, "pair", pairs.iter().filter_map(|pair| pair.name.as_ref()));
     unique(document, "task", tasks.iter().filter_map(|task| task.name.as_ref()));
     for member in members {
@@ -51,14 +57,14 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
         pairs.iter().filter_map(|pair| Some(pair.name.as_ref()?.get_ref().as_str())).collect();
     let pairs_known = pair_names.len() == pairs.len();
     for task in tasks {
-        if let Some(name) = &task.pair
-            && pairs_known
-            && !pair_names.contains(&name.get_ref().as_str())
-        {
-            unknown(document, "pair", name, &pair_names);
+        for name in named_pairs(task).filter(|_| pairs_known) {
+            if !pair_names.contains(&name.get_ref().as_str()) {
+                unknown(document, "pair", name, &pair_names);
+            }
         }
         task::task(document, &directory, task);
         keys(document, pairs, task);
+        standby::standby(document, pairs, task);
     }
 }
 
@@ -84,12 +90,27 @@ pub(super) fn quorum(document: &Document, quorum: Option<&Spanned<Quorum>>, memb
     }
 }
 
+/// The pairs that a task names, in the order in which they are asked.
+fn named_pairs(task: &TaskDraft) -> impl Iterator<Item = &Spanned<Name>> {
+    let further = task.standby.iter().flatten().filter_map(|standby| standby.pair.as_ref());
+    task.pair.iter().chain(further)
+}
+
+/// The pair of that name.
+fn pair_called<'d>(pairs: &'d [PairDraft], name: &Spanned<Name>) -> Option<&'d PairDraft> {
+    pairs.iter().find(|draft| draft.name.as_ref().is_some_and(|other| other.get_ref() == name.get_ref()))
+}
+
 /// Comparison keys are dealt.
 fn keys(document: &Document, pairs: &[PairDraft], task: &TaskDraft) {
-    let (Some(pair), Some(comparison)) = (&task.pair, &task.comparison) else { return };
-    let named = |draft: &&PairDraft| draft.name.as_ref().is_some_and(|name| name.get_ref() == pair.get_ref());
-    let alone = pairs.iter().find(named).is_some_and(|draft| matches!(draft.dealer, Some(None)));
-    if *comparison.get_ref() == Comparison::Keys && alone {
+    let Some(comparison) = &task.comparison else { return };
+    let alone = |name: &&Spanned<Name>| {
+        pair_called(pairs, name).is_some_and(|draft| matches!(draft.dealer, Some(None)))
+    };
+    let mut alone = named_pairs(task).filter(alone);
+    if *comparison.get_ref() == Comparison::Keys
+        && let Some(pair) = alone.next()
+    {
         document.report(|| {
             Problem::new("comparison keys need a dealer")
                 .at(comparison.span(), "by keys")

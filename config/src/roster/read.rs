@@ -3,11 +3,13 @@
 mod image;
 mod module;
 mod release;
+mod standby;
 mod task;
 
 pub(super) use image::ImageDraft;
 pub(super) use module::ModuleDraft;
 pub(super) use release::mechanism_words;
+pub(super) use standby::StandbyDraft;
 pub(super) use task::TaskDraft;
 
 use super::{Consortium, Member, Pair, Quorum, Role, Roster, check, quorum};

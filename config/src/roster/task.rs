@@ -1,8 +1,9 @@
 //! What is asked, of whom, and within which public bounds.
 
-use super::{Image, Release};
+use super::{Image, Release, Standby, standby::first_slice};
 use crate::{
     digest::{Digest, Hasher},
+    fraction::Fraction,
     name::Name,
 };
 use consilium_protocol::graph::Shape;
@@ -15,7 +16,7 @@ pub struct Task {
     pub name: Name,
     /// What it is about, for people.
     pub title: String,
-    /// The pair that computes it.
+    /// The pair that computes it, and is asked first.
     pub pair: Name,
     /// Shape of one input.
     #[serde(serialize_with = "shape")]
@@ -45,6 +46,9 @@ pub struct Task {
     /// How many queries are prepared ahead.
     #[serde(rename = "pool")]
     pub stock: Stock,
+    /// Pairs that are asked when those before them cannot answer, in this order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub standby: Vec<Standby>,
     /// How a file of an image becomes raw inputs; `None` where the task takes numbers only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
@@ -59,6 +63,23 @@ impl Task {
     /// Most votes of an answer: all models of all owners.
     pub fn votes(&self) -> usize {
         self.owners.len() * self.shards as usize
+    }
+
+    /// The pairs that compute it, in the order in which they are asked.
+    pub fn pairs(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.pair).chain(self.standby.iter().map(|standby| &standby.pair))
+    }
+
+    /// The part of every budget that a pair may spend: `None` for all of it, where there is no other pair or no
+    /// budget, and for a pair of another task. The parts of all pairs sum to exactly one.
+    pub fn slice_of(&self, pair: &str) -> Option<Fraction> {
+        match self.standby.iter().find(|standby| standby.pair.as_str() == pair) {
+            Some(standby) => standby.slice,
+            None if self.pair.as_str() == pair => {
+                first_slice(self.standby.iter().filter_map(|one| one.slice))
+            }
+            None => None,
+        }
     }
 
     /// Binds all that changes an answer or its price: everything but the title and the stock, by
@@ -91,6 +112,7 @@ impl Task {
         hasher.list(self.image.as_slice(), |hasher, image| image.feed(hasher));
         hasher.list(self.features.as_slice(), |hasher, features| features.feed(hasher));
         self.release.feed(hasher);
+        hasher.list(&self.standby, |hasher, standby| standby.feed(hasher));
     }
 }
 

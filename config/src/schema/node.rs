@@ -51,6 +51,13 @@ fn network() -> Value {
             list(&(0..=ADDRESSES_MAX), address()),
         ),
         optional(
+            "behind_nat",
+            "Nobody can dial this node: others reach it through members that relay. Default false.",
+            flag(),
+        ),
+        optional("relay", "Whether this node relays for members behind a NAT. Default false.", flag()),
+        optional("mdns", "Whether members are looked for on the local network. Default false.", flag()),
+        optional(
             "connections_per_peer_max",
             "Connections held to one peer. Default 2.",
             whole(&CONNECTIONS_PER_PEER),

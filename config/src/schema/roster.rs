@@ -94,7 +94,7 @@ fn task() -> Value {
     table(vec![
         needed("name", "By which users and models refer to it.", name()),
         needed("title", "What it is about, for people.", label()),
-        needed("pair", "The pair that computes it.", name()),
+        needed("pair", "The pair that computes it, and is asked first.", name()),
         needed(
             "input",
             "Size of one input: values, or channels, rows and columns.",
@@ -110,10 +110,22 @@ fn task() -> Value {
         optional("shards", "Models of each owner. Default 1.", whole(&SHARDS)),
         optional("batch", "Queries evaluated side by side. Default 1.", whole(&BATCH_QUERIES)),
         optional("comparison", "How shared values are compared. Default auto.", words(known::comparisons())),
+        optional(
+            "standby",
+            "Pairs that are asked when those before them cannot answer.",
+            list(&(0..=STANDBY_MAX), standby()),
+        ),
         optional("pool", "How many queries each party prepares ahead.", pool()),
         optional("image", "How files of images become inputs.", image()),
         optional("features", "Public normalisation by the client: (raw - offset) * scale.", features()),
         needed("release", "How the label is let out.", release()),
+    ])
+}
+
+fn standby() -> Value {
+    table(vec![
+        needed("pair", "The pair.", name()),
+        optional("slice", "The part of every budget that it may spend. No default.", exact(&SLICE)),
     ])
 }
 

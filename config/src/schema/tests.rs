@@ -109,8 +109,17 @@ fn what_the_reader_misses_the_schema_misses() {
                 needed += 1;
             } else {
                 // What another value makes necessary, no schema of single values sees.
-                let related =
-                    ["sigma", "shards", "unit", "size", "window_center", "window_width", "window", "low"];
+                let related = [
+                    "sigma",
+                    "shards",
+                    "unit",
+                    "size",
+                    "window_center",
+                    "window_width",
+                    "window",
+                    "low",
+                    "slice",
+                ];
                 assert!(related.contains(&key), "the schema does not miss {line}");
             }
         }
@@ -151,6 +160,8 @@ fn single_values_out_of_bounds_are_refused_by_both() {
         (&of_roster, "resize = \"area\"", "resize = \"nearest\""),
         (&of_roster, "window_width = 17", "window_width = 0.5"),
         (&of_roster, "range = [0, 16]", "range = [0]"),
+        (&of_roster, "slice = \"0.3\"", "slice = 0.3"),
+        (&of_roster, "pair = \"second\"\nslice", "pair = \"Second\"\nslice"),
         (&of_roster, "colour = \"grey\"", "colour = \"gray\""),
     ] {
         let text = held.edited(from, to);

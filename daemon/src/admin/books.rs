@@ -114,7 +114,7 @@ pub struct OwnerAccount {
     pub task: String,
     /// The owner.
     pub owner: String,
-    /// Party Zero's view and party One's.
+    /// Of each pair, party Zero's view and party One's.
     pub parties: Vec<PartyBooks>,
 }
 
@@ -124,11 +124,14 @@ pub struct OwnerAccount {
 pub struct PartyBooks {
     /// The compute party.
     pub party: String,
+    /// Its pair.
+    #[serde(default)]
+    pub pair: String,
     /// The accounts, unless it refused.
     pub books: Option<OwnerBooks>,
     /// The accounts with their meaning.
     pub losses: Vec<Loss>,
-    /// The budget in force, as an epsilon.
+    /// The budget in force, as an epsilon; where the task has several pairs, what this one may spend.
     pub epsilon: Option<String>,
     /// Why there are none.
     pub refusal: Option<Refusal>,
@@ -152,6 +155,7 @@ impl SignedReport {
     pub async fn of(shared: &Shared, task: &str, latest: u32) -> Result<Self, Refusal> {
         let terms = shared.task(task)?;
         let (pair, compute) = seat_of(shared, &terms)?;
+        let terms = compute.task(task)?;
         let view = read(compute, &terms, latest).await?;
         let other = compute.other_ledger().await;
         let loss = |account: &Account| loss(&terms, account.clone());
@@ -205,7 +209,7 @@ impl LedgerReport {
 }
 
 impl OwnerAccount {
-    /// Asks both compute parties of a task.
+    /// Asks the compute parties of all pairs of a task.
     ///
     /// # Errors
     /// There is no such task, or this node owns no model of it. A compute party's refusal stands in the list.
@@ -216,10 +220,14 @@ impl OwnerAccount {
             let text = format!("the roster does not list {owner} as an owner of task {task}");
             return Err(Refusal::new(Obstacle::NotAllowed, text));
         }
-        let seats = shared.roster.seats_of(&terms.roster);
-        let seats = seats.ok_or_else(|| Refusal::new(Obstacle::Task, "the roster lacks the task's pair"))?;
-        let told = shared.owner.books(task, shared.pair_of(&terms)?).await;
-        let parties = [seats.zero, seats.one].into_iter().zip(told).map(|(member, told)| {
+        let told = shared.owner.books(task, &shared.pairs_of(&terms)?).await;
+        let mut keepers = Vec::with_capacity(told.len());
+        for (pair, seats) in shared.roster.seats_of(&terms.roster).unwrap_or_default() {
+            let view = TaskTerms::of_pair(&terms.roster, pair.name.as_str());
+            let view = Arc::new(view.map_err(|error| Refusal::new(Obstacle::Task, error))?);
+            keepers.extend([seats.zero, seats.one].map(|member| (pair, member, view.clone())));
+        }
+        let parties = keepers.into_iter().zip(told).map(|((pair, member, terms), told)| {
             let (books, refusal) = match told {
                 Ok(books) => (Some(books), None),
                 Err(refusal) => (None, Some(refusal)),
@@ -227,6 +235,7 @@ impl OwnerAccount {
             let accounts = books.iter().flat_map(|books| &books.accounts);
             PartyBooks {
                 party: member.name.to_string(),
+                pair: pair.name.to_string(),
                 losses: accounts.map(|account| loss(&terms, account.clone())).collect(),
                 epsilon: books.as_ref().and_then(|books| epsilon_in_force(&terms, books)),
                 books,
@@ -242,10 +251,13 @@ pub(super) fn seat_of<'s>(
     shared: &'s Shared,
     terms: &TaskTerms,
 ) -> Result<(&'s str, &'s Arc<Compute>), Refusal> {
-    let seat = shared.seats.iter().find(|(pair, _)| *pair == terms.roster.pair.as_str());
+    let serves = |pair: &str| terms.roster.pairs().any(|name| name.as_str() == pair);
+    let seat = shared.seats.iter().find(|(pair, _)| serves(pair));
     seat.map(|(pair, compute)| (pair.as_str(), compute)).ok_or_else(|| {
-        let names = shared.roster.seats_of(&terms.roster).map(|seats| [seats.zero, seats.one]);
-        let names = names.map(|members| members.map(|member| member.name.to_string()).join(" and "));
+        let names = shared.roster.seats_of(&terms.roster).map(|pairs| {
+            let members = pairs.iter().flat_map(|(_, seats)| [seats.zero, seats.one]);
+            members.map(|member| member.name.to_string()).collect::<Vec<_>>().join(" and ")
+        });
         let text = format!(
             "this node keeps no ledger of task {}; {} do. An owner sees its own account with `consilium privacy \
              budget {}`",
@@ -307,8 +319,14 @@ fn epsilon_in_force(terms: &TaskTerms, books: &OwnerBooks) -> Option<String> {
         crate::ledger::Change::Budget { epsilon } => Some(epsilon),
         crate::ledger::Change::Disjoint { .. } => None,
     });
-    let opened = promise.owner_limit.min(terms.budget.map_or(u64::MAX, |budget| budget.owner));
-    signed.map(|signed| signed.to_string()).or_else(|| epsilon(terms, opened))
+    match (signed, promise.slice) {
+        (Some(signed), None) => Some(signed.to_string()),
+        (Some(signed), Some(_)) => epsilon(terms, promise.limit(signed).ok()?),
+        (None, _) => {
+            let roster = terms.budget.map_or(u64::MAX, |budget| budget.owner);
+            epsilon(terms, promise.owner_limit.min(roster))
+        }
+    }
 }
 
 /// An amount as an epsilon with four places, rounded up; `None` for exact answers and where nothing is limited.

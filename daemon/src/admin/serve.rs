@@ -13,11 +13,15 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 /// Administrators at the same time.
 const VISITORS_MAX: usize = 64;
+
+/// Time for the compute parties to say what a question would become.
+const PROSPECTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the node's socket cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -161,11 +165,16 @@ async fn answer(
 ) -> Result<AdminReply, Refusal> {
     match request {
         AdminRequest::Status => Ok(AdminReply::Status(Box::new(Report::of(shared).await))),
+        AdminRequest::Prospects => {
+            let found = shared.readiness(PROSPECTS_WITHIN).await;
+            Ok(AdminReply::Prospects(found.into_iter().map(Into::into).collect()))
+        }
         AdminRequest::Publish { task, files } => {
             let terms = shared.task(&task);
             let (models, warnings) = receive_models(channel, &terms, files).await?;
             let terms = terms?;
-            let entry = shared.owner.publish(&terms, shared.pair_of(&terms)?, models).await?;
+            let (entry, missed) = shared.owner.publish(&terms, &shared.pairs_of(&terms)?, models).await?;
+            let warnings = [warnings, missed].concat();
             Ok(AdminReply::Published { entry, warnings })
         }
         AdminRequest::Models => Ok(AdminReply::Models(shared.owner.published()?)),
@@ -174,13 +183,13 @@ async fn answer(
             let entry = book.iter().find(|entry| entry.model == model);
             let unknown = || Refusal::new(Obstacle::Model, format!("this node published no model {model}"));
             let terms = shared.task(&entry.ok_or_else(unknown)?.task)?;
-            shared.owner.withdraw(shared.pair_of(&terms)?, model).await?;
+            shared.owner.withdraw(&shared.pairs_of(&terms)?, model).await?;
             Ok(AdminReply::Withdrawn)
         }
         AdminRequest::Ask { task, rows, release } => {
             let terms = shared.task(&task)?;
             let rows = normalised(&terms, rows)?;
-            let answer = shared.client.ask(&terms, shared.pair_of(&terms)?, &rows, release).await?;
+            let answer = shared.client.ask(&terms, &shared.pairs_of(&terms)?, &rows, release).await?;
             Ok(AdminReply::Answer(Box::new(answer)))
         }
         AdminRequest::Terms { task } => {
@@ -196,8 +205,8 @@ async fn answer(
         }
         AdminRequest::Declare { task, wanted } => {
             let terms = shared.task(&task)?;
-            let (pair, about) = (shared.pair_of(&terms)?, (shared.roster.consortium(), terms.name()));
-            let signed = shared.owner.declare(about, pair, &shared.identity, wanted).await?;
+            let (pairs, about) = (shared.pairs_of(&terms)?, (shared.roster.consortium(), terms.name()));
+            let signed = shared.owner.declare(about, &pairs, &shared.identity, wanted).await?;
             Ok(AdminReply::Declared(Box::new(signed)))
         }
         AdminRequest::Consortium(request) => {

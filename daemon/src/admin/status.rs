@@ -1,14 +1,18 @@
 //! What a node tells its administrator.
 
+use crate::client::Detour;
 use crate::compute::{Compute, Epoch};
 use crate::ledger::{Account, seconds_now};
 use crate::losses::Losses;
+use crate::net::PeerId;
 use crate::node::Shared;
 use crate::noise::{Away, Verdict};
+use crate::outlook::Readiness;
 use crate::task::TaskTerms;
 use crate::vault::hex;
 use consilium_attest::EvidenceKind;
 use consilium_attest::choice::NoiseRule;
+use consilium_config::{Name, Roster};
 use consilium_protocol::party::Party;
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +26,48 @@ pub struct Report {
     pub peer: String,
     /// Addresses listened on.
     pub listening: Vec<String>,
+    /// Members that give this node a place, through which others reach it.
+    pub relays: Vec<String>,
     /// The other members.
     pub members: Vec<MemberStatus>,
+    /// What would become of a question now, of each task that this node may ask or serves. It takes the compute
+    /// parties' answer, so it is asked for apart, and put here by `consilium status`.
+    pub prospects: Vec<Prospect>,
     /// Seats of this node.
     pub seats: Vec<SeatStatus>,
     /// Whether this node deals correlated randomness.
     pub dealer: bool,
     /// Channels that ended in an error since the start.
     pub faults: u64,
+    /// Pairs that this node's questions go around for now.
+    #[serde(default)]
+    pub detours: Vec<Detour>,
+}
+
+/// What would become of a question of a task now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prospect {
+    /// The task; empty where what is missing concerns no single one.
+    pub task: String,
+    /// Bundles at hand at the party that has fewer.
+    pub bundles: Option<u64>,
+    /// Answers that the tightest budget still pays for; `None` for an exact release.
+    pub answers_left: Option<u64>,
+    /// Why it would not be answered; `None` where it would.
+    pub reason: Option<String>,
+}
+
+impl From<Readiness> for Prospect {
+    fn from(Readiness { task, outlook }: Readiness) -> Self {
+        let (supply, refusal) = (outlook.as_ref().ok(), outlook.as_ref().err());
+        Self {
+            task,
+            bundles: supply.map(|supply| supply.bundles),
+            answers_left: supply.and_then(|supply| supply.answers_left),
+            reason: refusal.map(ToString::to_string),
+        }
+    }
 }
 
 /// Another member as seen from here.
@@ -40,8 +78,12 @@ pub struct MemberStatus {
     pub name: String,
     /// Roles in the roster.
     pub roles: Vec<String>,
+    /// Tasks that it computes.
+    pub serves: Vec<String>,
     /// Whether a connection stands.
     pub connected: bool,
+    /// The member that relays, while there is no direct connection.
+    pub relay: Option<String>,
     /// Last measured round trip.
     pub round_trip_ms: Option<f64>,
     /// Why the last dial failed.
@@ -149,8 +191,11 @@ pub struct TaskStatus {
     pub together_most: u64,
     /// Largest privacy loss of any owner's account, which is of one data epoch, so far.
     pub epsilon_spent: Option<f64>,
-    /// What that owner accepts in all for that data epoch.
+    /// What that owner accepts in all for that data epoch; where the task has several pairs, what this one may spend.
     pub epsilon_budget: Option<f64>,
+    /// The part of every budget that this pair may spend, where other pairs have the rest.
+    #[serde(default)]
+    pub slice: Option<String>,
     /// What the losses so far mean for each who has a stake; `None` for an exact release.
     pub losses: Option<Losses>,
     /// What they mean when the largest budgets are spent.
@@ -194,12 +239,19 @@ impl Report {
     pub async fn of(shared: &Shared) -> Self {
         let states = shared.network.peers();
         let members = shared.roster.members().iter().filter(|member| member.name != shared.me.name);
+        let named = |peer: PeerId| {
+            let mut members = shared.roster.members().iter();
+            let member = members.find(|member| member.peer.as_str() == peer.to_string());
+            member.map_or_else(|| peer.to_string(), |member| member.name.to_string())
+        };
         let status = |member: &consilium_config::Member| {
             let state = states.iter().find(|state| state.peer.to_string() == member.peer.as_str());
             MemberStatus {
                 name: member.name.to_string(),
                 roles: member.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+                serves: served_by(&shared.roster, &member.name),
                 connected: state.is_some_and(|state| state.connected),
+                relay: state.and_then(|state| state.relay).map(&named),
                 round_trip_ms: state.and_then(|s| s.round_trip).map(|time| time.as_secs_f64() * 1e3),
                 fault: state.and_then(|state| state.dial_fault.as_ref()).map(ToString::to_string),
             }
@@ -213,12 +265,25 @@ impl Report {
             name: shared.me.name.to_string(),
             peer: shared.network.peer_id().to_string(),
             listening: shared.listening().iter().map(ToString::to_string).collect(),
+            relays: shared.network.relays().into_iter().map(&named).collect(),
             members,
+            prospects: Vec::new(),
             seats,
             dealer: shared.dealer.is_some(),
             faults: shared.faults(),
+            detours: shared.client.detours(),
         }
     }
+}
+
+/// The tasks that a member computes by the roster.
+fn served_by(roster: &Roster, member: &Name) -> Vec<String> {
+    let seated = |name: &Name| {
+        let pair = roster.pairs().iter().find(|pair| pair.name == *name);
+        pair.is_some_and(|pair| pair.zero == *member || pair.one == *member)
+    };
+    let tasks = roster.tasks().iter().filter(|task| task.pairs().any(seated));
+    tasks.map(|task| task.name.to_string()).collect()
 }
 
 async fn refill(compute: &Compute, epoch: &Epoch) -> Refill {
@@ -240,6 +305,7 @@ fn budget_of(terms: &TaskTerms, owner: Option<&Account>) -> Option<f64> {
     let budget = terms.budget?;
     match owner {
         Some(owner) if owner.limit != budget.owner => terms.epsilon_spent(owner.limit),
+        _ if budget.slice.is_some() => terms.epsilon_spent(budget.owner),
         _ => Some(budget.epsilon.numerator() as f64 / budget.epsilon.denominator() as f64),
     }
 }
@@ -310,6 +376,7 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
                 .budget
                 .and_then(|_| terms.epsilon_spent(most.map_or(0, |owner| owner.spent))),
             epsilon_budget: budget_of(terms, most),
+            slice: terms.budget.and_then(|budget| budget.slice).map(|slice| slice.to_string()),
             losses: Losses::so_far(terms, accounts),
             losses_at_budget: Losses::at_budget(terms, accounts),
         });
@@ -321,5 +388,34 @@ async fn seat(pair: &str, compute: &Compute) -> SeatStatus {
         tasks,
         refill_fault: compute.refill_fault(),
         module: compute.module.as_ref().map(|module| module_status(&module.verdict())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Obstacle, Refusal};
+    use crate::outlook::Supply;
+    use consilium_config::EXAMPLE_ROSTER;
+
+    #[test]
+    fn members_show_the_tasks_that_they_compute() {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        let served = |name: &str| served_by(&roster, &name.parse().unwrap());
+        assert!(served("north").contains(&"breast-cancer".to_owned()));
+        assert_eq!(served("north"), served("south"));
+        assert!(served("west").is_empty() && served("notary").is_empty());
+    }
+
+    #[test]
+    fn a_prospect_has_a_reason_or_a_supply() {
+        let task = "exact".to_owned();
+        let supply = Supply { bundles: 3, answers_left: None };
+        let good = Prospect::from(Readiness { task: task.clone(), outlook: Ok(supply) });
+        assert_eq!((good.bundles, good.answers_left, good.reason), (Some(3), None, None));
+        let refusal = Refusal::new(Obstacle::Peer, "no connection to south");
+        let bad = Prospect::from(Readiness { task, outlook: Err(refusal) });
+        assert_eq!(bad.bundles, None);
+        assert!(bad.reason.unwrap().contains("no connection to south"));
     }
 }

@@ -100,6 +100,9 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         terms.preprocessing,
         if terms.repeated { " (an earlier answer to the same question)" } else { "" }
     );
+    if !answer.tried.is_empty() {
+        println!("answered by pair {}: {}", answer.pair, answer.tried_in_words());
+    }
     println!("name of this question: {}", answer.release);
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::ledger::seconds_now;
 use crate::net::{Identity, PeerId};
 use crate::vault::private_directory;
 use clap::{Args, Subcommand};
-use consilium_config::{Address, Member, Name, Node, Role, Roster};
+use consilium_config::{Address, Member, Name, Node, RELAYED, Role, Roster};
 use miette::{IntoDiagnostic, Result, miette};
 use std::io::Read;
 
@@ -113,9 +113,12 @@ fn identity_of(node: &Node) -> Result<Identity> {
     Identity::load_or_create(&node.place().identity).into_diagnostic()
 }
 
-/// Those given, or those of the node file that others could dial.
+/// Those given, or those of the node file that others could dial, or the one of a node behind a NAT.
 fn addresses_of(node: &Node, given: &[Address]) -> Vec<Address> {
     if given.is_empty() {
+        if node.network().behind_nat {
+            return RELAYED.parse().into_iter().collect();
+        }
         let listen = &node.network().listen;
         return listen.iter().filter(|address| address.is_dialable()).cloned().collect();
     }

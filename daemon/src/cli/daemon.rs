@@ -20,6 +20,10 @@ const LISTENING_WITHIN: Duration = Duration::from_secs(20);
 /// Time to close network and stores, beside the deadline of the last questions.
 const CLOSING_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long a start may take, as `TimeoutStartSec` of the unit.
+const START_WITHIN: Duration = Duration::from_secs(300);
+/// Signs of life during a start; a fraction of the shortest patience that a manager would have.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// Before the node begins anew by another roster: whoever signed it has the answer by then, and the members know.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(500);
 
@@ -90,6 +94,28 @@ struct Signals {
     hangup: Signal,
 }
 
+/// Tells the manager during a start that the node lives: a node that begins anew has as long for that as one that
+/// starts cold, a ledger of years included.
+struct Starting(tokio::task::JoinHandle<()>);
+
+impl Starting {
+    fn of(manager: Arc<Manager>) -> Self {
+        Self(tokio::spawn(async move {
+            let mut beat = tokio::time::interval(ALIVE_EVERY);
+            let until = tokio::time::Instant::now() + START_WITHIN;
+            while beat.tick().await < until {
+                manager.alive();
+            }
+        }))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// The signals that ask it to end.
 struct Ends {
     terminate: Signal,
@@ -122,12 +148,12 @@ async fn serve(
 ) -> Result<End, Failure> {
     // First, so that a signal during a long start ends it in order.
     let mut signals = Signals::listen()?;
-    // A node that begins anew has the manager's whole patience for its start.
-    manager.alive();
+    let starting = Starting::of(manager.clone());
     let mut node = tokio::select! {
         node = Node::start(config) => node?,
         () = signals.end.heard() => return Ok(End::Told),
     };
+    drop(starting);
     let shared = node.shared().clone();
     let listening = tokio::time::timeout(LISTENING_WITHIN, shared.wait_listening()).await;
     if !matches!(listening, Ok(Ok(()))) {
@@ -136,7 +162,7 @@ async fn serve(
     }
     let door = Door::open(&config.admin().socket).await?;
     let serving = tokio::spawn(door.serve(shared.clone()));
-    let http = http::Server::open(config, shared.clone()).await.into_diagnostic().map_err(Failure::other)?;
+    let http = http::Server::open(config, shared.clone()).await?;
     let answering = http.map(|server| tokio::spawn(server.serve()));
     let mut reloader = Reloader::new((&args.config, &args.set), config, &shared, telemetry);
 
@@ -158,6 +184,8 @@ async fn serve(
     manager.alive();
     manager.status("closes its stores");
     if let Some(answering) = answering {
+        // The last bytes of the last answers.
+        tokio::time::sleep(ANSWERED_WITHIN).await;
         answering.abort();
         let _ = answering.await;
     }
@@ -209,6 +237,8 @@ async fn turn(
     pulse: &mut Pulse,
 ) -> Result<End, Failure> {
     let shared = node.shared().clone();
+    // Bad files of this machine must not stop a node because others have signed something.
+    let mut waits = false;
     loop {
         tokio::select! {
             () = pulse.beat() => {}
@@ -219,9 +249,14 @@ async fn turn(
                 if let Outcome::Anew(_) = reloader.reload(&shared, manager).await {
                     return Ok(End::Anew);
                 }
+                waits = false;
                 manager.ready(&status_line(&shared, &reloader.note().lock().unwrap_or_else(PoisonError::into_inner)));
             }
-            () = shared.superseded() => {
+            () = shared.superseded(), if !waits => {
+                if !reloader.could_start().await {
+                    waits = true;
+                    continue;
+                }
                 tracing::info!(kind = "roster", "another version of the roster is in force; the node begins anew by it");
                 tokio::time::sleep(ANSWERED_WITHIN).await;
                 return Ok(End::Anew);

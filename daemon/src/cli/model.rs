@@ -89,11 +89,13 @@ pub(crate) fn run(args: &ModelArgs) -> Result<()> {
             if node.json {
                 return print_json(&models);
             }
-            let mut rows = table(&["model", "task", "version", "votes", "architecture", "parameters"]);
+            let heads = ["model", "task", "pairs", "version", "votes", "architecture", "parameters"];
+            let mut rows = table(&heads);
             for entry in models {
                 rows.add_row([
                     entry.model.to_string(),
                     entry.task,
+                    entry.pairs.join(", "),
                     entry.version.to_string(),
                     entry.shards.to_string(),
                     entry.summary,
@@ -110,7 +112,7 @@ pub(crate) fn run(args: &ModelArgs) -> Result<()> {
             if node.json {
                 return print_json(&serde_json::json!({ "withdrawn": model }));
             }
-            println!("model {model} is gone from both compute parties");
+            println!("model {model} is gone from the compute parties");
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ mod watch;
 
 use super::NodeArgs;
 use super::output::{node_file, print_json, request, table, unexpected};
-use crate::admin::{AdminReply, AdminRequest, ModuleStatus, Report, SeatStatus};
+use crate::admin::{AdminReply, AdminRequest, MemberStatus, ModuleStatus, Report, SeatStatus};
 use crate::ledger::seconds_now;
 use crate::losses::rounded_up_to;
 use clap::Args;
@@ -33,9 +33,13 @@ pub(crate) fn run(args: &StatusArgs) -> Result<()> {
         let every = Duration::from_secs(args.every.into());
         return if args.node.json { watch::stream(&socket, every) } else { watch::watch(&socket, every) };
     }
-    let AdminReply::Status(report) = request(&args.node, &AdminRequest::Status)? else {
+    let AdminReply::Status(mut report) = request(&args.node, &AdminRequest::Status)? else {
         return Err(unexpected());
     };
+    let AdminReply::Prospects(prospects) = request(&args.node, &AdminRequest::Prospects)? else {
+        return Err(unexpected());
+    };
+    report.prospects = prospects;
     if args.node.json {
         return print_json(&report);
     }
@@ -44,10 +48,17 @@ pub(crate) fn run(args: &StatusArgs) -> Result<()> {
         "listening on {}",
         if report.listening.is_empty() { "nothing".into() } else { report.listening.join(", ") }
     );
+    if !report.relays.is_empty() {
+        println!("others reach this node through {}", report.relays.join(", "));
+    }
     if report.dealer {
         println!("deals correlated randomness");
     }
     members(&report);
+    self::prospects(&report);
+    for detour in &report.detours {
+        println!("{}", detour.in_words());
+    }
     report.seats.iter().for_each(seat);
     Ok(())
 }
@@ -56,14 +67,37 @@ fn members(report: &Report) {
     let mut rows = table(&["member", "roles", "connection", "round trip"]);
     for member in &report.members {
         let connection = match (&member.fault, member.connected) {
-            (_, true) => "up".to_owned(),
+            (_, true) => member.relay.as_ref().map_or("up".to_owned(), |relay| format!("up through {relay}")),
             (Some(fault), false) => fault.clone(),
             (None, false) => "none".to_owned(),
         };
         let trip = member.round_trip_ms.map_or_else(String::new, |ms| format!("{ms:.1} ms"));
-        rows.add_row([member.name.clone(), member.roles.join(", "), connection, trip]);
+        rows.add_row([member.name.clone(), duties(member), connection, trip]);
     }
     println!("{rows}");
+}
+
+/// What a member is there for.
+fn duties(member: &MemberStatus) -> String {
+    let roles = member.roles.join(", ");
+    if member.serves.is_empty() { roles } else { format!("{roles}; computes {}", member.serves.join(", ")) }
+}
+
+/// What a question would become, of the tasks that this node may ask or serves.
+fn prospects(report: &Report) {
+    let mut rows = table(&["task", "a question now", "prepared", "answers left"]);
+    let shown = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |count| count.to_string());
+    for prospect in &report.prospects {
+        rows.add_row([
+            if prospect.task.is_empty() { "any".to_owned() } else { prospect.task.clone() },
+            prospect.reason.clone().unwrap_or_else(|| "would be answered".to_owned()),
+            shown(prospect.bundles),
+            shown(prospect.answers_left),
+        ]);
+    }
+    if !report.prospects.is_empty() {
+        println!("{rows}");
+    }
 }
 
 fn seat(seat: &SeatStatus) {
@@ -75,7 +109,10 @@ fn seat(seat: &SeatStatus) {
             .pool
             .map_or_else(|| "no epoch".into(), |pool| format!("{} ({}-{})", pool.left, pool.low, pool.high));
         let epsilon = match (task.epsilon_spent, task.epsilon_budget) {
-            (Some(spent), Some(budget)) => format!("{} of {budget:.2}", rounded_up_to(spent, 2)),
+            (Some(spent), Some(budget)) => {
+                let slice = task.slice.as_ref().map_or_else(String::new, |slice| format!(" (slice {slice})"));
+                format!("{} of {budget:.2}{slice}", rounded_up_to(spent, 2))
+            }
             _ => "-".to_owned(),
         };
         rows.add_row([

@@ -23,7 +23,8 @@ impl Compute {
     /// The channel failed, or a query did; the channel is useless then.
     pub(crate) async fn serve_online(self: Arc<Self>, mut channel: Channel) -> Result<(), ChannelError> {
         loop {
-            let request: OnlineRequest = match channel.receive_value(MESSAGE_BYTES_MAX).await {
+            let begun = channel.receive_request(MESSAGE_BYTES_MAX, self.limits.round_deadline);
+            let request: OnlineRequest = match begun.await {
                 Ok(request) => request,
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),

@@ -37,7 +37,8 @@ impl Compute {
         (owner, peer): (String, PeerId),
     ) -> Result<(), ChannelError> {
         loop {
-            let request = match channel.receive_value(MESSAGE_BYTES_MAX).await {
+            let begun = channel.receive_request(MESSAGE_BYTES_MAX, self.limits.round_deadline);
+            let request = match begun.await {
                 Ok(request) => request,
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
@@ -46,7 +47,15 @@ impl Compute {
                 Ok(reply) => reply,
                 Err(refusal) => {
                     let obstacle = refusal.obstacle;
-                    tracing::warn!(owner, verdict = "refused", ?obstacle, "refused an owner: {refusal}");
+                    if let Some(unlogged) = self.said.note((owner.clone(), obstacle)) {
+                        tracing::warn!(
+                            owner,
+                            verdict = "refused",
+                            ?obstacle,
+                            unlogged,
+                            "refused an owner: {refusal}"
+                        );
+                    }
                     PublishReply::Refused(refusal)
                 }
             };

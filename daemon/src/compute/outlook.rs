@@ -3,7 +3,7 @@
 use super::models::{model_failed, ready, too_few};
 use super::{Compute, local_failed, peer_failed};
 use crate::ledger::{Charged, LedgerError, Snapshot, seconds_now};
-use crate::message::{MESSAGE_BYTES_MAX, Obstacle, Refusal};
+use crate::message::{Obstacle, QUESTION_BYTES_MAX, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::noise::Undecided;
 use crate::outlook::{Outlook, OutlookReply, OutlookRequest, Supply};
@@ -24,7 +24,8 @@ impl Compute {
         member: String,
     ) -> Result<(), ChannelError> {
         loop {
-            let request: OutlookRequest = match channel.receive_value(MESSAGE_BYTES_MAX).await {
+            let begun = channel.receive_request(QUESTION_BYTES_MAX, self.limits.round_deadline);
+            let request: OutlookRequest = match begun.await {
                 Ok(request) => request,
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),

@@ -4,7 +4,7 @@ use super::online::{Outcome, decode_answer, ledger_refused};
 use super::waiting::Question;
 use super::{Compute, local_failed, peer_failed};
 use crate::ledger::ReleaseId;
-use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairRequest, QueryReply, QueryRequest, Refusal};
+use crate::message::{Obstacle, PairRequest, QUESTION_BYTES_MAX, QueryReply, QueryRequest, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::tally::Side;
 use consilium_protocol::algebra::Seed;
@@ -26,7 +26,8 @@ impl Compute {
         client: String,
     ) -> Result<(), ChannelError> {
         loop {
-            let request: QueryRequest = match channel.receive_value(MESSAGE_BYTES_MAX).await {
+            let begun = channel.receive_request(QUESTION_BYTES_MAX, self.limits.round_deadline);
+            let request: QueryRequest = match begun.await {
                 Ok(request) => request,
                 Err(ChannelError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
@@ -54,14 +55,18 @@ impl Compute {
                     tracing::info!(task, query = %release, peer = client, verdict = "answered", "answered a question");
                 }
                 Err(refusal) => {
-                    tracing::warn!(
-                        task,
-                        query = %release,
-                        peer = client,
-                        verdict = "refused",
-                        obstacle = ?refusal.obstacle,
-                        "refused a question: {refusal}"
-                    );
+                    let unlogged = self.said.note((client.clone(), refusal.obstacle));
+                    if let Some(unlogged) = unlogged {
+                        tracing::warn!(
+                            task,
+                            query = %release,
+                            peer = client,
+                            verdict = "refused",
+                            obstacle = ?refusal.obstacle,
+                            unlogged,
+                            "refused a question: {refusal}"
+                        );
+                    }
                     let reply = QueryReply::Refused(refusal.clone());
                     // The client must not wait for a party One that does not answer.
                     tokio::join!(channel.send_value(&reply), self.call_off(release, refusal)).0?;

@@ -26,12 +26,20 @@ impl Compute {
     /// # Errors
     /// The channel failed.
     pub(crate) async fn serve_pair(self: Arc<Self>, mut channel: Channel) -> Result<(), ChannelError> {
-        let request = channel.receive_value(MESSAGE_BYTES_MAX).await?;
+        let request = channel.receive_request(MESSAGE_BYTES_MAX, self.limits.round_deadline).await?;
         let reply = match self.agree(&mut channel, request).await {
             Ok(reply) => reply,
             Err(refusal) => {
-                let peer = &self.other_name;
-                tracing::warn!(peer, verdict = "refused", obstacle = ?refusal.obstacle, "refused the other party: {refusal}");
+                let (peer, obstacle) = (&self.other_name, refusal.obstacle);
+                if let Some(unlogged) = self.said.note((peer.clone(), obstacle)) {
+                    tracing::warn!(
+                        peer,
+                        verdict = "refused",
+                        ?obstacle,
+                        unlogged,
+                        "refused the other party: {refusal}"
+                    );
+                }
                 PairReply::Refused(refusal)
             }
         };

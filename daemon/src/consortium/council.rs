@@ -153,6 +153,10 @@ impl Council {
         let mut state = self.lock();
         let mut taken = 0;
         for version in versions {
+            // Several members bring the same news at once.
+            if state.is_held(&version)? {
+                continue;
+            }
             let next = state.head.followed_by(version)?;
             self.adopt(&mut state, next)?;
             taken += 1;
@@ -202,6 +206,7 @@ impl Council {
     ) -> Result<(Fingerprint, Signing), ConsortiumError> {
         let mut state = self.lock();
         state.check_vote(self.peer_id())?;
+        state.check_nothing_held()?;
         if text == state.head.text() {
             return Err(ConsortiumError::Unchanged);
         }
@@ -229,6 +234,7 @@ impl Council {
             self.agree(&mut state)?;
             return Ok((head, Signing::Agreed));
         }
+        state.check_nothing_held()?;
         let fingerprint = state.find(digits)?;
         state.check_vote(self.peer_id())?;
         let Some(proposal) = state.proposals.get(&fingerprint).cloned() else {
@@ -285,6 +291,9 @@ impl Council {
     /// [`ConsortiumError`].
     pub(super) fn merge(&self, found: Version) -> Result<bool, ConsortiumError> {
         let mut state = self.lock();
+        if state.is_held(&found)? {
+            return Ok(false);
+        }
         let Examined { signers, .. } = state.head.examine(&found)?;
         let fingerprint = found.fingerprint();
         let known = state.proposals.get(&fingerprint).cloned();
@@ -344,15 +353,33 @@ impl Council {
 }
 
 impl State {
+    /// Whether this very version stands in the chain already.
+    fn is_held(&self, version: &Version) -> Result<bool, StoreFault> {
+        let number = version.statement().version;
+        if number > self.head.number() {
+            return Ok(false);
+        }
+        let held = self.store.read_version(number)?;
+        Ok(held.is_some_and(|held| held.fingerprint() == version.fingerprint()))
+    }
+
     /// Puts the last version in force unless it would send this node's shares elsewhere. Says whether it did.
     fn judge(&mut self, me: PeerId) -> Result<bool, StoreFault> {
         if self.in_force.number() == self.head.number() {
             self.held.clear();
             return Ok(false);
         }
-        let moved = self.in_force.roster().tasks_moved(self.head.roster(), &me.to_string());
+        // As this node last had each task: a version that leaves it out, and one that brings it back with other keys,
+        // are together what one of them alone may not do.
+        let (key, mut known) = (me.to_string(), BTreeMap::new());
+        self.store.walk(|version| {
+            if version.number() <= self.in_force.number() {
+                known.extend(version.roster().recipients(&key));
+            }
+        })?;
+        let moved = self.head.roster().tasks_moved(&known, &key);
         if !moved.is_empty() && !self.head.is_signed_by(me) {
-            self.held = moved.into_iter().cloned().collect();
+            self.held = moved;
             tracing::warn!(
                 version = self.head.number(),
                 tasks = listed(&self.held),
@@ -371,6 +398,14 @@ impl State {
     pub(super) fn check_vote(&self, me: PeerId) -> Result<(), ConsortiumError> {
         let me = self.head.roster().member_by_peer(&me.to_string());
         if me.is_some_and(consilium_config::Member::votes) { Ok(()) } else { Err(ConsortiumError::NoVote) }
+    }
+
+    /// A signature under a later version would put one in force that still waits for this node.
+    fn check_nothing_held(&self) -> Result<(), ConsortiumError> {
+        match self.held.is_empty() {
+            true => Ok(()),
+            false => Err(ConsortiumError::Held { digits: self.head.fingerprint().short() }),
+        }
     }
 
     /// One member must not fill all room with proposals that nobody else wants.

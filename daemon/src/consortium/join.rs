@@ -71,6 +71,7 @@ pub async fn join(
         identity: identity.clone(),
         listen: Vec::new(),
         members: vec![inviter],
+        reach: net::Reach::default(),
         limits: Limits { handshake_within: config.network().dial_timeout, ..Limits::default() },
     };
     // Nobody can open a channel to a node that does not listen but the inviter, and it has nothing to ask.

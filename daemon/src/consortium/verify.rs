@@ -4,8 +4,8 @@ use super::statement::{
     AT_MAX, Fingerprint, SIGNATURES_MAX, Signed, Statement, Version, consortium_of, text_of,
 };
 use crate::net::PeerId;
-use consilium_config::{ConfigError, Member, Name, Quorum, Roster};
-use std::collections::HashSet;
+use consilium_config::{ConfigError, Member, Name, Quorum, Roster, Spenders};
+use std::collections::{BTreeMap, HashSet};
 
 /// Why a version of the roster was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +129,17 @@ pub enum RosterFault {
         /// The rule.
         quorum: Quorum,
     },
+    /// A budget would begin again.
+    #[error(
+        "roster version {version} gives the budget of task {task} to other compute parties, pairs or slices than it began \
+         with; their books would begin with nothing spent. Give the changed task a new name, with a budget of its own"
+    )]
+    Spenders {
+        /// The version.
+        version: u64,
+        /// The task.
+        task: Name,
+    },
     /// Nobody could ever sign the next version.
     #[error(
         "roster version {version} has no member with the role owner or compute, so nobody could change it again"
@@ -156,6 +167,8 @@ pub struct VerifiedRoster {
     version: Version,
     roster: Roster,
     signers: Vec<Name>,
+    /// Who spends the budget of each task that ever had one, in any version up to this.
+    spenders: BTreeMap<Name, Spenders>,
 }
 
 /// A version that follows, of which the signatures are right and may be too few.
@@ -195,7 +208,8 @@ impl VerifiedRoster {
                 quorum: Quorum::All,
             });
         }
-        Ok(Self { version, roster, signers })
+        let spenders = roster.spenders();
+        Ok(Self { version, roster, signers, spenders })
     }
 
     /// The next version, signed by enough voters of this one.
@@ -209,7 +223,9 @@ impl VerifiedRoster {
             let (version, quorum) = (next.statement().version, self.roster.quorum());
             return Err(RosterFault::Quorum { version, found, needed, quorum });
         }
-        Ok(Self { version: next, roster, signers })
+        let mut spenders = self.spenders.clone();
+        spenders.extend(roster.spenders());
+        Ok(Self { version: next, roster, signers, spenders })
     }
 
     /// Everything about a next version but the number of its signatures.
@@ -223,6 +239,11 @@ impl VerifiedRoster {
             return Err(RosterFault::Moment { version: theirs.version });
         }
         let roster = readable(next)?;
+        for (task, found) in roster.spenders() {
+            if self.spenders.get(&task).is_some_and(|known| *known != found) {
+                return Err(RosterFault::Spenders { version: theirs.version, task });
+            }
+        }
         let voters: Vec<&Member> = self.roster.voters().collect();
         let signers = signers(&next.signed, voters)?;
         Ok(Examined { roster, signers })

@@ -140,6 +140,8 @@ pub struct Scenario {
     pub pool: (u32, u32),
     /// Longest time for one question.
     pub query_deadline: Duration,
+    /// The slice of the budgets of a second pair, if there is one.
+    pub standby: Option<String>,
 }
 
 /// Why there is no scenario.
@@ -327,5 +329,6 @@ pub fn breast_cancer_shards(
         preprocessing: Preprocessing::Pairwise,
         pool: pool(shards),
         query_deadline: QUERY_DEADLINE,
+        standby: None,
     })
 }

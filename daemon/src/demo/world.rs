@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Names of the pairs.
+const MAIN: &str = "main";
+const SECOND: &str = "second";
 /// How long a process may take to come up, or to go.
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -110,6 +113,8 @@ pub mod names {
     pub const ZERO: &str = "compute-zero";
     /// Compute party One.
     pub const ONE: &str = "compute-one";
+    /// Compute parties Zero and One of the second pair, if there is one.
+    pub const SECOND: [&str; 2] = ["second-zero", "second-one"];
     /// The dealer.
     pub const DEALER: &str = "dealer";
     /// The client.
@@ -189,6 +194,9 @@ impl World {
         let mut members = Vec::new();
         let deals = scenario.preprocessing == Preprocessing::Dealer;
         let mut listeners = vec![(names::ZERO, Role::Compute), (names::ONE, Role::Compute)];
+        if scenario.standby.is_some() {
+            listeners.extend(names::SECOND.map(|name| (name, Role::Compute)));
+        }
         listeners.extend(deals.then_some((names::DEALER, Role::Dealer)));
         for (name, role) in listeners {
             members.push(self.member(name, role, Some(address()?))?);
@@ -202,17 +210,18 @@ impl World {
             held.push(listener);
             self.process(name)?.http = Some((Ipv4Addr::LOCALHOST, port).into());
         }
-        let pair = Pair {
-            name: parse("main")?,
-            zero: parse(names::ZERO)?,
-            one: parse(names::ONE)?,
-            dealer: deals.then(|| parse(names::DEALER)).transpose()?,
+        let mut pairs = vec![(MAIN, [names::ZERO, names::ONE])];
+        pairs.extend(scenario.standby.is_some().then_some((SECOND, names::SECOND)));
+        let pair = |(name, [zero, one]): (&str, [&str; 2])| -> Result<Pair, WorldError> {
+            let dealer = deals.then(|| parse(names::DEALER)).transpose()?;
+            Ok(Pair { name: parse(name)?, zero: parse(zero)?, one: parse(one)?, dealer })
         };
+        let pairs = pairs.into_iter().map(pair).collect::<Result<Vec<_>, _>>()?;
         let tasks = tasks::ALL.iter().map(|name| task::of(name, scenario)).collect::<Result<Vec<_>, _>>()?;
         // A dealer's machine is neither compute party's; where there is none, party Zero's carries the bytes.
         let host = if deals { names::DEALER } else { names::ZERO };
         let (module, socket) = self.module(scenario, host)?.unzip();
-        let roster = Roster::new("demo", members.clone(), vec![pair], tasks, module)?;
+        let roster = Roster::new("demo", members.clone(), pairs, tasks, module)?;
         let roster_file = self.folder.join("roster.toml");
         std::fs::write(&roster_file, roster.to_toml()).map_err(io("cannot write the roster"))?;
         for member in &members {
@@ -454,7 +463,7 @@ fn send(child: &Child, signal: Signal) {
 }
 
 fn is_listener(name: &str) -> bool {
-    [names::ZERO, names::ONE, names::DEALER].contains(&name)
+    [names::ZERO, names::ONE, names::DEALER].contains(&name) || names::SECOND.contains(&name)
 }
 
 fn parse<T: std::str::FromStr>(text: &str) -> Result<T, WorldError>

@@ -78,7 +78,7 @@ impl Backend for Shared {
     ) -> BoxFuture<'a, Result<Answer, Refusal>> {
         Box::pin(async move {
             let rows = normalised(terms, rows)?;
-            self.client.ask(terms, self.pair_of(terms)?, &rows, release).await
+            self.client.ask(terms, &self.pairs_of(terms)?, &rows, release).await
         })
     }
 

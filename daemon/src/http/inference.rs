@@ -120,6 +120,10 @@ fn provenance(answer: &Answer) -> Parameters {
     if let Some(losses) = &answer.losses {
         put("epsilon_covers", value!(losses.covered()));
     }
+    put("pair", value!(answer.pair));
+    if !answer.tried.is_empty() {
+        put("pairs_tried", value!(answer.tried_in_words()));
+    }
     put("repeated", value!(terms.repeated));
     put("rounds", value!(terms.rounds));
     put("milliseconds", value!(answer.milliseconds));

@@ -72,6 +72,10 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fai
             of_task(&mut gauges, &seat.pair, task);
         }
     }
+    for detour in &report.detours {
+        let labels = [("pair", detour.pair.as_str()), ("task", detour.task.as_str())];
+        gauges.flag("detour", "1 while this node's questions of the task go around the pair", &labels, true);
+    }
     readiness(&mut gauges, &app, &outlooks);
     for (name, help, family) in gauges.0 {
         registry.register(name, help, family);
@@ -157,7 +161,7 @@ fn of_task(gauges: &mut Gauges, pair: &str, task: &TaskStatus) {
         set("budget_epsilon_spent", "Largest privacy loss of any owner's account so far", spent);
     }
     if let Some(budget) = task.epsilon_budget {
-        set("budget_epsilon_limit", "What that owner accepts in all", budget);
+        set("budget_epsilon_limit", "What that owner accepts in all, of this pair's answers", budget);
     }
 }
 

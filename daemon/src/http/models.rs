@@ -8,7 +8,6 @@ use super::wire::{
     Duration, IndexEntry, IndexRequest, InferenceStatistics, ModelList, ModelMetadata, ModelStatistics,
     Parameters, ServerMetadata, Statistics, TensorMetadata,
 };
-use crate::outlook::Outlook;
 use crate::tally::Side;
 use crate::task::TaskTerms;
 use axum::body::Body;
@@ -137,14 +136,18 @@ fn described(terms: &TaskTerms) -> Parameters {
 #[utoipa::path(get, path = "/v2/models/{name}/ready", tag = "health",
     params(("name" = String, Path, description = "The task")), responses(
     (status = 200, description = "It would; the body is empty"),
-    (status = 400, description = "It would not, and the body is empty; or the path is no text", body = ErrorBody),
+    (status = 400, description = "It would not, and why; or the path is no text", body = ErrorBody),
     (status = 401, description = "Wrong token", body = ErrorBody),
     (status = 404, description = "No such task", body = ErrorBody)))]
 pub(crate) async fn model_ready(State(app): State<Arc<App>>, named: Named) -> Result<Response, Failure> {
     let terms = app.terms(&named)?;
     let outlooks = app.outlooks.get(&*app.backend).await;
     let mine = outlooks.iter().find(|one| one.task == terms.name());
-    Ok(health(mine.is_some_and(|one| Outlook::is_ok(&one.outlook))).into_response())
+    match mine.map(|one| &one.outlook) {
+        Some(Ok(_)) => Ok(StatusCode::OK.into_response()),
+        Some(Err(refusal)) => Err(Failure::request(format!("not ready: {}", refusal.explanation))),
+        None => Err(Failure::request("not ready: nothing is known of this task yet")),
+    }
 }
 
 /// The task in the form of Triton's model configuration.

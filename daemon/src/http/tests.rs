@@ -3,7 +3,7 @@
 use super::backend::{PairSeats, Spent};
 use super::*;
 use crate::admin::{Level, MemberStatus, ModuleStatus, NoiseStatus, Refill, Report, SeatStatus, TaskStatus};
-use crate::client::Answer;
+use crate::client::{Answer, Detour};
 use crate::ledger::ReleaseId;
 use crate::message::{AnswerTerms, Obstacle, Refusal};
 use crate::outlook::{Readiness, Supply};
@@ -112,6 +112,21 @@ fn answer(rows: usize, release: Option<ReleaseId>) -> Answer {
         losses: None,
         milliseconds: 1.0,
         cpu_us: [0; 2],
+        pair: "main".into(),
+        tried: Vec::new(),
+    }
+}
+
+fn accepted() -> ModuleStatus {
+    ModuleStatus::Accepted {
+        evidence: EvidenceKind::SevSnp,
+        measurement: "ab".into(),
+        platform: String::new(),
+        level: String::new(),
+        boot: "cd".into(),
+        verified_at: 1,
+        valid_until: 2,
+        shown: "vouched for".into(),
     }
 }
 
@@ -140,23 +155,16 @@ fn report() -> Report {
         together_most: 1,
         epsilon_spent: Some(1.0),
         epsilon_budget: Some(8.0),
+        slice: None,
         losses: None,
         losses_at_budget: None,
-    };
-    let module = ModuleStatus::Accepted {
-        evidence: EvidenceKind::SevSnp,
-        measurement: "ab".into(),
-        platform: String::new(),
-        level: String::new(),
-        boot: "cd".into(),
-        verified_at: 1,
-        valid_until: 2,
-        shown: "vouched for".into(),
     };
     let member = MemberStatus {
         name: "south".into(),
         roles: vec!["compute".into()],
+        serves: vec!["digits".into()],
         connected: true,
+        relay: None,
         round_trip_ms: Some(1.5),
         fault: None,
     };
@@ -165,7 +173,7 @@ fn report() -> Report {
         seat: Party::Zero,
         tasks: vec![task],
         refill_fault: None,
-        module: Some(module),
+        module: Some(accepted()),
     };
     Report {
         name: "north".into(),
@@ -174,7 +182,15 @@ fn report() -> Report {
         members: vec![member],
         seats: vec![seat],
         dealer: false,
+        relays: Vec::new(),
+        prospects: Vec::new(),
         faults: 2,
+        detours: vec![Detour {
+            task: "chest".into(),
+            pair: "main".into(),
+            looked_at_in: 4,
+            reason: "it is down".into(),
+        }],
     }
 }
 
@@ -268,7 +284,9 @@ async fn readiness_is_that_of_a_question() {
     *node.told.lock().unwrap() = Err(Refusal::new(Obstacle::Correlations, "the pool is empty"));
     for path in &paths {
         let told = tell(&app, call(Method::GET, path, Some(SECRET), Body::empty())).await;
-        assert_eq!((told.status, told.body.len()), (400, 0), "{path}");
+        assert_eq!(told.status, 400, "{path}");
+        let why = String::from_utf8_lossy(&told.body).into_owned();
+        assert_eq!(why.contains("the pool is empty"), path.contains(TASK), "{path}: {why}");
     }
     let index = tell(&app, call(Method::POST, "/v2/repository/index", Some(SECRET), "")).await.json();
     assert_eq!(
@@ -372,6 +390,7 @@ async fn metrics_hold_what_rules_and_dashboards_name() {
     for line in [
         "consilium_member_connected{member=\"south\",roles=\"compute\"} 1.0",
         "consilium_pool_bundles{pair=\"main\",task=\"breast-cancer\"} 7.0",
+        "consilium_detour{pair=\"main\",task=\"chest\"} 1.0",
         "consilium_budget_epsilon_spent{pair=\"main\",task=\"breast-cancer\"} 1.0",
         "consilium_budget_answers_left{task=\"breast-cancer\"} 3.0",
         "consilium_noise_verdict{pair=\"main\",verdict=\"accepted\"} 1.0",

@@ -10,6 +10,7 @@ use super::recover::Replay;
 use super::{Correlations, Entry, Head, Record, ReleaseId, Reserve, SignedStatement};
 use crate::net::PeerId;
 use crate::vault::hex;
+use consilium_protocol::privacy::Ratio;
 use ring::digest::{Context, SHA256};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -283,6 +284,12 @@ impl Audit {
     /// The tasks that have a book.
     pub fn tasks(&self) -> impl Iterator<Item = &str> {
         self.replay.openings.keys().map(String::as_str)
+    }
+
+    /// The part of every limit that the book of each task says its pair may spend; `None` for all of it.
+    pub fn slices(&self) -> impl Iterator<Item = (&str, Option<Ratio>)> {
+        let slice = |opening: &super::Opening| opening.promise.as_ref()?.slice;
+        self.replay.openings.iter().map(move |(task, (_, opening))| (task.as_str(), slice(opening)))
     }
 
     /// Owners, or else clients, of a task: name, data epoch, spent and limit as the records have it.

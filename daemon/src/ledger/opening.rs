@@ -36,12 +36,23 @@ pub struct Promise {
     pub delta: Option<Delta>,
     /// What an owner accepts in all for one data epoch until it signs otherwise.
     pub epsilon: Ratio,
-    /// The same in units of 2^-40.
+    /// What this pair may spend of it, in units of 2^-40.
     pub owner_limit: u64,
+    /// The part of every limit that this pair may spend, where other pairs have the rest; `None` for all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slice: Option<Ratio>,
+}
+
+/// The part of an amount that a pair may spend, rounded down: over all pairs of a task the parts sum to no more
+/// than the amount.
+pub fn sliced(amount: u64, slice: Option<Ratio>) -> u64 {
+    let Some(slice) = slice else { return amount };
+    let part = u128::from(amount) * u128::from(slice.numerator()) / u128::from(slice.denominator());
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 impl Promise {
-    /// A promise with its limit.
+    /// A promise with its limit, kept by one pair alone.
     ///
     /// # Errors
     /// [`LedgerError::Promise`] for a zCDP promise without delta.
@@ -51,18 +62,29 @@ impl Promise {
         epsilon: Ratio,
         delta: Option<Delta>,
     ) -> Result<Self, LedgerError> {
-        let mut promise = Self { covers, unit, delta, epsilon, owner_limit: 0 };
-        promise.owner_limit = promise.limit(epsilon)?;
-        Ok(promise)
+        Self { covers, unit, delta, epsilon, owner_limit: 0, slice: None }.limited()
     }
 
-    /// The most that an account may spend for `epsilon` to hold.
+    /// The same promise, of which this pair may spend a part.
+    ///
+    /// # Errors
+    /// As [`Promise::new`].
+    pub fn of_pair(self, slice: Option<Ratio>) -> Result<Self, LedgerError> {
+        Self { slice, ..self }.limited()
+    }
+
+    fn limited(self) -> Result<Self, LedgerError> {
+        Ok(Self { owner_limit: self.limit(self.epsilon)?, ..self })
+    }
+
+    /// The most that an account of this pair may spend for `epsilon` to hold.
     ///
     /// # Errors
     /// [`LedgerError::Promise`].
     pub fn limit(&self, epsilon: Ratio) -> Result<u64, LedgerError> {
         let limit = Budget { epsilon, delta: self.delta }.limit(self.unit);
-        limit.map(|limit| limit.amount()).map_err(|error| LedgerError::Promise(error.to_string()))
+        let limit = limit.map_err(|error| LedgerError::Promise(error.to_string()))?;
+        Ok(sliced(limit.amount(), self.slice))
     }
 }
 
@@ -105,15 +127,17 @@ impl Opening {
     pub(super) fn goes_on_as(&self, now: &Self) -> Result<(), LedgerError> {
         let in_words = |opening: &Self| match &opening.promise {
             None => "exact answers".to_owned(),
-            Some(Promise { covers, unit, delta, .. }) => {
+            Some(Promise { covers, unit, delta, slice, .. }) => {
                 let delta = delta.map_or_else(|| "no delta".to_owned(), |delta| format!("delta {delta}"));
-                format!("{unit}, {delta}, a promise to each {covers}")
+                let slice = slice.map_or_else(|| "all".to_owned(), |slice| slice.to_string());
+                format!("{unit}, {delta}, a promise to each {covers}, {slice} of the budget for this pair")
             }
         };
         let same = match (&self.promise, &now.promise) {
             (None, None) => true,
             (Some(then), Some(now)) => {
-                (&then.covers, then.unit, then.delta) == (&now.covers, now.unit, now.delta)
+                (&then.covers, then.unit, then.delta, then.slice)
+                    == (&now.covers, now.unit, now.delta, now.slice)
             }
             _ => false,
         };
@@ -170,6 +194,10 @@ mod tests {
     fn a_budget_may_differ_from_the_opening_and_nothing_else() {
         let opened = opening(Unit::Zcdp, "8", Some("1e-6"));
         opened.goes_on_as(&opening(Unit::Zcdp, "9", Some("1e-6"))).unwrap();
+        let slice = |slice: &str| {
+            let promise = opened.promise.clone().unwrap().of_pair(Some(slice.parse().unwrap())).unwrap();
+            Opening::new("chest".into(), Some(promise))
+        };
         let mut patient = opened.clone();
         patient.promise.as_mut().unwrap().covers = "patient".into();
         let others = [
@@ -177,10 +205,53 @@ mod tests {
             opening(Unit::Pure, "8", None),
             Opening::new("chest".into(), None),
             patient,
+            slice("7/10"),
         ];
         for other in others {
             let error = opened.goes_on_as(&other).unwrap_err().to_string();
             assert!(error.contains("chest") && error.contains("delta 1e-6"), "{error}");
         }
+        slice("7/10").goes_on_as(&slice("14/20")).unwrap();
+        let error = slice("7/10").goes_on_as(&slice("3/5")).unwrap_err().to_string();
+        assert!(error.contains("7/10 of the budget for this pair"), "{error}");
+    }
+
+    #[test]
+    fn slices_of_a_limit_never_sum_to_more_than_it() {
+        let whole = opening(Unit::Zcdp, "8", Some("1e-6")).promise.unwrap();
+        for slices in
+            [&["7/10", "3/10"][..], &["11/30", "3/10", "1/3"], &["997/1000", "1/1000", "1/1000", "1/1000"]]
+        {
+            let of = |text: &&str| whole.clone().of_pair(Some(text.parse().unwrap())).unwrap();
+            let parts: Vec<Promise> = slices.iter().map(of).collect();
+            let sum: u64 = parts.iter().map(|part| part.owner_limit).sum();
+            assert!(sum <= whole.owner_limit && whole.owner_limit - sum < slices.len() as u64, "{slices:?}");
+            // The same holds of whatever an owner signs.
+            for epsilon in ["1/8", "3", "1000"].map(|text| text.parse().unwrap()) {
+                let sum: u64 = parts.iter().map(|part| part.limit(epsilon).unwrap()).sum();
+                assert!(sum <= whole.limit(epsilon).unwrap());
+            }
+        }
+        let half = Some("1/2".parse().unwrap());
+        assert_eq!(
+            (sliced(u64::MAX, half), sliced(u64::MAX, None), sliced(1, half)),
+            (u64::MAX / 2, u64::MAX, 0)
+        );
+    }
+
+    #[test]
+    fn a_book_that_was_opened_before_there_were_slices_reads_back() {
+        let promise = opening(Unit::Pure, "2", None);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&promise, &mut bytes).unwrap();
+        assert!(!String::from_utf8_lossy(&bytes).contains("slice"), "old records keep their bytes");
+        assert_eq!(ciborium::from_reader::<Opening, _>(&bytes[..]).unwrap(), promise);
+        let part = promise.promise.unwrap().of_pair(Some("1/4".parse().unwrap())).unwrap();
+        assert_eq!(part.owner_limit, 1 << 39);
+        let part = Opening::new("chest".into(), Some(part));
+        part.check().unwrap();
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&part, &mut bytes).unwrap();
+        assert_eq!(ciborium::from_reader::<Opening, _>(&bytes[..]).unwrap(), part);
     }
 }

@@ -160,14 +160,22 @@ impl serde::de::Visitor<'_> for BytesVisitor {
     }
 }
 
-/// A TCP endpoint: an IP address or a host name, and a port.
+/// An endpoint: an IP address or a host name, and a port of TCP or, where the node is built with it, of QUIC.
 ///
-/// Written as `/ip4/10.0.0.7/tcp/7700`, `/ip6/::1/tcp/7700`, `/dns/consilium.example.org/tcp/7700`, or in the
-/// short forms `10.0.0.7:7700`, `[::1]:7700`, `consilium.example.org:7700`.
+/// Written as `/ip4/10.0.0.7/tcp/7700`, `/ip6/::1/tcp/7700`, `/dns/consilium.example.org/tcp/7700`, in the
+/// short forms `10.0.0.7:7700`, `[::1]:7700`, `consilium.example.org:7700`, or as `/ip4/10.0.0.7/udp/7700/quic-v1`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     host: Host,
     port: u16,
+    carrier: Carrier,
+}
+
+/// What carries the bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Carrier {
+    Tcp,
+    Quic,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,7 +193,7 @@ pub enum AddressError {
         /// Bytes found.
         found: usize,
     },
-    /// Neither `host:port` nor `/ip4|ip6|dns/host/tcp/port`.
+    /// Neither `host:port` nor `/ip4|ip6|dns/host/tcp/port` nor `/ip4|ip6|dns/host/udp/port/quic-v1`.
     #[error("`{text}` is not an address; write host:port or /ip4/10.0.0.7/tcp/7700")]
     Shape {
         /// The text as given.
@@ -198,7 +206,7 @@ pub enum AddressError {
         host: String,
     },
     /// The port is not a number below 65536.
-    #[error("`{port}` is not a TCP port")]
+    #[error("`{port}` is not a port; write a number below 65536")]
     Port {
         /// The port as given.
         port: String,
@@ -214,7 +222,7 @@ impl Address {
         }
     }
 
-    /// The TCP port.
+    /// The port of TCP, or of UDP below QUIC.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -223,37 +231,65 @@ impl Address {
         &self.host
     }
 
-    /// The address that libp2p reports for one of our listeners; `None` for anything but IP over TCP.
+    /// Whether this build of the program can listen on it and dial it.
+    pub(super) fn is_spoken(&self) -> bool {
+        cfg!(feature = "quic") || self.carrier == Carrier::Tcp
+    }
+
+    /// The same endpoint at one of the sockets that its name stands for.
+    pub(super) fn at(&self, socket: SocketAddr) -> Self {
+        Self { host: Host::Ip(socket.ip()), port: socket.port(), carrier: self.carrier }
+    }
+
+    /// The address that libp2p reports, with or without the peer's name at its end; `None` for anything but IP over
+    /// TCP or QUIC, such as a place at a relay.
     pub(super) fn from_multiaddr(address: &Multiaddr) -> Option<Self> {
-        let mut parts = address.iter();
+        let mut parts = address.iter().peekable();
         let ip = match parts.next()? {
             Protocol::Ip4(ip) => IpAddr::V4(ip),
             Protocol::Ip6(ip) => IpAddr::V6(ip),
             _ => return None,
         };
-        match parts.next()? {
-            Protocol::Tcp(port) => Some(Self { host: Host::Ip(ip), port }),
-            _ => None,
+        let (port, carrier) = match parts.next()? {
+            Protocol::Tcp(port) => (port, Carrier::Tcp),
+            Protocol::Udp(port) => match parts.next()? {
+                Protocol::QuicV1 => (port, Carrier::Quic),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        parts.next_if(|part| matches!(part, Protocol::P2p(_)));
+        parts.next().is_none().then_some(Self { host: Host::Ip(ip), port, carrier })
+    }
+
+    pub(super) fn multiaddr(&self) -> Multiaddr {
+        let host = match &self.host {
+            Host::Ip(ip) => Multiaddr::from(*ip),
+            Host::Name(name) => Multiaddr::empty().with(Protocol::Dns(name.into())),
+        };
+        match self.carrier {
+            Carrier::Tcp => host.with(Protocol::Tcp(self.port)),
+            Carrier::Quic => host.with(Protocol::Udp(self.port)).with(Protocol::QuicV1),
         }
     }
 }
 
-pub(super) fn multiaddr(socket: SocketAddr) -> Multiaddr {
-    Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()))
-}
-
 impl From<SocketAddr> for Address {
     fn from(socket: SocketAddr) -> Self {
-        Self { host: Host::Ip(socket.ip()), port: socket.port() }
+        Self { host: Host::Ip(socket.ip()), port: socket.port(), carrier: Carrier::Tcp }
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            Host::Ip(IpAddr::V4(ip)) => write!(f, "/ip4/{ip}/tcp/{}", self.port),
-            Host::Ip(IpAddr::V6(ip)) => write!(f, "/ip6/{ip}/tcp/{}", self.port),
-            Host::Name(name) => write!(f, "/dns/{name}/tcp/{}", self.port),
+            Host::Ip(IpAddr::V4(ip)) => write!(f, "/ip4/{ip}")?,
+            Host::Ip(IpAddr::V6(ip)) => write!(f, "/ip6/{ip}")?,
+            Host::Name(name) => write!(f, "/dns/{name}")?,
+        }
+        match self.carrier {
+            Carrier::Tcp => write!(f, "/tcp/{}", self.port),
+            Carrier::Quic => write!(f, "/udp/{}/quic-v1", self.port),
         }
     }
 }
@@ -272,14 +308,14 @@ impl FromStr for Address {
             return Err(AddressError::TooLong { found: text.len() });
         }
         let shape = || AddressError::Shape { text: text.to_owned() };
-        let (host, port) = if let Some(rest) = text.strip_prefix('/') {
-            let mut parts = rest.split('/');
-            let (Some(kind), Some(host), Some("tcp"), Some(port), None) =
-                (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-            else {
-                return Err(shape());
+        let (host, port, carrier) = if let Some(rest) = text.strip_prefix('/') {
+            let parts: Vec<&str> = rest.splitn(6, '/').collect();
+            let (kind, host, port, carrier) = match parts.as_slice() {
+                [kind, host, "tcp", port] => (*kind, *host, *port, Carrier::Tcp),
+                [kind, host, "udp", port, "quic-v1"] => (*kind, *host, *port, Carrier::Quic),
+                _ => return Err(shape()),
             };
-            (host_of(kind, host).ok_or_else(|| AddressError::Host { host: host.to_owned() })?, port)
+            (host_of(kind, host).ok_or_else(|| AddressError::Host { host: host.to_owned() })?, port, carrier)
         } else {
             let (host, port) = text.rsplit_once(':').ok_or_else(shape)?;
             let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -287,10 +323,10 @@ impl FromStr for Address {
                 Some(inner) => host_of("ip6", inner),
                 None => host_of("ip4", host).or_else(|| host_of("dns", host)),
             };
-            (parsed.ok_or_else(|| AddressError::Host { host: host.to_owned() })?, port)
+            (parsed.ok_or_else(|| AddressError::Host { host: host.to_owned() })?, port, Carrier::Tcp)
         };
         let port = port.parse().map_err(|_| AddressError::Port { port: port.to_owned() })?;
-        Ok(Self { host, port })
+        Ok(Self { host, port, carrier })
     }
 }
 
@@ -336,9 +372,11 @@ mod tests {
             ("/ip6/::1/tcp/0", "/ip6/::1/tcp/0"),
             ("node-1.example.org:80", "/dns/node-1.example.org/tcp/80"),
             ("/dns4/node/tcp/80", "/dns/node/tcp/80"),
+            ("/ip4/10.0.0.7/udp/7700/quic-v1", "/ip4/10.0.0.7/udp/7700/quic-v1"),
         ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address.to_string(), shown);
+            assert_eq!(address.multiaddr().to_string(), shown);
             assert_eq!(shown.parse::<Address>().unwrap(), address);
         }
     }
@@ -350,6 +388,9 @@ mod tests {
             "/",
             "host",
             "/ip4/10.0.0.7/udp/7700",
+            "/ip4/10.0.0.7/udp/7700/quic",
+            "/ip4/10.0.0.7/tcp/7700/quic-v1",
+            "/ip4/10.0.0.7/udp/7700/quic-v1/p2p",
             "/ip4/10.0.0.7/tcp/7700/p2p/x",
             "/ip4/::1/tcp/1",
             "10.0.0.7:99999",
@@ -361,6 +402,19 @@ mod tests {
         }
         let long = format!("{}:80", "a".repeat(TEXT_BYTES_MAX));
         assert_eq!(long.parse::<Address>(), Err(AddressError::TooLong { found: long.len() }));
+    }
+
+    #[test]
+    fn what_libp2p_reports_is_read_to_its_end() {
+        let peer = Identity::generate().peer_id();
+        let read =
+            |text: String| Address::from_multiaddr(&text.parse().unwrap()).map(|found| found.to_string());
+        assert_eq!(read("/ip4/10.0.0.7/tcp/1".into()).as_deref(), Some("/ip4/10.0.0.7/tcp/1"));
+        assert_eq!(read(format!("/ip4/10.0.0.7/tcp/1/p2p/{peer}")).as_deref(), Some("/ip4/10.0.0.7/tcp/1"));
+        let quic = "/ip6/::1/udp/1/quic-v1".to_owned();
+        assert_eq!(read(quic.clone()), Some(quic));
+        assert_eq!(read(format!("/ip4/10.0.0.7/tcp/1/p2p/{peer}/p2p-circuit")), None);
+        assert_eq!(read("/ip4/10.0.0.7/udp/1".into()), None);
     }
 
     #[test]

@@ -7,14 +7,19 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Instant,
+};
 
-use super::{PeerId, channel::Channel, frame::Halves, limits::Limits, role::Role};
+use super::{
+    PeerId, channel::Channel, frame::Halves, limits::Limits, measure::Measure, role::Role, seldom::Seldom,
+};
 
 /// A peer's place for one channel; free again when the last half of the channel is dropped.
 pub(super) type Lease = Arc<OwnedSemaphorePermit>;
@@ -22,11 +27,46 @@ pub(super) type Lease = Arc<OwnedSemaphorePermit>;
 /// A new channel, on its way to [`Incoming::next`](super::Incoming::next).
 pub(super) type Arrival = (PeerId, Role, Channel);
 
+/// Where new channels go.
+#[derive(Clone, Debug)]
+pub(super) struct Queues {
+    /// To [`Incoming::next`](super::Incoming::next).
+    pub(super) callers: mpsc::Sender<Arrival>,
+    /// Those of [`Role::Meet`], to the swarm's task.
+    pub(super) meet: mpsc::Sender<Arrival>,
+}
+
+impl Queues {
+    fn of(&self, role: Role) -> &mpsc::Sender<Arrival> {
+        if role == Role::Meet { &self.meet } else { &self.callers }
+    }
+}
+
 /// The places of one member, and how often there was none.
 #[derive(Debug)]
 struct Gate {
     places: Arc<Semaphore>,
+    /// A channel that is closed at once takes no place, but work.
+    openings: Mutex<Measure>,
     refused: AtomicU64,
+    said: Mutex<Seldom>,
+}
+
+impl Gate {
+    /// Counts a channel that found no place, and speaks of it once per interval.
+    fn refuse(&self, peer: PeerId) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(unlogged) = said.note(Instant::now()) {
+            tracing::warn!(%peer, unlogged, "refused a channel: there is no place for another one of this member");
+        }
+    }
+}
+
+impl Gate {
+    fn may_open(&self, now: Instant) -> bool {
+        self.openings.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+    }
 }
 
 /// Channels that a guest may open on one connection, one after the other.
@@ -67,9 +107,12 @@ impl GuestRoom {
 
 impl Gates {
     pub(super) fn new(members: impl Iterator<Item = PeerId>, limits: &Limits) -> Self {
+        let now = Instant::now();
         let gate = |peer| {
             let places = Arc::new(Semaphore::new(limits.inbound_channels_per_peer_max));
-            (peer, Gate { places, refused: AtomicU64::new(0) })
+            let openings = Mutex::new(Measure::new(limits.channels_burst, limits.channels_per_second, now));
+            let said = Mutex::new(Seldom::new(limits.refusals_logged_every));
+            (peer, Gate { places, openings, refused: AtomicU64::new(0), said })
         };
         Self {
             gates: Arc::new(members.map(gate).collect()),
@@ -104,37 +147,33 @@ pub(super) struct Doorkeeper {
     gates: Gates,
     /// For somebody who is no member.
     guest: Option<Arc<GuestRoom>>,
-    queue: mpsc::Sender<Arrival>,
+    queues: Queues,
     frame_bytes_max: usize,
 }
 
 impl Doorkeeper {
-    pub(super) fn new(
-        peer: PeerId,
-        gates: Gates,
-        queue: mpsc::Sender<Arrival>,
-        frame_bytes_max: usize,
-    ) -> Self {
+    pub(super) fn new(peer: PeerId, gates: Gates, queues: Queues, frame_bytes_max: usize) -> Self {
         let guest = (!gates.is_member(peer)).then(GuestRoom::new);
         let frame_bytes_max = if guest.is_some() { gates.guest_frame_bytes_max } else { frame_bytes_max };
-        Self { peer, gates, guest, queue, frame_bytes_max }
+        Self { peer, gates, guest, queues, frame_bytes_max }
     }
 
     /// What the peer may open; all else is not even offered.
     pub(super) fn roles(&self) -> &'static [Role] {
-        if self.guest.is_some() { &Role::GUEST } else { &Role::ALL }
+        if self.guest.is_some() { &Role::GUEST } else { &Role::MEMBER }
     }
 
-    /// Both places for one more channel, or `None`, counted, if either is taken.
-    pub(super) fn admit(&self) -> Option<Ticket> {
+    /// Both places for one more channel, or `None`, counted, if either is taken or they are asked for too fast.
+    pub(super) fn admit(&self, role: Role) -> Option<Ticket> {
         let gate = self.gates.gates.get(&self.peer);
         let permit = match (gate, &self.guest) {
+            (Some(gate), _) if !gate.may_open(Instant::now()) => None,
             (Some(gate), _) => gate.places.clone().try_acquire_owned().ok(),
             (None, Some(guest)) => guest.take(),
             (None, None) => None,
         };
         let taken = permit.and_then(|permit| {
-            let place = self.queue.clone().try_reserve_owned().ok()?;
+            let place = self.queues.of(role).clone().try_reserve_owned().ok()?;
             Some(Ticket {
                 peer: self.peer,
                 place,
@@ -143,7 +182,7 @@ impl Doorkeeper {
             })
         });
         if let (None, Some(gate)) = (&taken, gate) {
-            gate.refused.fetch_add(1, Ordering::Relaxed);
+            gate.refuse(self.peer);
         }
         taken
     }
@@ -178,37 +217,64 @@ mod tests {
 
     fn door(places: usize, queue: usize) -> (Doorkeeper, mpsc::Receiver<Arrival>) {
         let peer = Identity::generate().peer_id();
-        let limits = Limits { inbound_channels_per_peer_max: places, ..Limits::default() };
-        let (sender, receiver) = mpsc::channel(queue);
-        (Doorkeeper::new(peer, Gates::new([peer].into_iter(), &limits), sender, 1000), receiver)
+        let limits =
+            Limits { inbound_channels_per_peer_max: places, channels_burst: 20, ..Limits::default() };
+        let (callers, receiver) = mpsc::channel(queue);
+        let queues = Queues { callers, meet: mpsc::channel(1).0 };
+        (Doorkeeper::new(peer, Gates::new([peer].into_iter(), &limits), queues, 1000), receiver)
+    }
+
+    #[test]
+    fn channels_that_are_closed_at_once_are_bounded_by_their_rate() {
+        let (door, mut queue) = door(50, 50);
+        let begun = std::time::Instant::now();
+        let mut admitted = 0;
+        while let Some(ticket) = door.admit(Role::Query) {
+            ticket.deliver(Role::Query, halves());
+            drop(queue.try_recv().unwrap());
+            admitted += 1;
+        }
+        let more = begun.elapsed().as_secs() * u64::from(Limits::default().channels_per_second);
+        assert!((20..=220 + more).contains(&admitted), "{admitted}");
+        assert_eq!(door.gates.refused(door.peer), 1);
+    }
+
+    #[test]
+    fn members_meet_without_the_callers_queue() {
+        let (mut door, mut queue) = door(5, 1);
+        let (meet, mut meetings) = mpsc::channel(1);
+        door.queues.meet = meet;
+        door.admit(Role::Meet).unwrap().deliver(Role::Meet, halves());
+        assert_eq!(meetings.try_recv().unwrap().1, Role::Meet);
+        assert!(queue.try_recv().is_err());
     }
 
     #[test]
     fn a_peers_places_come_back_when_its_channels_are_dropped() {
         let (door, mut queue) = door(2, 10);
         for _ in 0..2 {
-            door.admit().unwrap().deliver(Role::Query, halves());
+            door.admit(Role::Query).unwrap().deliver(Role::Query, halves());
         }
-        assert!(door.admit().is_none());
+        assert!(door.admit(Role::Query).is_none());
         assert_eq!(door.gates.refused(door.peer), 1);
         let (peer, role, channel) = queue.try_recv().unwrap();
         assert_eq!((peer, role), (door.peer, Role::Query));
         let (sender, receiver) = channel.split();
         drop(sender);
-        assert!(door.admit().is_none(), "half a channel still counts");
+        assert!(door.admit(Role::Query).is_none(), "half a channel still counts");
         drop(receiver);
-        assert!(door.admit().is_some());
+        assert!(door.admit(Role::Query).is_some());
     }
 
     #[test]
     fn a_full_or_abandoned_queue_refuses_and_keeps_no_place() {
         let (door, mut queue) = door(5, 1);
-        door.admit().unwrap().deliver(Role::Query, halves());
-        assert!(door.admit().is_none());
+        door.admit(Role::Query).unwrap().deliver(Role::Query, halves());
+        assert!(door.admit(Role::Query).is_none());
         drop(queue.try_recv().unwrap());
-        assert!(door.admit().is_some());
+        assert!(door.admit(Role::Query).is_some());
         drop(queue);
-        assert!(door.admit().is_none());
+        assert!(door.admit(Role::Query).is_none());
         assert_eq!(door.gates.refused(door.peer), 2);
     }
 
@@ -216,24 +282,24 @@ mod tests {
     fn a_stranger_has_no_gate() {
         let (mut door, _queue) = door(5, 5);
         door.peer = Identity::generate().peer_id();
-        assert!(door.admit().is_none());
+        assert!(door.admit(Role::Query).is_none());
     }
 
     #[test]
     fn a_guest_may_only_join_one_channel_at_a_time_and_a_few_in_all() {
         let (member, mut queue) = door(5, 50);
-        assert_eq!(member.roles(), Role::ALL);
+        assert_eq!(member.roles(), Role::MEMBER);
         let stranger = Identity::generate().peer_id();
-        let guest = Doorkeeper::new(stranger, member.gates.clone(), member.queue.clone(), usize::MAX);
+        let guest = Doorkeeper::new(stranger, member.gates.clone(), member.queues.clone(), usize::MAX);
         assert_eq!(guest.roles(), [Role::Join]);
         assert_eq!(guest.frame_bytes_max, 4 << 20);
-        guest.admit().unwrap().deliver(Role::Join, halves());
-        assert!(guest.admit().is_none(), "one at a time");
+        guest.admit(Role::Join).unwrap().deliver(Role::Join, halves());
+        assert!(guest.admit(Role::Join).is_none(), "one at a time");
         for _ in 2..CHANNELS_PER_GUEST {
             drop(queue.try_recv().unwrap());
-            guest.admit().unwrap().deliver(Role::Join, halves());
+            guest.admit(Role::Join).unwrap().deliver(Role::Join, halves());
         }
         drop(queue.try_recv().unwrap());
-        assert!(guest.admit().is_none(), "a few in all");
+        assert!(guest.admit(Role::Join).is_none(), "a few in all");
     }
 }

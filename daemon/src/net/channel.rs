@@ -37,6 +37,11 @@ impl Channel {
         Self::from_halves(halves, frame_bytes_max, Some(lease))
     }
 
+    /// One that counts against nobody's places.
+    pub(super) fn uncounted(halves: Halves, frame_bytes_max: usize) -> Self {
+        Self::from_halves(halves, frame_bytes_max, None)
+    }
+
     fn from_halves(halves: Halves, frame_bytes_max: usize, lease: Option<Lease>) -> Self {
         Self {
             sender: ChannelSender::new(halves.writer, frame_bytes_max, lease.clone()),
@@ -128,6 +133,18 @@ impl Channel {
     /// As there.
     pub async fn receive_value<T: DeserializeOwned>(&mut self, max: usize) -> Result<T, ChannelError> {
         self.receiver.receive_value(max).await
+    }
+
+    /// See [`ChannelReceiver::receive_request`]; may be dropped.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn receive_request<T: DeserializeOwned>(
+        &mut self,
+        max: usize,
+        grace: Duration,
+    ) -> Result<T, ChannelError> {
+        self.receiver.receive_request(max, grace).await
     }
 
     /// One round: sends `payload` and receives a frame of at most `max` bytes, both at once, so that two sides

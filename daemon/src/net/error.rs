@@ -47,6 +47,29 @@ pub enum NetError {
         /// The address.
         address: Address,
     },
+    /// An address of QUIC in a build without it.
+    #[error(
+        "cannot listen on {address}: this program was built without QUIC; listen on /tcp/, or build it with \
+             `--features quic`"
+    )]
+    NoQuic {
+        /// The address.
+        address: Address,
+    },
+    /// QUIC's library would write its keys to a file.
+    #[error(
+        "SSLKEYLOGFILE is set, by which the keys of QUIC's connections would be written to a file; unset it"
+    )]
+    KeyLog,
+    /// The machine's interfaces cannot be watched for multicast DNS.
+    #[error("cannot look for members on the local network: {source}; set `mdns = false` to do without")]
+    Multicast {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Who cannot be reached cannot relay.
+    #[error("a node behind a NAT cannot relay for others; set only one of `behind_nat` and `relay`")]
+    RelayBehindNat,
     /// The system refused a listening address.
     #[error("cannot listen on {address}: {source}")]
     Listen {

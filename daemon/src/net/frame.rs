@@ -19,6 +19,8 @@ pub const PREFIX_BYTES: usize = 4;
 const FIRST_WRITE_BYTES: usize = 16 << 10;
 /// Read ahead of the frame under way, so that a small frame costs one read and not two.
 const AHEAD_BYTES: usize = 8 << 10;
+/// What a frame that has begun must come with at least, after a grace; any line that is of use is faster.
+const SLOWEST_BYTES_PER_SECOND: u64 = 32 << 10;
 /// Room made before the first byte of a payload has come; doubles as bytes really come.
 const FIRST_ROOM_BYTES: usize = 64 << 10;
 
@@ -71,9 +73,24 @@ pub enum ChannelError {
         /// The time given.
         within: Duration,
     },
+    /// A frame began and did not end.
+    #[error("a frame of {expected} bytes began and did not end within {within:?}")]
+    Slow {
+        /// Bytes that it should have.
+        expected: usize,
+        /// The time given.
+        within: Duration,
+    },
     /// The stream below failed.
     #[error("the stream below the channel failed: {0}")]
     Io(#[source] io::Error),
+}
+
+impl ChannelError {
+    /// Whether the other side broke the rules of channels, which neither a line nor a death does.
+    pub fn is_misuse(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Malformed(_) | Self::Slow { .. })
+    }
 }
 
 impl From<io::Error> for ChannelError {
@@ -147,6 +164,16 @@ impl ChannelSender {
     pub async fn send_value<T: Serialize>(&mut self, value: &T) -> Result<(), ChannelError> {
         let bytes = Zeroizing::new(codec::encode(value)?);
         self.send(&bytes).await
+    }
+
+    /// Writes bytes as they are, which need not be a frame: what a peer may do that keeps no rules.
+    ///
+    /// # Errors
+    /// As [`ChannelSender::close`].
+    #[cfg(feature = "crash-points")]
+    pub async fn write_raw(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
+        self.writer.write_all(bytes).await?;
+        Ok(self.writer.flush().await?)
     }
 
     /// Says that no more frames come; the other side reads [`ChannelError::Closed`] after the last one. May be
@@ -260,6 +287,35 @@ impl ChannelReceiver {
         Ok(codec::decode(&bytes)?)
     }
 
+    /// The CBOR value in the next frame, of at most `max` bytes, as a server waits for it: the other side may take any
+    /// time before it begins a frame, but then has `grace`, and the time that its length takes on a slow line, to end
+    /// it. So nobody holds memory for long by sending a byte now and then. May be dropped; the time then begins anew.
+    ///
+    /// # Errors
+    /// As [`ChannelReceiver::receive_value`], and [`ChannelError::Slow`].
+    pub async fn receive_request<T: DeserializeOwned>(
+        &mut self,
+        max: usize,
+        grace: Duration,
+    ) -> Result<T, ChannelError> {
+        if self.declared.is_none() && self.ahead_start == self.ahead_end {
+            self.read_ahead().await?;
+        }
+        let slow = |expected, within| move |_| ChannelError::Slow { expected, within };
+        let declared = match self.declared {
+            Some(declared) => declared,
+            None => {
+                let prefix = tokio::time::timeout(grace, self.read_prefix()).await;
+                prefix.map_err(slow(PREFIX_BYTES, grace))??
+            }
+        };
+        let length = declared.min(max) as u64;
+        let within = grace + Duration::from_millis(length.saturating_mul(1000) / SLOWEST_BYTES_PER_SECOND);
+        let frame = tokio::time::timeout(within, self.receive(max)).await;
+        let bytes = Zeroizing::new(frame.map_err(slow(PREFIX_BYTES + declared, within))??);
+        Ok(codec::decode(&bytes)?)
+    }
+
     /// Bytes received in whole frames, prefixes included.
     pub fn received_bytes(&self) -> u64 {
         self.received_bytes
@@ -269,21 +325,30 @@ impl ChannelReceiver {
         self.frame_bytes_max = frame_bytes_max;
     }
 
+    /// Waits for more bytes of the prefix of a frame.
+    async fn read_ahead(&mut self) -> Result<(), ChannelError> {
+        if self.ahead_start > 0 {
+            self.ahead.copy_within(self.ahead_start..self.ahead_end, 0);
+            self.ahead_end -= self.ahead_start;
+            self.ahead_start = 0;
+        }
+        let received = self.ahead_end;
+        match self.reader.read(&mut self.ahead[received..]).await.map_err(ChannelError::from) {
+            Ok(0) | Err(ChannelError::Closed) if received == 0 => Err(ChannelError::Closed),
+            Ok(0) | Err(ChannelError::Closed) => {
+                Err(ChannelError::Truncated { received, expected: PREFIX_BYTES })
+            }
+            Ok(count) => {
+                self.ahead_end += count;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn read_prefix(&mut self) -> Result<usize, ChannelError> {
         while self.ahead_end - self.ahead_start < PREFIX_BYTES {
-            if self.ahead_start > 0 {
-                self.ahead.copy_within(self.ahead_start..self.ahead_end, 0);
-                self.ahead_end -= self.ahead_start;
-                self.ahead_start = 0;
-            }
-            let received = self.ahead_end;
-            let end = ChannelError::Truncated { received, expected: PREFIX_BYTES };
-            match self.reader.read(&mut self.ahead[received..]).await.map_err(ChannelError::from) {
-                Ok(0) | Err(ChannelError::Closed) if received == 0 => return Err(ChannelError::Closed),
-                Ok(0) | Err(ChannelError::Closed) => return Err(end),
-                Ok(count) => self.ahead_end += count,
-                Err(error) => return Err(error),
-            }
+            self.read_ahead().await?;
         }
         let mut prefix = [0; PREFIX_BYTES];
         prefix.copy_from_slice(&self.ahead[self.ahead_start..self.ahead_start + PREFIX_BYTES]);
@@ -323,7 +388,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::net::Limits;
+    use crate::net::{Channel, Limits};
 
     /// The receiving end of a stream that holds `bytes` and then ends.
     fn receiver_of(bytes: Vec<u8>) -> ChannelReceiver {
@@ -376,6 +441,67 @@ mod tests {
         let mut receiver = receiver_of(whole.to_vec());
         assert_eq!(receiver.receive(10).await.unwrap(), [8, 9]);
         assert!(matches!(receiver.receive(10).await.unwrap_err(), ChannelError::Closed));
+    }
+
+    const GRACE: Duration = Duration::from_millis(200);
+
+    async fn slowly(sender: &mut ChannelSender, parts: impl Iterator<Item = &[u8]>) {
+        for part in parts {
+            sender.writer.write_all(part).await.unwrap();
+            sender.writer.flush().await.unwrap();
+            tokio::time::sleep(GRACE).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_may_begin_late_and_must_then_end() {
+        let (here, mut there) = Channel::pair();
+        let (mut sender, _receiver) = here.split();
+        let grace = GRACE;
+        let late = async {
+            tokio::time::sleep(2 * grace).await;
+            sender.send_value(&7u8).await.unwrap();
+            sender
+        };
+        let (mut sender, received) = tokio::join!(late, there.receive_request::<u8>(10, grace));
+        assert_eq!(received.unwrap(), 7);
+        // A byte now and then, for ever.
+        let drip = async {
+            for byte in 200u32.to_le_bytes().into_iter().chain([1; 90]) {
+                sender.writer.write_all(&[byte]).await.unwrap();
+                sender.writer.flush().await.unwrap();
+                tokio::time::sleep(grace / 4).await;
+            }
+        };
+        let began = tokio::time::Instant::now();
+        tokio::select! {
+            () = drip => panic!("it waits for the whole frame"),
+            received = there.receive_request::<u8>(1000, grace) => {
+                assert!(matches!(received, Err(ChannelError::Slow { .. })), "{received:?}");
+                assert!(began.elapsed() >= grace);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_frame_has_the_time_of_a_slow_line_for_its_length() {
+        let (here, mut there) = Channel::pair();
+        let (mut sender, _receiver) = here.split();
+        let grace = GRACE;
+        let bytes = codec::encode(&vec![5u8; 20 << 10]).unwrap();
+        let mut sent = (bytes.len() as u32).to_le_bytes().to_vec();
+        sent.extend_from_slice(&bytes);
+        let ((), received) = tokio::join!(
+            slowly(&mut sender, sent.chunks(8 << 10)),
+            there.receive_request::<Vec<u8>>(1 << 20, grace)
+        );
+        assert_eq!(received.unwrap(), [5; 20 << 10]);
+        tokio::select! {
+            () = slowly(&mut sender, sent.chunks(100)) => panic!("it waits for the whole frame"),
+            received = there.receive_request::<Vec<u8>>(1 << 20, grace) => {
+                assert!(matches!(received, Err(ChannelError::Slow { .. })), "{received:?}");
+            }
+        }
     }
 
     fn cases() -> u32 {

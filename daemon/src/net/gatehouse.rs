@@ -2,7 +2,8 @@
 //!
 //! A connection is judged when its handshake has proved the peer's key, before anything else sees it. A guest gets
 //! one of few places, for a short time, and [`Doorkeeper`](super::admission::Doorkeeper) offers it one role only;
-//! so those who guess can at worst keep other guests out, and never a member.
+//! so those who guess can at worst keep other guests out, and never a member. Before that, a connection is judged
+//! by where it comes from: each source has its measure of handshakes, which only members get back.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,7 +26,13 @@ use libp2p::{
 use thiserror::Error;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{PeerId, admission::Gates, limits::Limits};
+use super::{
+    PeerId,
+    admission::Gates,
+    anteroom::Anteroom,
+    limits::Limits,
+    measure::{Source, Sources},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -36,6 +43,8 @@ pub(super) enum Stranger {
     Unknown,
     #[error("the peer is not on the roster, and the few places for those who want to join are taken")]
     Crowd,
+    #[error("too many connections from its address were refused or came to nothing")]
+    Throng,
     #[error("the peer has no Ed25519 key, so it is nobody's member")]
     OtherKey,
 }
@@ -43,6 +52,7 @@ pub(super) enum Stranger {
 /// Judges connections; holds no streams of its own.
 pub(super) struct Gatehouse {
     gates: Gates,
+    anteroom: Anteroom,
     guests_max: usize,
     guests_per_minute: usize,
     guest_within: Duration,
@@ -51,19 +61,30 @@ pub(super) struct Gatehouse {
     leaving: VecDeque<(Instant, ConnectionId)>,
     /// When guests came within the last minute, the earliest first.
     came: VecDeque<Instant>,
+    sources: Sources,
+    /// Where the connections come from whose handshake goes on.
+    arriving: HashMap<ConnectionId, Source>,
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl Gatehouse {
-    pub(super) fn new(gates: Gates, limits: &Limits) -> Self {
+    pub(super) fn new(gates: Gates, anteroom: Anteroom, limits: &Limits) -> Self {
         Self {
             gates,
+            anteroom,
             guests_max: limits.guests_max,
             guests_per_minute: limits.guests_per_minute,
             guest_within: limits.guest_within,
             guests: HashMap::new(),
             leaving: VecDeque::new(),
             came: VecDeque::new(),
+            sources: Sources::new(
+                limits.sources_max,
+                limits.arrivals_burst,
+                limits.arrivals_per_second,
+                Instant::now(),
+            ),
+            arriving: HashMap::new(),
             alarm: None,
         }
     }
@@ -94,6 +115,23 @@ impl Gatehouse {
         Ok(())
     }
 
+    /// Before the handshake, which costs us more than it costs a stranger.
+    fn announce(&mut self, connection: ConnectionId, from: &Multiaddr, now: Instant) -> Result<(), Stranger> {
+        let Some(source) = Source::of(from) else { return Ok(()) };
+        let measure = self.sources.take(source, now).ok_or(Stranger::Throng)?;
+        self.arriving.insert(connection, measure);
+        Ok(())
+    }
+
+    /// The handshake is over, well or not.
+    fn arrived(&mut self, connection: ConnectionId, is_member: bool) {
+        if let Some(source) = self.arriving.remove(&connection)
+            && is_member
+        {
+            self.sources.give(source);
+        }
+    }
+
     /// Whom we dial ourselves is a member, or the address was wrong.
     fn judge_dialled(&self, peer: libp2p::PeerId) -> Result<(), ConnectionDenied> {
         match PeerId::from_inner(peer) {
@@ -107,6 +145,17 @@ impl NetworkBehaviour for Gatehouse {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        from: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.announce(connection, from, Instant::now()).map_err(ConnectionDenied::new)?;
+        self.anteroom.enter(connection, from);
+        Ok(())
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -114,6 +163,9 @@ impl NetworkBehaviour for Gatehouse {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.anteroom.leave(connection);
+        let is_member = PeerId::from_inner(peer).is_ok_and(|peer| self.gates.is_member(peer));
+        self.arrived(connection, is_member);
         self.judge(connection, peer, Instant::now()).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
@@ -146,7 +198,9 @@ impl NetworkBehaviour for Gatehouse {
             FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. })
             // Another part may refuse a connection after we let it in.
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.anteroom.leave(connection_id);
                 self.guests.remove(&connection_id);
+                self.arrived(connection_id, false);
             }
             _ => {}
         }
@@ -188,7 +242,8 @@ mod tests {
 
     fn house(limits: &Limits) -> (Gatehouse, PeerId) {
         let member = Identity::generate().peer_id();
-        (Gatehouse::new(Gates::new([member].into_iter(), limits), limits), member)
+        let anteroom = Anteroom::new(limits.connections_pending_max);
+        (Gatehouse::new(Gates::new([member].into_iter(), limits), anteroom, limits), member)
     }
 
     fn stranger() -> libp2p::PeerId {
@@ -229,6 +284,31 @@ mod tests {
         assert_eq!(house.judge(connection(6), stranger(), now), Err(Stranger::Crowd), "three a minute");
         assert_eq!(house.judge(connection(7), member.inner(), now), Ok(()));
         assert_eq!(house.judge(connection(8), stranger(), now + MINUTE), Ok(()));
+    }
+
+    #[test]
+    fn strangers_use_up_the_measure_of_their_source_and_members_do_not() {
+        let limits = Limits { arrivals_burst: 2, arrivals_per_second: 1, ..Limits::default() };
+        let (mut house, member) = house(&limits);
+        let now = Instant::now();
+        let from: Multiaddr = "/ip4/192.0.2.1/tcp/5".parse().unwrap();
+        for number in 0..20 {
+            assert_eq!(house.announce(connection(number), &from, now), Ok(()));
+            house.arrived(connection(number), true);
+            assert_eq!(house.judge(connection(number), member.inner(), now), Ok(()));
+        }
+        // Where members came from there is room for twenty.
+        for number in 20..40 {
+            assert_eq!(house.announce(connection(number), &from, now), Ok(()));
+            house.arrived(connection(number), false);
+        }
+        assert_eq!(house.announce(connection(50), &from, now), Err(Stranger::Throng));
+        let other: Multiaddr = "/ip4/192.0.2.2/tcp/5".parse().unwrap();
+        assert_eq!(house.announce(connection(51), &other, now), Ok(()));
+        assert_eq!(house.announce(connection(52), &from, now + Duration::from_secs(1)), Ok(()));
+        let relayed = format!("/p2p/{}", member).parse().unwrap();
+        assert_eq!(house.announce(connection(53), &relayed, now), Ok(()), "its relay answers for it");
+        assert_eq!(house.arriving.len(), 2);
     }
 
     #[tokio::test]

@@ -2,19 +2,33 @@
 
 use std::time::Duration;
 
-use super::NetError;
+use super::{NetError, seldom::LOGGED_EVERY};
 
 /// Bounds on what peers can make this node spend, and the clocks of its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections kept with one member; two, because both may dial at the same moment.
+    /// Connections kept with one member; two, because both may dial at the same moment. As many again may come
+    /// through relays, until direct ones have replaced them.
     pub connections_per_peer_max: u32,
     /// Connections kept with all members together.
     pub connections_max: u32,
-    /// Connections in their handshake, each direction; strangers can fill the inbound ones.
+    /// Connections in their handshake, each direction; of those towards us a newcomer takes the place of the oldest
+    /// one of the busiest address.
     pub connections_pending_max: u32,
+    /// Connections from one source that may come at once, and each second, before they are refused unheard. A member
+    /// that proves its key gives its place back, so that this counts strangers and handshakes that fail. With these
+    /// defaults one source fills at most 40 of the 64 places for handshakes.
+    pub arrivals_burst: u32,
+    /// See [`Limits::arrivals_burst`].
+    pub arrivals_per_second: u32,
+    /// Sources of connections that are told apart; all others share one measure.
+    pub sources_max: usize,
     /// Channels that one member may hold open towards us.
     pub inbound_channels_per_peer_max: usize,
+    /// Channels that one member may open towards us at once, and each second.
+    pub channels_burst: u32,
+    /// See [`Limits::channels_burst`].
+    pub channels_per_second: u32,
     /// Channels that we hold open towards one member; further openings wait.
     pub outbound_channels_per_peer_max: usize,
     /// Accepted channels that wait for [`Incoming::next`](super::Incoming::next); more are refused.
@@ -31,7 +45,26 @@ pub struct Limits {
     pub guest_within: Duration,
     /// Longest frame to or from a guest.
     pub guest_frame_bytes_max: usize,
-    /// Distance between two log lines about refused connections.
+    /// Places at relays that a node behind a NAT wants to hold.
+    pub relays_wanted: usize,
+    /// Places that we give as a relay, to all members.
+    pub relay_places_max: usize,
+    /// Connections that we carry as a relay, for all members.
+    pub relay_circuits_max: usize,
+    /// Connections that we carry as a relay for one member.
+    pub relay_circuits_per_peer_max: usize,
+    /// Bytes that we carry on one connection, both directions together. A pair that prepares its material through a
+    /// relay moves some gigabytes in an hour.
+    pub relay_circuit_bytes_max: u64,
+    /// How long we carry one connection; both ends then make a new one.
+    pub relay_circuit_within: Duration,
+    /// Distance between two exchanges with the members that keep addresses for us.
+    pub meet_every: Duration,
+    /// The same while somebody waits for a member that is not connected.
+    pub meet_spacing: Duration,
+    /// How long an address counts that was not heard of again.
+    pub met_for: Duration,
+    /// Distance between two log lines about refused connections of one kind.
     pub refusals_logged_every: Duration,
     /// Time for TCP connection, Noise handshake and multiplexer together.
     pub handshake_within: Duration,
@@ -56,7 +89,12 @@ impl Default for Limits {
             connections_per_peer_max: 2,
             connections_max: 256,
             connections_pending_max: 64,
+            arrivals_burst: 20,
+            arrivals_per_second: 2,
+            sources_max: 1024,
             inbound_channels_per_peer_max: 64,
+            channels_burst: 400,
+            channels_per_second: 200,
             outbound_channels_per_peer_max: 64,
             incoming_queue_channels: 256,
             frame_bytes_max: 64 << 20,
@@ -65,7 +103,16 @@ impl Default for Limits {
             guests_per_minute: 30,
             guest_within: Duration::from_secs(30),
             guest_frame_bytes_max: 4 << 20,
-            refusals_logged_every: Duration::from_secs(60),
+            relays_wanted: 2,
+            relay_places_max: 64,
+            relay_circuits_max: 128,
+            relay_circuits_per_peer_max: 32,
+            relay_circuit_bytes_max: 256 << 30,
+            relay_circuit_within: Duration::from_secs(24 * 3600),
+            meet_every: Duration::from_secs(15),
+            meet_spacing: Duration::from_secs(2),
+            met_for: Duration::from_secs(120),
+            refusals_logged_every: LOGGED_EVERY,
             handshake_within: Duration::from_secs(10),
             negotiation_within: Duration::from_secs(10),
             ping_every: Duration::from_secs(4),
@@ -99,6 +146,15 @@ impl Limits {
             ("connections_per_peer_max", self.connections_per_peer_max as usize, 1, 8),
             ("connections_max", self.connections_max as usize, 1, 65_536),
             ("connections_pending_max", self.connections_pending_max as usize, 1, 65_536),
+            ("arrivals_burst", self.arrivals_burst as usize, 1, 65_536),
+            ("arrivals_per_second", self.arrivals_per_second as usize, 1, 65_536),
+            ("sources_max", self.sources_max, 1, 65_536),
+            ("channels_burst", self.channels_burst as usize, 1, 65_536),
+            ("channels_per_second", self.channels_per_second as usize, 1, 65_536),
+            ("relays_wanted", self.relays_wanted, 1, 8),
+            ("relay_places_max", self.relay_places_max, 1, 1024),
+            ("relay_circuits_max", self.relay_circuits_max, 1, 1024),
+            ("relay_circuits_per_peer_max", self.relay_circuits_per_peer_max, 1, 1024),
             (
                 "inbound_channels_per_peer_max",
                 self.inbound_channels_per_peer_max,

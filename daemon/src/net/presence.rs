@@ -22,6 +22,9 @@ pub enum DialFault {
         /// Who answers.
         found: String,
     },
+    /// The member is behind relays, none of which is connected to us.
+    #[error("none of the relays that lead to the member is connected")]
+    RelayAway,
     /// Our own limits forbade the connection.
     #[error("our connection limits are reached")]
     Denied,
@@ -36,6 +39,8 @@ pub struct PeerState {
     pub connected: bool,
     /// Connections that are up.
     pub connections: u32,
+    /// The relay that carries the connection, while there is no direct one.
+    pub relay: Option<PeerId>,
     /// When the member last connected or answered a ping.
     pub last_seen: Option<Instant>,
     /// Round trip of the last ping.
@@ -46,7 +51,15 @@ pub struct PeerState {
 
 impl PeerState {
     fn new(peer: PeerId) -> Self {
-        Self { peer, connected: false, connections: 0, last_seen: None, round_trip: None, dial_fault: None }
+        Self {
+            peer,
+            connected: false,
+            connections: 0,
+            relay: None,
+            last_seen: None,
+            round_trip: None,
+            dial_fault: None,
+        }
     }
 }
 
@@ -92,7 +105,7 @@ impl Presence {
         self.state.changed().await.map_err(|_| NetError::Stopped)
     }
 
-    async fn wait_for(&mut self, wanted: impl FnMut(&PeerState) -> bool) -> Result<(), NetError> {
+    pub(super) async fn wait_for(&mut self, wanted: impl FnMut(&PeerState) -> bool) -> Result<(), NetError> {
         self.state.wait_for(wanted).await.map(drop).map_err(|_| NetError::Stopped)
     }
 }
@@ -111,6 +124,11 @@ impl Board {
         self.states.iter().map(|(&peer, state)| (peer, Presence { state: state.subscribe() })).collect()
     }
 
+    /// Whether it is a member, and not ourselves.
+    pub(super) fn knows(&self, peer: PeerId) -> bool {
+        self.states.contains_key(&peer)
+    }
+
     pub(super) fn set(&self, peer: PeerId, change: impl FnOnce(&mut PeerState)) {
         if let Some(state) = self.states.get(&peer) {
             state.send_modify(|state| {
@@ -122,7 +140,10 @@ impl Board {
 
     pub(super) fn all_lost(&self) {
         for &peer in self.states.keys() {
-            self.set(peer, |state| state.connections = 0);
+            self.set(peer, |state| {
+                state.connections = 0;
+                state.relay = None;
+            });
         }
     }
 }

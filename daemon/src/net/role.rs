@@ -28,10 +28,12 @@ pub enum Role {
     Roster,
     /// Somebody with an invitation asks to become a member: the only role for a peer that is none.
     Join,
+    /// Where members answer now, kept by those that others reach. The network layer speaks it by itself.
+    Meet,
 }
 
 impl Role {
-    /// Every role, in the order of the enum.
+    /// Every role that callers open and accept, in the order of the enum.
     pub const ALL: [Self; 10] = [
         Self::Online,
         Self::Pair,
@@ -43,6 +45,21 @@ impl Role {
         Self::Status,
         Self::Roster,
         Self::Join,
+    ];
+
+    /// What a member may open.
+    pub(super) const MEMBER: [Self; 11] = [
+        Self::Online,
+        Self::Pair,
+        Self::Deal,
+        Self::Mask,
+        Self::Publish,
+        Self::Query,
+        Self::Module,
+        Self::Status,
+        Self::Roster,
+        Self::Join,
+        Self::Meet,
     ];
 
     /// What somebody who is no member may open.
@@ -61,6 +78,7 @@ impl Role {
             Self::Status => "status",
             Self::Roster => "roster",
             Self::Join => "join",
+            Self::Meet => "meet",
         }
     }
 
@@ -77,6 +95,7 @@ impl Role {
             Self::Status => "/consilium/status/1",
             Self::Roster => "/consilium/roster/1",
             Self::Join => "/consilium/join/1",
+            Self::Meet => "/consilium/meet/1",
         }
     }
 }
@@ -100,7 +119,7 @@ mod tests {
 
     #[test]
     fn wire_names_hold_the_name_and_the_version() {
-        for role in Role::ALL {
+        for role in Role::MEMBER {
             let version = if matches!(role, Role::Online | Role::Pair) { 2 } else { 1 };
             assert_eq!(role.protocol(), format!("/consilium/{}/{version}", role.name()));
         }

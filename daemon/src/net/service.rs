@@ -2,15 +2,20 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, ping,
+    Multiaddr, Swarm,
+    core::ConnectedPoint,
+    multiaddr::Protocol,
+    ping,
     swarm::{
         ConnectionId, DialError, ListenError, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -30,11 +35,16 @@ use super::{
     gatehouse::Stranger,
     limits::Limits,
     presence::{Board, DialFault},
+    rendezvous::Route,
     role::Role,
     seldom::Seldom,
     stream::Reply,
 };
 use crate::pulse::Pulse;
+
+mod reach;
+
+pub(super) use reach::{Meetings, Places, RelayView};
 
 /// What handles ask of the task.
 #[derive(Debug)]
@@ -43,6 +53,41 @@ pub(super) enum Command {
     Dial { peer: PeerId },
     /// Somebody wants a stream.
     Open { peer: PeerId, role: Role, reply: Reply },
+}
+
+/// What is said of connections that came to nothing, of which anybody can cause any number.
+pub(super) struct Refusals {
+    strangers: Seldom,
+    crowds: Seldom,
+    unfinished: Seldom,
+    deaf: Seldom,
+}
+
+impl Refusals {
+    pub(super) fn new(every: Duration) -> Self {
+        let seldom = || Seldom::new(every);
+        Self { strangers: seldom(), crowds: seldom(), unfinished: seldom(), deaf: seldom() }
+    }
+}
+
+/// A connection that is up.
+#[derive(Debug)]
+pub(super) struct Link {
+    peer: PeerId,
+    /// The relay that carries it.
+    relay: Option<PeerId>,
+    remote: Multiaddr,
+    /// When it last showed life.
+    heard: Instant,
+}
+
+/// What became of the addresses of a member that is to be dialled.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    peer: PeerId,
+    addresses: Vec<Multiaddr>,
+    /// What is wrong if there are none.
+    otherwise: DialFault,
 }
 
 pub(super) struct Service {
@@ -54,10 +99,11 @@ pub(super) struct Service {
     pub(super) stop: watch::Receiver<bool>,
     pub(super) listening: watch::Sender<BTreeSet<Address>>,
     pub(super) strangers: Arc<AtomicU64>,
-    pub(super) refusals: Seldom,
-    pub(super) lookups: JoinSet<(PeerId, Vec<Multiaddr>)>,
-    /// When each connection last showed life.
-    pub(super) heard: HashMap<ConnectionId, Instant>,
+    pub(super) refusals: Refusals,
+    pub(super) lookups: JoinSet<Lookup>,
+    pub(super) links: HashMap<ConnectionId, Link>,
+    pub(super) places: Places,
+    pub(super) meetings: Meetings,
     pub(super) pulse: Pulse,
 }
 
@@ -65,26 +111,24 @@ impl Service {
     /// Runs until told to stop or until every handle is gone, then says goodbye to all peers.
     pub(super) async fn run(mut self) {
         loop {
-            let due = self.dials.next_due().into_iter().chain(self.next_silence()).min();
-            let alarm = async {
-                match due {
-                    Some(due) => tokio::time::sleep_until(due).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let now = Instant::now();
+            let due = self.dials.next_due(now).into_iter().chain(self.next_silence());
+            let due = due.fold(self.meetings.due(), Instant::min);
             tokio::select! {
                 () = told_to_stop(&mut self.stop) => break,
                 () = self.pulse.beat() => {}
                 event = self.swarm.select_next_some() => self.on_event(event),
                 Some(command) = self.commands.recv() => self.on_command(command),
                 Some(looked_up) = self.lookups.join_next() => {
-                    if let Ok((peer, addresses)) = looked_up {
-                        self.dial(peer, addresses);
+                    if let Ok(lookup) = looked_up {
+                        self.dial(lookup);
                     }
                 }
-                () = alarm => {
+                told = self.meetings.heard() => self.learn(told),
+                () = tokio::time::sleep_until(due) => {
                     self.start_dials();
                     self.close_silent();
+                    self.meet(Instant::now());
                 }
             }
         }
@@ -112,35 +156,59 @@ impl Service {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Dial { peer } => self.dials.hurry(peer, Instant::now()),
+            Command::Dial { peer } => {
+                let now = Instant::now();
+                self.dials.hurry(peer, now);
+                self.meetings.hasten(now);
+            }
             Command::Open { peer, role, reply } => self.swarm.behaviour_mut().streams.open(peer, role, reply),
         }
     }
 
     fn next_silence(&self) -> Option<Instant> {
-        self.heard.values().min().map(|&heard| heard + self.limits.silence())
+        self.links.values().map(|link| link.heard + self.limits.silence()).min()
     }
 
     /// The library's ping forgives a first failure and then waits ten seconds more; a round cannot.
     fn close_silent(&mut self) {
         let now = Instant::now();
         let silence = self.limits.silence();
-        for (connection, _) in self.heard.extract_if(|_, heard| *heard + silence <= now) {
-            info!(?connection, "gave up a connection that does not answer");
-            self.swarm.close_connection(connection);
+        for (&connection, link) in &mut self.links {
+            if link.heard + silence <= now {
+                info!(?connection, peer = %link.peer, "gave up a connection that does not answer");
+                self.swarm.close_connection(connection);
+                // The end follows as an event; it is not to be asked for again meanwhile.
+                link.heard = now;
+            }
         }
     }
 
     fn start_dials(&mut self) {
-        while let Some((peer, addresses)) = self.dials.take_due(Instant::now()) {
+        while let Some((peer, ways)) = self.dials.take_due(Instant::now()) {
             let within = self.limits.handshake_within;
-            self.lookups.spawn(async move { (peer, resolve(addresses, within).await) });
+            let (mut listed, mut circuits, mut otherwise) = (Vec::new(), Vec::new(), DialFault::Unresolved);
+            for way in ways {
+                match way {
+                    Route::At(address) => listed.push(address),
+                    Route::Through(relay) => {
+                        otherwise = DialFault::RelayAway;
+                        circuits.extend(
+                            self.place_at(relay).map(|place| place.with(Protocol::P2p(peer.inner()))),
+                        );
+                    }
+                }
+            }
+            self.lookups.spawn(async move {
+                let found = resolve(listed, within).await;
+                let addresses = found.iter().map(Address::multiaddr).chain(circuits).collect();
+                Lookup { peer, addresses, otherwise }
+            });
         }
     }
 
-    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+    fn dial(&mut self, Lookup { peer, addresses, otherwise }: Lookup) {
         if addresses.is_empty() {
-            self.dial_failed(peer, Some(DialFault::Unresolved));
+            self.dial_failed(peer, Some(otherwise));
             return;
         }
         let options = DialOpts::peer_id(peer.inner())
@@ -168,15 +236,17 @@ impl Service {
 
     fn on_event(&mut self, event: SwarmEvent<NodeEvent>) {
         match event {
-            SwarmEvent::Behaviour(NodeEvent::Ping(event)) => self.on_ping(event),
-            SwarmEvent::ConnectionEstablished { peer_id, connection_id, num_established, .. } => {
-                self.heard.insert(connection_id, Instant::now());
+            SwarmEvent::Behaviour(event) => self.on_part(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id, connection_id, endpoint, num_established, ..
+            } => {
                 if let Ok(peer) = PeerId::from_inner(peer_id) {
+                    self.links.insert(connection_id, Link::new(peer, &endpoint));
                     self.on_established(peer, num_established.get());
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                self.heard.remove(&connection_id);
+                self.links.remove(&connection_id);
                 if let Ok(peer) = PeerId::from_inner(peer_id) {
                     self.on_closed(peer, num_established);
                 }
@@ -191,29 +261,50 @@ impl Service {
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_address(&address, true),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address(&address, false),
+            SwarmEvent::ListenerClosed { listener_id, .. } if self.places.lost(listener_id) => {
+                self.meetings.hasten(Instant::now());
+            }
             SwarmEvent::ListenerClosed { addresses, reason, .. } => {
                 warn!(?addresses, ?reason, "stopped listening");
                 for address in &addresses {
                     self.on_address(address, false);
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed to accept"),
+            SwarmEvent::ListenerError { error, .. } => {
+                if let Some(unlogged) = self.refusals.deaf.note(Instant::now()) {
+                    warn!(%error, unlogged, "a listener failed to accept");
+                }
+            }
             _ => {}
         }
     }
 
-    /// Strangers can come as often as they like, so of them one line is written per interval.
+    /// Anybody can come as often as they like, so of each kind one line is written per interval.
     fn on_refused(&mut self, from: &Multiaddr, error: &ListenError, peer: Option<libp2p::PeerId>) {
         debug!(%from, %error, "refused a connection");
-        if !matches!(error, ListenError::Denied { .. } | ListenError::WrongPeerId { .. }) {
-            return;
-        }
-        self.strangers.fetch_add(1, Ordering::Relaxed);
-        let ListenError::Denied { cause } = error else { return };
-        let Some(stranger) = cause.downcast_ref::<Stranger>() else { return };
-        if let Some(others) = self.refusals.note(Instant::now()) {
+        let now = Instant::now();
+        let (seldom, reason): (_, &dyn fmt::Display) = match error {
+            ListenError::Denied { cause } => {
+                self.strangers.fetch_add(1, Ordering::Relaxed);
+                match cause.downcast_ref::<Stranger>() {
+                    Some(throng @ Stranger::Throng) => (&mut self.refusals.crowds, throng),
+                    Some(stranger) => (&mut self.refusals.strangers, stranger),
+                    None => (&mut self.refusals.crowds, cause),
+                }
+            }
+            ListenError::WrongPeerId { .. } => {
+                self.strangers.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            ListenError::Transport(_) => (
+                &mut self.refusals.unfinished,
+                &"its handshake failed, took too long, or made room for others",
+            ),
+            ListenError::Aborted | ListenError::LocalPeerId { .. } => return,
+        };
+        if let Some(others) = seldom.note(now) {
             let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-            warn!(peer, %from, others_unlogged = others, "refused a connection: {stranger}");
+            warn!(peer, %from, others_unlogged = others, "refused a connection: {reason}");
         }
     }
 
@@ -221,8 +312,8 @@ impl Service {
         let Ok(member) = PeerId::from_inner(peer) else { return };
         // Failures are left to `close_silent`.
         let Ok(round_trip) = result else { return };
-        if let Some(heard) = self.heard.get_mut(&connection) {
-            *heard = Instant::now();
+        if let Some(link) = self.links.get_mut(&connection) {
+            link.heard = Instant::now();
         }
         self.dials.alive(member);
         self.board.set(member, |state| {
@@ -233,22 +324,27 @@ impl Service {
 
     fn on_established(&mut self, peer: PeerId, count: u32) {
         self.dials.linked(peer);
+        let relay = self.relay_between(peer);
         self.board.set(peer, |state| {
             state.connections = count;
+            state.relay = relay;
             state.last_seen = Some(Instant::now());
             state.dial_fault = None;
         });
-        debug!(%peer, count, "connected");
+        debug!(%peer, count, relay = relay.map(tracing::field::display), "connected");
     }
 
     fn on_closed(&mut self, peer: PeerId, left: u32) {
+        let relay = self.relay_between(peer);
         self.board.set(peer, |state| {
             state.connections = left;
+            state.relay = relay;
             if left == 0 {
                 state.round_trip = None;
             }
         });
         if left == 0 {
+            self.meetings.left(peer);
             self.dials.down(peer, Instant::now(), rand::random());
         }
         debug!(%peer, left, "disconnected");
@@ -256,6 +352,9 @@ impl Service {
 
     fn on_address(&mut self, address: &Multiaddr, live: bool) {
         let Some(address) = Address::from_multiaddr(address) else { return };
+        if live && self.meetings.is_told_by_listening() {
+            self.swarm.add_external_address(address.multiaddr());
+        }
         self.listening.send_modify(|list| {
             if live {
                 list.insert(address);
@@ -264,6 +363,30 @@ impl Service {
             }
         });
     }
+}
+
+impl Link {
+    fn new(peer: PeerId, endpoint: &ConnectedPoint) -> Self {
+        let ours = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => address,
+            ConnectedPoint::Listener { local_addr, .. } => local_addr,
+        };
+        let remote = endpoint.get_remote_address().clone();
+        Self { peer, relay: relay_of(ours), remote, heard: Instant::now() }
+    }
+}
+
+/// The relay of an address that leads through one.
+fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut last = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => last = Some(peer),
+            Protocol::P2pCircuit => return last.and_then(|peer| PeerId::from_inner(peer).ok()),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// May be dropped. An error means that the last handle is gone, which is a stop as well.

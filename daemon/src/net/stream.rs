@@ -30,11 +30,11 @@ use libp2p::{
     },
 };
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     PeerId,
-    admission::{Arrival, Doorkeeper, Gates, Ticket},
+    admission::{Doorkeeper, Gates, Queues, Ticket},
     frame::Halves,
     limits::Limits,
     role::Role,
@@ -64,41 +64,71 @@ pub(super) struct OpenRequest {
     reply: Reply,
 }
 
+/// What a connection is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    Open(OpenRequest),
+    /// To end when its channels have: a direct connection has taken its place.
+    Retire,
+}
+
+/// A live connection.
+#[derive(Debug)]
+struct Line {
+    connection: ConnectionId,
+    relayed: bool,
+}
+
 /// Opens and accepts streams on every connection.
 pub(super) struct Streams {
     gates: Gates,
-    queue: mpsc::Sender<Arrival>,
+    queues: Queues,
     limits: Limits,
-    /// Live connections of each peer, the newest last.
-    connections: HashMap<PeerId, Vec<ConnectionId>>,
-    requests: VecDeque<(PeerId, ConnectionId, OpenRequest)>,
+    /// Live connections of each peer, those through relays before all others, the newest last.
+    connections: HashMap<PeerId, Vec<Line>>,
+    orders: VecDeque<(PeerId, ConnectionId, Order)>,
 }
 
 impl Streams {
-    pub(super) fn new(gates: Gates, queue: mpsc::Sender<Arrival>, limits: Limits) -> Self {
-        Self { gates, queue, limits, connections: HashMap::new(), requests: VecDeque::new() }
+    pub(super) fn new(gates: Gates, queues: Queues, limits: Limits) -> Self {
+        Self { gates, queues, limits, connections: HashMap::new(), orders: VecDeque::new() }
     }
 
-    /// Asks for a stream on the newest connection: after a peer's machine died without a word, an older one may
-    /// be dead and not know it.
+    /// Asks for a stream on the newest connection, a direct one if there is any: after a peer's machine died without
+    /// a word, an older one may be dead and not know it.
     ///
     /// The caller bounds how many requests are on the way.
     pub(super) fn open(&mut self, peer: PeerId, role: Role, reply: Reply) {
         match self.connections.get(&peer).and_then(|list| list.last()) {
-            Some(&connection) => self.requests.push_back((peer, connection, OpenRequest { role, reply })),
+            Some(line) => {
+                self.orders.push_back((peer, line.connection, Order::Open(OpenRequest { role, reply })));
+            }
             None => answer(reply, Err(OpenFault::Lost)),
         }
     }
 
     fn handler(&self, peer: libp2p::PeerId) -> Result<Handler, ConnectionDenied> {
         let peer = PeerId::from_inner(peer).map_err(ConnectionDenied::new)?;
-        let door = Doorkeeper::new(peer, self.gates.clone(), self.queue.clone(), self.limits.frame_bytes_max);
+        let door =
+            Doorkeeper::new(peer, self.gates.clone(), self.queues.clone(), self.limits.frame_bytes_max);
         Ok(Handler {
             door,
             within: self.limits.negotiation_within,
             requests: VecDeque::new(),
+            retired: false,
             tether: Tether::default(),
         })
+    }
+
+    fn on_established(&mut self, peer: PeerId, line: Line) {
+        let lines = self.connections.entry(peer).or_default();
+        lines.push(line);
+        // Stable, so that the newest of each kind stays last.
+        lines.sort_by_key(|line| !line.relayed);
+        if lines.last().is_some_and(|line| !line.relayed) {
+            let relayed = lines.iter().filter(|line| line.relayed);
+            self.orders.extend(relayed.map(|line| (peer, line.connection, Order::Retire)));
+        }
     }
 }
 
@@ -134,16 +164,18 @@ impl NetworkBehaviour for Streams {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
+            FromSwarm::ConnectionEstablished(event) => {
+                let ConnectionEstablished { peer_id, connection_id, endpoint, .. } = event;
                 if let Ok(peer) = PeerId::from_inner(peer_id) {
-                    self.connections.entry(peer).or_default().push(connection_id);
+                    let relayed = endpoint.is_relayed();
+                    self.on_established(peer, Line { connection: connection_id, relayed });
                 }
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 if let Ok(peer) = PeerId::from_inner(peer_id)
                     && let Some(list) = self.connections.get_mut(&peer)
                 {
-                    list.retain(|&known| known != connection_id);
+                    list.retain(|line| line.connection != connection_id);
                     // Guests come under ever new names.
                     if list.is_empty() {
                         self.connections.remove(&peer);
@@ -165,7 +197,7 @@ impl NetworkBehaviour for Streams {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         // No waker: the swarm is polled again after every call of `open`, which its owner makes between polls.
-        match self.requests.pop_front() {
+        match self.orders.pop_front() {
             Some((peer, connection, event)) => Poll::Ready(ToSwarm::NotifyHandler {
                 peer_id: peer.inner(),
                 handler: NotifyHandler::One(connection),
@@ -181,11 +213,12 @@ pub(super) struct Handler {
     door: Doorkeeper,
     within: Duration,
     requests: VecDeque<OpenRequest>,
+    retired: bool,
     tether: Tether,
 }
 
 impl ConnectionHandler for Handler {
-    type FromBehaviour = OpenRequest;
+    type FromBehaviour = Order;
     type ToBehaviour = Infallible;
     type InboundProtocol = Accept;
     type OutboundProtocol = Ask;
@@ -197,9 +230,10 @@ impl ConnectionHandler for Handler {
         SubstreamProtocol::new(Accept { door: self.door.clone() }, ()).with_timeout(self.within)
     }
 
-    /// Connections are kept between queries: a first round must not pay for a handshake.
+    /// Connections are kept between queries: a first round must not pay for a handshake. One that is retired still
+    /// lives as long as its streams.
     fn connection_keep_alive(&self) -> bool {
-        true
+        !self.retired
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Ask, Reply, Infallible>> {
@@ -219,8 +253,11 @@ impl ConnectionHandler for Handler {
         Poll::Ready(None)
     }
 
-    fn on_behaviour_event(&mut self, request: OpenRequest) {
-        self.requests.push_back(request);
+    fn on_behaviour_event(&mut self, order: Order) {
+        match order {
+            Order::Open(request) => self.requests.push_back(request),
+            Order::Retire => self.retired = true,
+        }
     }
 
     fn on_connection_event(&mut self, event: ConnectionEvent<'_, Accept, Ask, (), Reply>) {
@@ -266,7 +303,7 @@ impl InboundUpgrade<Stream> for Accept {
 
     fn upgrade_inbound(self, mut stream: Stream, role: Role) -> Self::Future {
         async move {
-            let ticket = self.door.admit();
+            let ticket = self.door.admit(role);
             stream.write_all(&[if ticket.is_some() { ACCEPTED } else { BUSY }]).await?;
             stream.flush().await?;
             if ticket.is_none() {

@@ -10,6 +10,8 @@ use tokio::{
 
 use super::*;
 
+mod reach;
+
 const SOON: Duration = Duration::from_secs(20);
 
 struct Node {
@@ -27,7 +29,8 @@ fn member(peer: PeerId, addresses: &[Address]) -> Member {
 
 /// Starts a node on `port` of loopback, or on any port for 0.
 async fn node(identity: &Identity, port: u16, members: Vec<Member>, limits: Limits) -> Node {
-    let settings = Settings { identity: identity.clone(), listen: vec![loopback(port)], members, limits };
+    let (identity, reach) = (identity.clone(), Reach::default());
+    let settings = Settings { identity, listen: vec![loopback(port)], members, reach, limits };
     let (network, incoming) = Network::start(settings).unwrap();
     network.wait_listening().await.unwrap();
     Node { network, incoming }
@@ -509,6 +512,7 @@ async fn contradicting_settings_are_refused() {
         identity: key.clone(),
         listen: listen.to_vec(),
         members,
+        reach: Reach::default(),
         limits,
     };
     let twice = vec![member(peer, &[]), member(peer, &[])];
@@ -541,7 +545,8 @@ async fn contradicting_settings_are_refused() {
 #[test]
 fn starting_outside_a_runtime_is_an_error_and_no_panic() {
     let identity = Identity::generate();
-    let settings = Settings { identity, listen: Vec::new(), members: Vec::new(), limits: Limits::default() };
+    let (listen, members, reach, limits) = Default::default();
+    let settings = Settings { identity, listen, members, reach, limits };
     assert!(matches!(Network::start(settings), Err(NetError::NoRuntime)));
 }
 

@@ -1,8 +1,10 @@
-//! The bytes below libp2p: TCP, Noise, Yamux, and a watch on stuck writes.
+//! The bytes below libp2p: TCP or a relay's stream, Noise, Yamux, and a watch on stuck writes. QUIC brings its own
+//! encryption and streams.
 
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,19 +13,26 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     PeerId as InnerPeerId, Transport,
     core::{
+        ConnectedPoint,
         muxing::StreamMuxerBox,
-        transport::{Boxed, timeout::TransportTimeout},
+        transport::{Boxed, OrTransport, timeout::TransportTimeout},
         upgrade::Version,
     },
-    noise, tcp, yamux,
+    noise, relay, tcp, yamux,
 };
 use tokio::time::{Sleep, sleep};
 
-use super::{Identity, NetError, limits::Limits};
+use super::{
+    Identity, NetError,
+    anteroom::{Anteroom, Place, Turn},
+    limits::Limits,
+};
 
-/// What the swarm dials and listens with.
+/// What the swarm dials and listens with. A relay carries what Noise has sealed for the far end, and can read none
+/// of it.
 pub(super) fn transport(
     identity: &Identity,
+    (relayed, anteroom): (relay::client::Transport, Anteroom),
     limits: &Limits,
 ) -> Result<Boxed<(InnerPeerId, StreamMuxerBox)>, NetError> {
     let noise = noise::Config::new(&identity.keypair())
@@ -33,16 +42,38 @@ pub(super) fn transport(
     // Said aloud although it is the default: one delayed segment costs more than a round.
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
     let patience = limits.silence();
-    let secured = tcp
-        .map(move |stream, _| Impatient::new(stream, patience))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(multiplexer)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    // The relay's first: TCP would take a place at a relay for the relay itself.
+    let place = move |point: &ConnectedPoint| match point {
+        ConnectedPoint::Listener { send_back_addr, .. } => Some(anteroom.place(send_back_addr)),
+        ConnectedPoint::Dialer { .. } => None,
+    };
+    let relayed_place = place.clone();
+    let secured = OrTransport::new(
+        relayed.map(move |stream, point| Impatient::new(stream, patience, relayed_place(&point))),
+        tcp.map(move |stream, point| Impatient::new(stream, patience, place(&point))),
+    )
+    .upgrade(Version::V1Lazy)
+    .authenticate(noise)
+    .multiplex(multiplexer)
+    .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    #[cfg(feature = "quic")]
+    let secured = {
+        use futures::future::Either;
+        use libp2p::quic;
+
+        let mut config = quic::Config::new(&identity.keypair());
+        config.handshake_timeout = limits.handshake_within;
+        config.max_concurrent_stream_limit =
+            u32::try_from(limits.streams_per_connection()).unwrap_or(u32::MAX);
+        OrTransport::new(secured, quic::tokio::Transport::new(config)).map(|either, _| match either {
+            Either::Left(found) => found,
+            Either::Right((peer, muxer)) => (peer, StreamMuxerBox::new(muxer)),
+        })
+    };
     Ok(TransportTimeout::new(secured, limits.handshake_within).boxed())
 }
 
-/// A stream that fails once the kernel has taken no byte for too long.
+/// A stream that fails once the kernel has taken no byte for too long, or once it is sent away from the anteroom.
 ///
 /// The far side of a connection always reads, whatever its application does: back-pressure is the multiplexer's
 /// matter. So a socket that stays full means a machine that is gone. Without this, closing such a connection
@@ -52,11 +83,26 @@ pub(super) struct Impatient<S> {
     stream: S,
     patience: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
+    /// Of a connection towards us, until its handshake is over.
+    place: Option<Arc<Place>>,
 }
 
 impl<S> Impatient<S> {
-    fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stuck: None }
+    fn new(stream: S, patience: Duration, place: Option<Arc<Place>>) -> Self {
+        Self { stream, patience, stuck: None, place }
+    }
+
+    /// An error for a handshake that has lost its place.
+    fn look(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        let Some(place) = &self.place else { return Ok(()) };
+        match place.turn(cx) {
+            Turn::Wait => Ok(()),
+            Turn::Through => {
+                self.place = None;
+                Ok(())
+            }
+            Turn::SentAway => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 
     fn judge<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -72,6 +118,7 @@ impl<S> Impatient<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.look(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, room)
     }
 }
@@ -136,11 +183,11 @@ mod tests {
     #[tokio::test]
     async fn a_full_socket_fails_after_its_patience() {
         let patience = Duration::from_millis(20);
-        let mut stream = Impatient::new(Full { room: 10 }, patience);
+        let mut stream = Impatient::new(Full { room: 10 }, patience, None);
         let error = stream.write_all(&[0; 11]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(stream.stream.room, 0);
-        let mut stream = Impatient::new(Full { room: 10 }, patience);
+        let mut stream = Impatient::new(Full { room: 10 }, patience, None);
         stream.write_all(&[0; 10]).await.unwrap();
         assert_eq!(stream.close().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }

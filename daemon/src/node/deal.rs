@@ -6,6 +6,10 @@ use crate::net::{Channel, ChannelError};
 use consilium_config::Member;
 use consilium_protocol::party::Party;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// For a request that has begun to end.
+const REQUEST_WITHIN: Duration = Duration::from_secs(20);
 
 impl Shared {
     /// The pair of a member that this node deals for, and the member's seat in it.
@@ -24,12 +28,12 @@ pub(super) async fn serve(
     member: &Member,
     mut channel: Channel,
 ) -> Result<(), ChannelError> {
-    let request: DealRequest = channel.receive_value(MESSAGE_BYTES_MAX).await?;
+    let request: DealRequest = channel.receive_request(MESSAGE_BYTES_MAX, REQUEST_WITHIN).await?;
     let terms = shared.tasks.get(&request.task).cloned();
-    let pair = terms.as_ref().and_then(|terms| shared.roster.pair(terms.roster.pair.as_str()));
+    let pair = terms.as_ref().and_then(|terms| shared.roster.seat_in(&terms.roster, member.name.as_str()));
     let seat = pair
         .filter(|pair| pair.dealer.as_ref() == Some(&shared.me.name))
-        .and_then(|pair| seat_in(pair, member));
+        .and_then(|pair| Some((pair.name.to_string(), seat_in(pair, member)?)));
     match (&shared.dealer, terms, seat) {
         (Some(dealer), Some(terms), Some(seat)) => dealer.clone().deal(channel, seat, request, terms).await,
         _ => {

@@ -2,8 +2,10 @@
 
 use super::Shared;
 use crate::message::{Obstacle, Refusal};
-use crate::outlook::{Outlook, Readiness};
+use crate::outlook::{Outlook, Readiness, of_pairs};
+use crate::owner::PairPeers;
 use crate::task::TaskTerms;
+use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +19,11 @@ impl Shared {
         offered
     }
 
-    /// What would become of a question of each task that this node offers, as both compute parties say within
-    /// `within`, or serves at its seat. A node that does neither needs the compute parties it works for.
+    /// What would become of a question of each task that this node offers, as the compute parties say within
+    /// `within`, or serves at its seat. A task of several pairs is ready while one of them would answer. A node that
+    /// does neither needs the compute parties it works for.
     pub async fn readiness(&self, within: Duration) -> Vec<Readiness> {
-        let mut found: BTreeMap<String, Outlook> = BTreeMap::new();
-        let mut pairs: BTreeMap<String, Vec<Arc<TaskTerms>>> = BTreeMap::new();
-        for terms in self.offers() {
-            pairs.entry(terms.roster.pair.to_string()).or_default().push(terms);
-        }
-        for tasks in pairs.values() {
-            let Some(first) = tasks.first() else { continue };
-            let outlooks = match self.pair_of(first) {
-                Ok(pair) => self.client.outlook(tasks, pair, within).await,
-                Err(refusal) => vec![Err(refusal); tasks.len()],
-            };
-            found.extend(tasks.iter().map(|terms| terms.name().to_owned()).zip(outlooks));
-        }
+        let mut found = self.offered_outlooks(within).await;
         for (_, compute) in &self.seats {
             let mut served: Vec<_> = compute.tasks().cloned().collect();
             served.retain(|terms| !terms.serves(self.me.name.as_str()));
@@ -49,12 +40,50 @@ impl Shared {
         found
     }
 
+    /// The outlooks of all tasks that this node offers: of each pair, asked once and all at the same time, for each
+    /// of its tasks, and of these for each task what a question would meet.
+    async fn offered_outlooks(&self, within: Duration) -> BTreeMap<String, Outlook> {
+        let offers = self.offers();
+        let mut found: BTreeMap<String, Outlook> = BTreeMap::new();
+        let mut asked: BTreeMap<String, (PairPeers, Vec<&TaskTerms>)> = BTreeMap::new();
+        for terms in &offers {
+            match self.pairs_of(terms) {
+                Ok(pairs) => {
+                    for pair in pairs {
+                        asked.entry(pair.name).or_insert((pair.peers, Vec::new())).1.push(terms);
+                    }
+                }
+                Err(refusal) => drop(found.insert(terms.name().to_owned(), Err(refusal))),
+            }
+        }
+        let asking = asked.iter().map(|(pair, (peers, tasks))| async move {
+            let outlooks = self.client.outlook(tasks, *peers, within).await;
+            tasks
+                .iter()
+                .zip(outlooks)
+                .map(|(terms, told)| ((terms.name(), pair.as_str()), told))
+                .collect::<Vec<_>>()
+        });
+        let mut told: BTreeMap<(&str, &str), Outlook> =
+            join_all(asking).await.into_iter().flatten().collect();
+        for ((task, pair), _) in told.iter().filter(|(_, outlook)| outlook.is_ok()) {
+            self.client.would_answer(task, pair);
+        }
+        for terms in &offers {
+            let each = terms.roster.pairs().filter_map(|pair| told.remove(&(terms.name(), pair.as_str())));
+            if let Some(outlook) = of_pairs(each) {
+                found.insert(terms.name().to_owned(), outlook);
+            }
+        }
+        found
+    }
+
     /// The compute parties without a connection, of those that this node owns models for or deals to.
     fn missing_parties(&self) -> Option<Refusal> {
         let me = self.me.name.as_str();
         let owns =
             self.roster.tasks().iter().filter(|task| task.owners.iter().any(|owner| owner.as_str() == me));
-        let owned: Vec<_> = owns.map(|task| task.pair.clone()).collect();
+        let owned: Vec<_> = owns.flat_map(|task| task.pairs().cloned()).collect();
         let deals =
             |pair: &consilium_config::Pair| pair.dealer.as_ref().is_some_and(|dealer| dealer.as_str() == me);
         let pairs = self.roster.pairs().iter().filter(|pair| owned.contains(&pair.name) || deals(pair));

@@ -3,29 +3,32 @@
 use super::Shared;
 use crate::consortium;
 use crate::message::{DealReply, MESSAGE_BYTES_MAX, PublishReply, QueryReply, Refusal};
-use crate::net::{Channel, PeerId, Role};
+use crate::net::{Channel, ChannelError, PeerId, Role};
 use std::time::Duration;
 
 /// For the question of a member that is refused anyway.
 const REFUSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves a channel that is about the roster, and refuses one of a member with another roster; gives back any other.
+///
+/// # Errors
+/// The channel failed.
 pub(super) async fn unless_about_it(
     shared: &Shared,
     peer: PeerId,
     role: Role,
     mut channel: Channel,
-) -> Option<Channel> {
-    let Some(council) = &shared.council else { return Some(channel) };
+) -> Result<Option<Channel>, ChannelError> {
+    let Some(council) = &shared.council else { return Ok(Some(channel)) };
     match role {
-        Role::Join => drop(consortium::serve_guest(council.clone(), peer, channel).await),
-        Role::Roster => drop(consortium::serve(council.clone(), peer, channel).await),
+        Role::Join => consortium::serve_guest(council.clone(), peer, channel).await?,
+        Role::Roster => consortium::serve(council.clone(), peer, channel).await?,
         role => match council.admits(peer) {
-            Ok(()) => return Some(channel),
+            Ok(()) => return Ok(Some(channel)),
             Err(refusal) => refuse(&mut channel, role, refusal).await,
         },
     }
-    None
+    Ok(None)
 }
 
 /// Tells a member with another roster why it is not served, where its role has a word for that.

@@ -1,9 +1,10 @@
 //! What becomes of the channels that others open.
 
 use super::{Shared, deal, roster};
-use crate::net::{Channel, Incoming, PeerId, Role};
+use crate::net::{Channel, ChannelError, Incoming, PeerId, Role};
 use crate::pulse::Pulse;
-use std::sync::Arc;
+use std::mem::discriminant;
+use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
 /// Hands every incoming channel to the part that serves it. Ends with the network.
@@ -25,9 +26,13 @@ pub(super) async fn accept(shared: Arc<Shared>, mut incoming: Incoming, mut puls
 }
 
 async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) {
-    let Some(channel) = roster::unless_about_it(&shared, peer, role, channel).await else { return };
-    let Some(member) = shared.roster.member_by_peer(&peer.to_string()) else { return };
-    let name = member.name.to_string();
+    let member = shared.roster.member_by_peer(&peer.to_string());
+    let name = member.map_or_else(|| "a guest".to_owned(), |member| member.name.to_string());
+    let channel = match roster::unless_about_it(&shared, peer, role, channel).await {
+        Ok(channel) => channel,
+        Err(error) => return shared.note_fault(&name, role, &error),
+    };
+    let (Some(channel), Some(member)) = (channel, member) else { return };
     let served = match role {
         Role::Query => match shared.first_seat() {
             Some(compute) => compute.serve_client(channel, name.clone()).await,
@@ -55,10 +60,32 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             Some(compute) => compute.serve_status(channel, name.clone()).await,
             None => return,
         },
-        Role::Roster | Role::Join => return,
+        Role::Roster | Role::Join | Role::Meet => return,
     };
     if let Err(error) = served {
-        shared.note_fault();
-        tracing::debug!(member = name, role = role.name(), "a channel ended: {error}");
+        shared.note_fault(&name, role, &error);
+    }
+}
+
+impl Shared {
+    /// Notes how a member's channel ended in an error, and speaks of it where that is the member's own doing: once
+    /// an interval, for it can do so again at once.
+    fn note_fault(&self, name: &str, role: Role, error: &ChannelError) {
+        *self.faults.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let role = role.name();
+        let due =
+            if error.is_misuse() { self.misused.note((name.to_owned(), discriminant(error))) } else { None };
+        match due {
+            Some(unlogged) => {
+                tracing::warn!(
+                    member = name,
+                    role,
+                    verdict = "refused",
+                    unlogged,
+                    "closed a channel of {name}: {error}"
+                );
+            }
+            None => tracing::debug!(member = name, role, "a channel ended: {error}"),
+        }
     }
 }

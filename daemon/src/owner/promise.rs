@@ -1,13 +1,15 @@
-//! An owner's own accounts: reading them at both compute parties, and signing a change.
+//! An owner's own accounts: reading them at the compute parties of all pairs, and signing a change.
 //!
-//! The owner keeps no book of what it signed; the two ledgers do, and every statement carries its signature.
-//! So it reads both, delivers what either lacks, and signs the next one only when both have all before it.
+//! The owner keeps no book of what it signed; the ledgers do, and every statement carries its signature. So it
+//! reads all, delivers what any lacks, and signs the next one only when all have all before it. A statement is
+//! about the whole of a budget; each pair takes its slice of it.
 
-use super::{Owner, PairPeers, unexpected};
+use super::{Owner, TaskPair, unexpected};
 use crate::ledger::{Change, OwnerBooks, SignedStatement, Statement, seconds_now};
 use crate::message::{Obstacle, PublishReply, PublishRequest, Refusal};
 use crate::net::{Channel, Identity, PeerId};
 use consilium_protocol::privacy::Ratio;
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 
 /// What an owner wants to change.
@@ -24,31 +26,31 @@ pub enum Wanted {
 }
 
 impl Owner {
-    /// This owner's accounts in a task as each compute party keeps them, Zero first.
-    pub async fn books(&self, task: &str, pair: PairPeers) -> [Result<OwnerBooks, Refusal>; 2] {
-        let ask = async |peer| {
+    /// This owner's accounts in a task as each compute party keeps them: of each pair, Zero first.
+    pub async fn books(&self, task: &str, pairs: &[TaskPair]) -> Vec<Result<OwnerBooks, Refusal>> {
+        let ask = |peer: PeerId| async move {
             let mut channel = self.channel(peer).await?;
             self.books_at(&mut channel, task).await
         };
-        let (zero, one) = tokio::join!(ask(pair[0]), ask(pair[1]));
-        [zero, one]
+        join_all(pairs.iter().flat_map(|pair| pair.peers).map(ask)).await
     }
 
-    /// Signs a change and has both compute parties record it. Asking again after a failure delivers what
+    /// Signs a change and has the compute parties of all pairs record it. Asking again after a failure delivers what
     /// is missing and signs nothing new.
     ///
     /// # Errors
     /// A compute party cannot be reached, or refused, or shows what this owner never signed. What one of
-    /// them has recorded stays; the change counts in full when both have.
+    /// them has recorded stays; the change counts in full when all have.
     pub async fn declare(
         &self,
         (consortium, task): (&str, &str),
-        pair: PairPeers,
+        pairs: &[TaskPair],
         identity: &Identity,
         wanted: Wanted,
     ) -> Result<SignedStatement, Refusal> {
         let _changing = self.changing.lock().await;
-        let mut channels = [self.channel(pair[0]).await?, self.channel(pair[1]).await?];
+        let opening = pairs.iter().flat_map(|pair| pair.peers).map(|peer| self.channel(peer));
+        let mut channels = join_all(opening).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut held = Vec::with_capacity(channels.len());
         for channel in &mut channels {
             let books = self.books_at(channel, task).await?;
@@ -122,7 +124,7 @@ fn merged(held: Vec<Vec<SignedStatement>>) -> Result<Vec<SignedStatement>, Refus
     for list in held {
         let same = list.iter().zip(&all).all(|(one, other)| one.statement == other.statement);
         if !same {
-            let text = "the two compute parties hold different statements of this owner; compare exports";
+            let text = "the compute parties hold different statements of this owner; compare exports";
             return Err(Refusal::new(Obstacle::Ledger, text));
         }
         if list.len() > all.len() {

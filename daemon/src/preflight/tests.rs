@@ -107,6 +107,18 @@ fn the_key_must_be_that_of_the_member() {
 }
 
 #[test]
+fn a_slice_that_pays_for_no_answer_is_told() {
+    let machine = Machine::of("west");
+    let roster = machine.roster.replace("slice = \"0.3\"", "slice = \"0.001\"");
+    assert_ne!(roster, machine.roster);
+    let (severity, file, line, text) = Machine { roster, ..machine }.only("west", "", "");
+    assert_eq!((severity, file.as_str()), (Severity::Warning, "roster.toml"));
+    let slice = EXAMPLE_ROSTER.lines().position(|line| line.starts_with("slice = ")).unwrap() + 1;
+    assert_eq!(line, Some(slice));
+    assert_eq!(text, "what pair second may spend in task readmission-twice pays for no answer");
+}
+
+#[test]
 fn keys_and_folders_must_be_private_and_whole() {
     let machine = Machine::of("west");
     let key = machine.state().join("identity.key");
@@ -183,4 +195,27 @@ fn values_of_the_roster_that_only_the_daemon_can_judge_are_shown_in_it() {
     assert_eq!((severity, file.as_str()), (Severity::Error, "roster.toml"));
     assert!(text.starts_with("the peer id of member `practice` is none"), "{text}");
     assert!(machine.roster.lines().nth(line.unwrap() - 1).unwrap().starts_with("peer = \"1111"));
+}
+
+#[test]
+fn who_is_reached_through_relays_takes_places_there() {
+    let mut machine = Machine::of("north");
+    let nat = "behind_nat = true\n";
+    assert_eq!(machine.findings("north", "", nat), [], "relays do for listening");
+    let addresses = "[\"/ip4/192.0.2.10/tcp/4710\", \"/dns4/consilium.north.example/tcp/4710\"]";
+    assert!(machine.roster.contains(addresses));
+    machine.roster = machine.roster.replace(addresses, "[\"/p2p-circuit\"]");
+    assert_eq!(machine.findings("north", LISTEN, nat), []);
+    let (severity, _, _, text) = machine.only("north", LISTEN, "");
+    assert_eq!(severity, Severity::Error);
+    assert!(text.contains("through relays"), "{text}");
+}
+
+#[cfg(not(feature = "quic"))]
+#[test]
+fn quic_is_told_where_the_program_has_none() {
+    let listen = format!("{LISTEN}, \"/ip4/0.0.0.0/udp/4710/quic-v1\"");
+    let (severity, _, _, text) = Machine::of("north").only("north", &listen, "");
+    assert_eq!(severity, Severity::Error);
+    assert!(text.contains("without QUIC"), "{text}");
 }

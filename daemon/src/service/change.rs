@@ -147,11 +147,13 @@ mod tests {
             ("filter = \"info\"", "filter = \"debug\""),
             ("bytes_max = 1073741824", "bytes_max = 2073741824"),
             ("tcp/4710", "tcp/4711"),
+            ("relay = false", "relay = true"),
             ("[pool]", "[other]\nlisten = \"127.0.0.1:8080\"\n[pool]"),
         ];
         let expected = [
             ("log.filter", When::Now),
             ("network.listen", When::Restart),
+            ("network.relay", When::Restart),
             ("other (new)", When::Restart),
             ("pool.bytes_max", When::Now),
         ];
@@ -207,6 +209,7 @@ mod tests {
         for harsh in [
             ("sigma = \"2\"", "sigma = \"3\""),
             ("owners_min = 2", "owners_min = 3"),
+            ("slice = \"0.3\"", "slice = \"0.4\""),
             ("\"dealer\"]", "\"owner\"]"),
         ] {
             assert_eq!(whens(&[harsh]), [When::Restart], "{harsh:?}");

@@ -2,6 +2,7 @@
 
 use crate::admin::AdminError;
 use crate::consortium::ConsortiumError;
+use crate::http::{HttpError, TokenError};
 use crate::net::{IdentityError, NetError};
 use crate::node::NodeError;
 use crate::vault::VaultError;
@@ -102,6 +103,18 @@ impl From<ConfigError> for Failure {
     }
 }
 
+impl From<HttpError> for Failure {
+    fn from(error: HttpError) -> Self {
+        let code = match &error {
+            HttpError::Listen { .. } => exit_code::UNAVAILABLE,
+            HttpError::Token(TokenError::Vault(VaultError::Exposed { .. })) => exit_code::EXPOSED,
+            HttpError::Token(TokenError::Form(_)) => exit_code::CONFIGURATION,
+            HttpError::Token(TokenError::Vault(_)) => exit_code::STATE,
+        };
+        Self { report: Report::msg(error), code }
+    }
+}
+
 impl From<AdminError> for Failure {
     fn from(error: AdminError) -> Self {
         Self { report: Report::msg(error), code: exit_code::UNAVAILABLE }
@@ -136,6 +149,9 @@ fn code_of(error: &NodeError) -> u8 {
         NodeError::Network(error) => match **error {
             NetError::Listen { .. } => exit_code::UNAVAILABLE,
             NetError::ListenName { .. }
+            | NetError::NoQuic { .. }
+            | NetError::KeyLog
+            | NetError::RelayBehindNat
             | NetError::TooManyMembers { .. }
             | NetError::DuplicateMember { .. }
             | NetError::Limit { .. } => exit_code::CONFIGURATION,

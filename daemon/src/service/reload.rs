@@ -98,6 +98,29 @@ impl Reloader {
         outcome
     }
 
+    /// Whether a node could begin anew by the node file as it stands. If not, the log and the status say why.
+    pub async fn could_start(&self) -> bool {
+        let (path, flags) = (self.path.clone(), self.flags.clone());
+        let read = tokio::task::spawn_blocking(move || -> Result<(), Failure> {
+            let node = Settings::in_force(&path, &flags)?.node;
+            telemetry::check_filter(&node.log().filter).map_err(Failure::configuration)
+        });
+        let outcome = match read.await {
+            Ok(Ok(())) => return true,
+            Ok(Err(failure)) => failure,
+            Err(error) => Failure::bug(format!("reading the files failed: {error}")),
+        };
+        outcome.log_problems();
+        let line = outcome.line();
+        let text = format!(
+            "another version of the roster is in force, and the node waits with it until its own file is mended and \
+             reloaded: {line}"
+        );
+        tracing::error!(kind = "reload-refused", "{text}");
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        false
+    }
+
     fn apply(&mut self, files: &Files, shared: &Shared) -> Outcome {
         let node = table(&files.node.to_toml());
         let mut found = changes(&self.node, &node, &LIVE);

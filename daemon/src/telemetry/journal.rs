@@ -29,7 +29,7 @@ const ALIASES: [(&str, &str); 6] = [
 
 /// The events that somebody may want to be called for, with identities that never change: `journalctl
 /// MESSAGE_ID=…`, or a rule of a log collector.
-const MESSAGES: [(&str, &str); 9] = [
+const MESSAGES: [(&str, &str); 11] = [
     ("up", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a01"),
     ("stopped", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a02"),
     ("reloaded", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a03"),
@@ -39,6 +39,8 @@ const MESSAGES: [(&str, &str); 9] = [
     ("failed", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a07"),
     ("evidence-refused", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a08"),
     ("ledger-behind", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a09"),
+    ("detour", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a0a"),
+    ("detour-over", "5d1c0f3f7a0b4f0c9b6b1a3a4b2f6a0b"),
 ];
 
 /// The layer that writes to the journal.

@@ -53,6 +53,24 @@
 //! The founder of a consortium is its quorum until a second member votes. Where a roster is an unsigned file,
 //! all of this is up to whoever can write the file.
 //!
+//! # Several pairs of one task
+//!
+//! A task may name further pairs, of other members, which clients ask when those before them cannot answer. Owners
+//! and clients share anew for each pair, under seeds that depend on it or are drawn for it, so shares that different
+//! pairs hold open nothing together: one party of each pair may collude. What is assumed of a pair is assumed of
+//! each of them, since each holds all models; a further pair is a further pair of organisations that must not
+//! collude, and the price of being answered while one is away.
+//!
+//! Nothing keeps the pairs' ledgers together while they serve, and no pair can know whether another one is down, so
+//! a client may ask any of them at any time. Each has a *slice* of every account's limit beforehand, in parts that
+//! sum to one. Limits are amounts of rho, or of epsilon for Laplace noise. Both add up over releases that different
+//! parties made in any order, each chosen by what was answered before, so what all pairs spend is at most the
+//! amount from which the slices were cut, and the task's epsilon and delta hold for all answers of all pairs. This
+//! is why the amounts are cut and not the epsilons: rho goes with the square of epsilon, and pairs with parts of
+//! epsilon and delta, which basic composition would allow, would leave most of the budget unused. A slice is fixed
+//! when a task's book is opened. Pairs and slices of a task with a budget are therefore settled before it starts;
+//! a pair that is named later begins with an empty ledger, and whoever signs such a roster gives it that slice anew.
+//!
 //! # Malicious owners
 //!
 //! Bounds on weights are proved by the owner's own tool; nothing at the compute parties enforces them, as

@@ -160,6 +160,7 @@ pub fn scenario(
         preprocessing: consilium::demo::Preprocessing::Pairwise,
         pool: if cnn { (1, 2) } else { (4, 12) },
         query_deadline: QUERY_DEADLINE,
+        standby: None,
     })
 }
 

@@ -241,6 +241,7 @@ fn scenario(case: &Case, network: &Network) -> Result<Scenario, ConsortiumError>
         preprocessing: case.source,
         pool: (LEFT, bundles(case)),
         query_deadline: QUERY_DEADLINE,
+        standby: None,
     })
 }
 

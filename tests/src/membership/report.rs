@@ -116,6 +116,7 @@ impl Outcome {
             preprocessing: Preprocessing::Pairwise,
             pool: (4, 12),
             query_deadline: QUERY_DEADLINE,
+            standby: None,
         }
     }
 

@@ -337,6 +337,11 @@ fn delta(found: &DeValue<'_>) -> Result<Fraction, ValueError> {
     }
 }
 
+/// The part of a budget that one pair may spend.
+pub(super) fn slice(found: &DeValue<'_>) -> Result<Fraction, ValueError> {
+    bounded(found, &SLICE, SLICE_TERM_MAX)
+}
+
 /// An exact number, in quotes, within a range, with small enough parts to be computed with exactly.
 fn bounded(
     found: &DeValue<'_>,

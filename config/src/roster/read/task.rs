@@ -1,7 +1,7 @@
 //! One task, as far as it can be judged alone.
 
 use super::release::{self, ReleaseDraft};
-use super::{Found, FoundList, ImageDraft, plain};
+use super::{Found, FoundList, ImageDraft, StandbyDraft, plain};
 use crate::{
     document::{Document, Section, value},
     error::{Problem, ValueError},
@@ -29,6 +29,7 @@ pub(in crate::roster) struct TaskDraft {
     pub(in crate::roster) batch: Found<u32>,
     pub(in crate::roster) comparison: Found<Comparison>,
     pub(in crate::roster) stock: StockDraft,
+    pub(in crate::roster) standby: Option<Vec<StandbyDraft>>,
     pub(in crate::roster) image: Option<ImageDraft>,
     pub(in crate::roster) features: Option<FeaturesDraft>,
     pub(in crate::roster) release: Option<ReleaseDraft>,
@@ -69,6 +70,7 @@ impl TaskDraft {
                 value::choice(found, &Comparison::NAMES)
             }),
             stock: StockDraft::read(section.table("pool")),
+            standby: StandbyDraft::read_all(&mut section),
             image: ImageDraft::read(document, section.table("image"), &input),
             features: FeaturesDraft::read(section.table("features")),
             release: release::release(document, section.table("release"), &place, &shards),
@@ -103,6 +105,7 @@ impl TaskDraft {
             shards: self.shards?.into_inner(),
             batch_queries: self.batch?.into_inner(),
             comparison: self.comparison?.into_inner(),
+            standby: self.standby?.into_iter().map(StandbyDraft::finish).collect::<Option<_>>()?,
             stock: Stock { low: self.stock.low?.into_inner(), high: self.stock.high?.into_inner() },
             image,
             features,

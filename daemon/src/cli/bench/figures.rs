@@ -209,6 +209,8 @@ mod tests {
             losses: None,
             milliseconds,
             cpu_us: [900, 1100],
+            pair: "main".into(),
+            tried: Vec::new(),
         };
         Round { outcome: Ok(answer), taken: Duration::from_secs(1) }
     }

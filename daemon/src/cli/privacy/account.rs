@@ -1,7 +1,7 @@
 //! `consilium privacy budget` and `epoch`: an owner at its own account.
 
 use super::words::{change, epsilon, moment, spent_of};
-use crate::admin::{AdminReply, AdminRequest, OwnerAccount};
+use crate::admin::{AdminReply, AdminRequest, OwnerAccount, PartyBooks};
 use crate::cli::NodeArgs;
 use crate::cli::output::{print_json, request, table, unexpected};
 use crate::owner::Wanted;
@@ -62,7 +62,7 @@ fn declare(node: &NodeArgs, task: &str, wanted: Wanted) -> Result<()> {
     }
     let statement = &signed.statement;
     println!(
-        "both compute parties have it on record: statement {} of {} about task {}, {}",
+        "all compute parties have it on record: statement {} of {} about task {}, {}",
         statement.number,
         statement.owner,
         statement.task,
@@ -86,6 +86,15 @@ fn show(node: &NodeArgs, task: &str) -> Result<()> {
     Ok(())
 }
 
+/// Who keeps the account, and the part of the budget that its pair may spend, where others have the rest.
+fn keeper(party: &PartyBooks) -> String {
+    let promise = party.books.as_ref().and_then(|books| books.promise.as_ref());
+    match promise.and_then(|promise| promise.slice) {
+        Some(slice) => format!("{} (pair {}, slice {slice})", party.party, party.pair),
+        None => party.party.clone(),
+    }
+}
+
 fn print(account: &OwnerAccount) {
     println!("account of {} in task {}", account.owner, account.task);
     let mut rows = table(&["kept by", "data epoch", "epsilon spent", "of", "last record"]);
@@ -95,14 +104,14 @@ fn print(account: &OwnerAccount) {
         for loss in &party.losses {
             let [spent, limit] = spent_of(loss);
             let data_epoch = loss.account.data_epoch.to_string();
-            rows.add_row([party.party.clone(), data_epoch, spent, limit, head.clone()]);
+            rows.add_row([keeper(party), data_epoch, spent, limit, head.clone()]);
         }
         if !party.losses.iter().any(|loss| loss.account.data_epoch == books.data_epoch) {
             let nothing = books.promise.as_ref().and_then(|promise| epsilon(promise, 0));
             let dash = || "-".to_owned();
             let limit = party.epsilon.clone().unwrap_or_else(dash);
             let data_epoch = books.data_epoch.to_string();
-            rows.add_row([party.party.clone(), data_epoch, nothing.unwrap_or_else(dash), limit, head]);
+            rows.add_row([keeper(party), data_epoch, nothing.unwrap_or_else(dash), limit, head]);
         }
     }
     println!("{rows}");

@@ -9,7 +9,7 @@ use crate::planning::{
     ANSWERS_WANTED, Advice, Family, NoiseMaker, Plan, PrivacyUnit, Profile, Service, ServiceError, Setting,
     Tendency, VoteTable, Wanted, span,
 };
-use crate::task::TaskTerms;
+use crate::task::{TaskError, TaskTerms};
 use clap::{Args, ValueEnum};
 use consilium_config::{Fraction, NoiseRule, Release, Roster, Task, Unit};
 use consilium_protocol::privacy::{Budget, Delta, Ratio};
@@ -144,7 +144,8 @@ pub(in crate::cli) fn run(args: &PlanArgs) -> Result<()> {
     let advice = Advice::of(&plan).into_diagnostic()?;
     let tendency = table.and_then(|table| table.tendency());
     let fallback = fallback(&plan, terms).into_diagnostic()?;
-    let shown = show::Shown { plan: &plan, advice: &advice, tendency, fallback };
+    let slices = slices(args, terms).into_diagnostic()?;
+    let shown = show::Shown { plan: &plan, advice: &advice, tendency, fallback, slices };
     if let Some(path) = &args.plot {
         shown.chart().write_svg(path).into_diagnostic()?;
     }
@@ -271,6 +272,23 @@ fn fallback(plan: &Plan, terms: Option<&Terms>) -> Result<Option<String>, Servic
         agreement(NoiseMaker::Software)?,
         agreement(NoiseMaker::Enclave)?,
     )))
+}
+
+/// What each pair of the task may spend of its budget, where there are several.
+fn slices(args: &PlanArgs, terms: Option<&Terms>) -> Result<Vec<String>, TaskError> {
+    // Other budgets than the task's are those of no pair.
+    let stated = args.epsilon.is_none() && args.delta.is_none() && args.mechanism.is_none();
+    let Some(task) = terms.filter(|_| stated).map(|terms| &terms.task) else { return Ok(Vec::new()) };
+    let mut lines = Vec::new();
+    for pair in task.pairs() {
+        let view = TaskTerms::of_pair(task, pair.as_str())?;
+        let slice = view.budget.and_then(|budget| budget.slice);
+        let Some((slice, answers)) = slice.zip(view.answers_paid()) else { continue };
+        lines.push(format!(
+            "pair {pair} may spend {slice} of the budget and no other pair may: {answers} answers at the roster's noise"
+        ));
+    }
+    Ok(lines)
 }
 
 /// The setting that the roster has now, if the plan is for that kind of release.

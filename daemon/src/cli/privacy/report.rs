@@ -99,6 +99,12 @@ fn promise(report: &LedgerReport) {
         "promised to each {}: epsilon {} unless signed otherwise{delta}; counted in {} by conversion {}",
         promise.covers, promise.epsilon, promise.unit, report.opening.conversion
     );
+    if let Some(slice) = promise.slice {
+        println!(
+            "of which this pair may spend {slice}, in {}: other pairs have the rest, and what all spend adds up",
+            promise.unit
+        );
+    }
     if let Some(alone) = epsilon(promise, report.price) {
         println!(
             "one answer costs every voting owner {} {}: epsilon {alone} if it were the only one",

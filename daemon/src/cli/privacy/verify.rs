@@ -8,6 +8,7 @@ use crate::net::PeerId;
 use crate::vault::{hex, read_bounded};
 use clap::Args;
 use consilium_config::Roster;
+use consilium_protocol::privacy::Ratio;
 use miette::{IntoDiagnostic, Result, miette};
 use serde_json::json;
 use std::fs::File;
@@ -48,6 +49,12 @@ pub(super) fn run(args: &VerifyArgs) -> Result<()> {
     if let Some(two) = &two {
         problems.extend(told(two));
         problems.extend(compare(&one, two));
+    }
+    if let Some(roster) = &roster {
+        for audit in [Some(&one), two.as_ref()].into_iter().flatten() {
+            let header = audit.header();
+            problems.extend(other_slices(audit.slices(), (&header.party, &header.pair), roster));
+        }
     }
     if args.json {
         let audits: Vec<_> = [Some(&one), two.as_ref()].into_iter().flatten().map(object).collect();
@@ -91,6 +98,31 @@ fn audit(file: &Path, roster: Option<&Roster>) -> Result<Audit> {
         audit.check_keys(|name| key_in(roster, name));
     }
     Ok(audit)
+}
+
+/// Books that were opened with another slice of the budget than the roster gives their pair. Where each pair of a task
+/// has the slice of the roster, all of them together cannot spend more than the budget.
+fn other_slices<'a>(
+    slices: impl Iterator<Item = (&'a str, Option<Ratio>)>,
+    (party, pair): (&str, &str),
+    roster: &Roster,
+) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (task, kept) in slices {
+        let Some(due) = roster.task(task) else { continue };
+        let due =
+            due.slice_of(pair).and_then(|slice| Ratio::new(slice.numerator(), slice.denominator()).ok());
+        if kept != due {
+            let words =
+                |slice: Option<Ratio>| slice.map_or_else(|| "all".to_owned(), |slice| slice.to_string());
+            problems.push(format!(
+                "{party}: the book of task {task} has {} of the budgets, the roster gives pair {pair} {}",
+                words(kept),
+                words(due)
+            ));
+        }
+    }
+    problems
 }
 
 /// A report has no chain; its signature is all that can be checked.
@@ -160,5 +192,35 @@ fn print(audit: &Audit) {
     println!("{rows}");
     if audit.problems().is_empty() {
         println!("signature, chain, prices and sums hold");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use consilium_config::EXAMPLE_ROSTER;
+
+    #[test]
+    fn a_book_with_another_slice_than_the_roster_is_found() {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        let task = "readmission-twice";
+        let found = |pair: &str, slice: Option<&str>| {
+            let books =
+                [("readmission", None), ("unknown", None), (task, slice.map(|text| text.parse().unwrap()))];
+            other_slices(books.into_iter(), ("north", pair), &roster)
+        };
+        assert_eq!(found("main", Some("7/10")), [""; 0]);
+        assert_eq!(found("second", Some("3/10")), [""; 0]);
+        for (pair, slice) in
+            [("main", None), ("main", Some("3/10")), ("second", Some("7/10")), ("third", Some("3/10"))]
+        {
+            assert_eq!(found(pair, slice).len(), 1, "{pair} {slice:?}");
+        }
+        assert_eq!(
+            found("main", None),
+            [
+                "north: the book of task readmission-twice has all of the budgets, the roster gives pair main 7/10"
+            ]
+        );
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Colour never says anything alone: it may be missing, on the terminal or in the eye.
 
+use super::duties;
 use crate::admin::{MemberStatus, ModuleStatus, Report, SeatStatus, TaskStatus};
 use crate::ledger::seconds_now;
 use crate::losses::rounded_up_to;
@@ -73,7 +74,13 @@ pub(super) fn lines(seen: &Seen, columns: u16, now: Instant) -> Vec<Line<'static
         lines.push(Line::from("deals correlated randomness"));
     }
     lines.push(Line::default());
+    if !report.relays.is_empty() {
+        lines.push(Line::from(format!("others reach it through {}", report.relays.join(", "))));
+    }
     members(report, &mut lines);
+    for detour in &report.detours {
+        lines.push(Line::from(detour.in_words().yellow()));
+    }
     for seat in &report.seats {
         lines.push(Line::default());
         self::seat(seen, seat, columns, &mut lines);
@@ -91,20 +98,17 @@ fn members(report: &Report, lines: &mut Vec<Line<'static>>) {
     let width = report.members.iter().map(|member| member.name.chars().count()).max().unwrap_or(0);
     for member in &report.members {
         let name = format!("  {:width$}  ", member.name);
-        lines.push(Line::from(vec![
-            name.into(),
-            connection(member),
-            format!("  {}", member.roles.join(", ")).dim(),
-        ]));
+        lines.push(Line::from(vec![name.into(), connection(member), format!("  {}", duties(member)).dim()]));
     }
 }
 
 fn connection(member: &MemberStatus) -> Span<'static> {
     match (&member.fault, member.connected) {
-        (_, true) => match member.round_trip_ms {
-            Some(trip) => format!("up, {trip:.1} ms").green(),
-            None => "up".to_owned().green(),
-        },
+        (_, true) => {
+            let trip = member.round_trip_ms.map_or_else(String::new, |trip| format!(", {trip:.1} ms"));
+            let relay = member.relay.as_ref().map_or_else(String::new, |relay| format!(" through {relay}"));
+            format!("up{relay}{trip}").green()
+        }
         (Some(fault), false) => format!("DOWN: {fault}").red(),
         (None, false) => "not connected".to_owned().yellow(),
     }
@@ -186,7 +190,8 @@ fn task(seen: &Seen, pair: &str, task: &TaskStatus, columns: u16, lines: &mut Ve
             part if part >= 0.8 => (Style::new().yellow(), ", nearly spent"),
             _ => (Style::new().green(), ""),
         };
-        let text = format!(" epsilon {} of {budget:.2} spent{word}", rounded_up_to(spent, 2));
+        let slice = task.slice.as_ref().map_or_else(String::new, |slice| format!(", slice {slice}"));
+        let text = format!(" epsilon {} of {budget:.2} spent{word}{slice}", rounded_up_to(spent, 2));
         row("budget", vec![bar(part, wide, style), text.into()]);
     }
     let speed = seen.speed(pair, task).map_or_else(String::new, |speed| format!(", {speed:.2} a second"));
@@ -220,6 +225,7 @@ fn bar(part: f64, columns: u16, style: Style) -> Span<'static> {
 mod tests {
     use super::*;
     use crate::admin::{Level, NoiseStatus, Refill};
+    use crate::client::Detour;
     use consilium_protocol::party::Party;
 
     fn task() -> TaskStatus {
@@ -247,6 +253,7 @@ mod tests {
             together_most: 2,
             epsilon_spent: Some(6.5),
             epsilon_budget: Some(8.0),
+            slice: None,
             losses: None,
             losses_at_budget: None,
         }
@@ -256,7 +263,9 @@ mod tests {
         let member = |name: &str, connected: bool, fault: Option<&str>| MemberStatus {
             name: name.into(),
             roles: vec!["owner".into()],
+            serves: if name == "south" { vec!["chest".into()] } else { Vec::new() },
             connected,
+            relay: None,
             round_trip_ms: connected.then_some(0.4),
             fault: fault.map(str::to_owned),
         };
@@ -277,7 +286,15 @@ mod tests {
                 module: Some(ModuleStatus::Refused { reason: "an old firmware".into() }),
             }],
             dealer: false,
+            relays: vec!["south".into()],
+            prospects: Vec::new(),
             faults: 3,
+            detours: vec![Detour {
+                task: "chest".into(),
+                pair: "main".into(),
+                looked_at_in: 4,
+                reason: "it is down".into(),
+            }],
         }
     }
 
@@ -293,7 +310,9 @@ mod tests {
             "north  12D3KooW",
             "listening on /ip4/0.0.0.0/tcp/4710",
             "peers: 1 of 3 connected; channels that broke: 3",
-            "  south       up, 0.4 ms  owner",
+            "others reach it through south",
+            "  south       up, 0.4 ms  owner; computes chest",
+            "questions of chest go around pair main, looked at again in 4 s: it is down",
             "  west        DOWN: refused",
             "  a-practice  not connected",
             "pair main, party",

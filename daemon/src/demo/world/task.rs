@@ -1,9 +1,9 @@
 //! The tasks of a demo.
 
 use super::super::scenario::Scenario;
-use super::{WorldError, parse};
+use super::{MAIN, SECOND, WorldError, parse};
 use super::{names, tasks};
-use consilium_config::{Comparison, Release, Stock, Task, Terms, Unit};
+use consilium_config::{Comparison, Release, Standby, Stock, Task, Terms, Unit};
 
 pub(super) fn of(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     let releases = &scenario.releases;
@@ -28,7 +28,7 @@ pub(super) fn of(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     Ok(Task {
         name: parse(name)?,
         title: scenario.title.clone(),
-        pair: parse("main")?,
+        pair: parse(MAIN)?,
         input: scenario.input,
         classes: scenario.classes.clone(),
         input_abs_max: scenario.input_abs_max,
@@ -41,6 +41,11 @@ pub(super) fn of(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
         batch_queries: 1,
         comparison: Comparison::default(),
         stock: Stock { low: scenario.pool.0, high: scenario.pool.1 },
+        standby: match (&scenario.standby, name) {
+            (None, _) => Vec::new(),
+            (Some(_), tasks::EXACT) => vec![Standby { pair: parse(SECOND)?, slice: None }],
+            (Some(slice), _) => vec![Standby { pair: parse(SECOND)?, slice: Some(parse(slice)?) }],
+        },
         image: None,
         features: scenario.features(),
         release: match name {

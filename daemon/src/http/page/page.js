@@ -155,7 +155,7 @@ function showMembers(data) {
   ]);
   const line = (member) => row(member.name, [
     ["Roles", member.roles.join(", ")], ["Seat", seats(member.name)],
-    ["Connection", member.connected ? "up" : member.fault ?? "none",
+    ["Connection", member.connected ? (member.relay === null ? "up" : `up through ${member.relay}`) : member.fault ?? "none",
       member.connected ? "good" : member.fault ? "bad" : "quiet"],
     ["Round trip", member.round_trip_ms === null ? "–" : `${member.round_trip_ms.toFixed(1)} ms`],
   ]);

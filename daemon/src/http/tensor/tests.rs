@@ -145,6 +145,8 @@ fn answers_come_in_json_and_in_bytes() {
         losses: None,
         milliseconds: 1.0,
         cpu_us: [0; 2],
+        pair: "main".into(),
+        tried: Vec::new(),
     };
     let (described, bytes) = write(&[LABEL, CLASS].map(|name| Wanted { name, binary: false }), &answer);
     assert_eq!(

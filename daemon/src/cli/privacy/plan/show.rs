@@ -28,6 +28,8 @@ pub(super) struct Shown<'a> {
     pub(super) tendency: Option<Tendency>,
     /// What it costs while software steps in for the module, where it may.
     pub(super) fallback: Option<String>,
+    /// What each pair may spend, where a task has several.
+    pub(super) slices: Vec<String>,
 }
 
 impl Shown<'_> {
@@ -105,6 +107,7 @@ impl Shown<'_> {
             ));
         }
         lines.extend(self.fallback.clone());
+        lines.extend(self.slices.clone());
         lines.push("one model votes once, and no patient is in the training data of two votes".into());
         lines
     }
@@ -208,7 +211,7 @@ impl Shown<'_> {
             "loss_max": service.loss_max, "answers_wanted": service.answers_wanted,
             "profiles": self.plan.profiles.iter().map(profile).collect::<Vec<_>>(),
             "tendency": self.tendency,
-            "fallback": self.fallback,
+            "fallback": self.fallback, "slices": self.slices,
             "rows": self.plan.rows.iter().map(row).collect::<Vec<_>>(),
             "recommended": self.plan.recommended.as_ref().map(row),
             "paying": self.plan.paying.as_ref().map(row),
@@ -322,7 +325,13 @@ mod tests {
             let service = service(family);
             let plan = Plan::new(service, Profile::family(50, 10).unwrap(), &Wanted::default()).unwrap();
             let advice = Advice::of(&plan).unwrap();
-            let shown = Shown { plan: &plan, advice: &advice, tendency: None, fallback: Some("x".into()) };
+            let shown = Shown {
+                plan: &plan,
+                advice: &advice,
+                tendency: None,
+                fallback: Some("x".into()),
+                slices: vec!["s".into()],
+            };
             let table = shown.table(false).unwrap().to_string();
             assert!(table.contains(heads) && table.contains("right"), "{family:?}:\n{table}");
             let json = shown.json().unwrap();

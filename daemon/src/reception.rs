@@ -1,6 +1,5 @@
-//! The last questions of a node that is asked to stop.
+//! The last questions of a node that is asked to stop: those that others put to it, and those that it puts to others.
 
-use super::Compute;
 use crate::message::{Obstacle, Refusal};
 use tokio::sync::watch;
 
@@ -17,7 +16,7 @@ struct Open {
 /// A question that is being answered, until this is dropped.
 #[derive(Debug)]
 #[must_use = "the question counts as over when this is dropped"]
-pub(super) struct Visit<'r>(&'r Reception);
+pub(crate) struct Visit<'r>(&'r Reception);
 
 impl Default for Reception {
     fn default() -> Self {
@@ -27,19 +26,25 @@ impl Default for Reception {
 
 impl Reception {
     /// Lets a question in, unless the node is stopping.
-    pub(super) fn enter(&self) -> Result<Visit<'_>, Refusal> {
+    pub(crate) fn enter(&self) -> Result<Visit<'_>, Refusal> {
         let entered = self.0.send_if_modified(|open| {
             open.inside += usize::from(!open.closed);
             !open.closed
         });
-        let stopping = || {
-            Refusal::new(Obstacle::Local, "this compute party is being stopped; ask again when it is back")
-        };
+        let stopping =
+            || Refusal::new(Obstacle::Local, "this node is being stopped; ask again when it is back");
         // Not `then_some`: a visit that did not happen must not be counted out.
         entered.then(|| Visit(self)).ok_or_else(stopping)
     }
 
-    fn close(&self) {
+    /// Lets no further question in, and returns when those that are here are over. May be dropped; the doors stay
+    /// closed.
+    pub(crate) async fn close(&self) {
+        self.shut();
+        self.emptied().await;
+    }
+
+    fn shut(&self) {
         self.0.send_modify(|open| open.closed = true);
     }
 
@@ -55,15 +60,6 @@ impl Drop for Visit<'_> {
     }
 }
 
-impl Compute {
-    /// Refuses further questions, and returns when those that are here have their answers or refusals. May be
-    /// dropped; the doors stay closed.
-    pub(crate) async fn close(&self) {
-        self.reception.close();
-        self.reception.emptied().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +70,7 @@ mod tests {
         let reception = Reception::default();
         reception.emptied().await;
         let (one, two) = (reception.enter().unwrap(), reception.enter().unwrap());
-        reception.close();
+        reception.shut();
         assert_eq!(reception.enter().unwrap_err().obstacle, Obstacle::Local);
         let mut emptied = Box::pin(reception.emptied());
         drop(two);
