@@ -35,7 +35,8 @@ pub(super) struct AskArgs {
     /// Print the values of the files, one case a line, and ask nothing
     #[arg(long, requires = "file", conflicts_with_all = ["student", "id"])]
     prepare: bool,
-    /// Name of the question: the same name with the same values gives the same answer without a charge
+    /// Name of the question: the same name with the same values gives the same answer, from the pair that gave it,
+    /// without a charge
     #[arg(long, value_name = "HEX")]
     id: Option<String>,
     #[command(flatten)]
