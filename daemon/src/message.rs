@@ -3,10 +3,13 @@
 //! One message is one frame of CBOR, bounded by [`MESSAGE_BYTES_MAX`]. Bulk (shares, openings,
 //! corrections) follows in raw frames whose length both sides know from the message ([`crate::bulk`]).
 
+mod answer;
+
+pub use answer::AnswerTerms;
+
 use crate::ledger::{Head, OwnerBooks, ReleaseId, SignedStatement};
 use crate::pool::{Holding, PoolId};
 use crate::registry::{Announcement, MaskId, ModelId};
-use consilium_attest::Provenance;
 use consilium_attest::tickets::Ticket;
 use consilium_protocol::graph::Network;
 use consilium_protocol::stock::Gadget;
@@ -190,6 +193,13 @@ pub enum PairRequest {
         first: u64,
         /// Number of serials.
         count: u32,
+    },
+    /// Whether the other side is in this epoch of a task, while nothing else is to be said.
+    InForce {
+        /// The task.
+        task: String,
+        /// The epoch.
+        epoch: [u8; 16],
     },
     /// Removes a model.
     Withdraw {
@@ -385,56 +395,6 @@ pub enum QueryReply {
     Refused(Refusal),
 }
 
-/// Where an answer comes from and what it cost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AnswerTerms {
-    /// Words of this party's share.
-    pub share_words: u32,
-    /// Owners whose models voted.
-    pub owners: u32,
-    /// Models of each of them, one vote each.
-    #[serde(default = "alone")]
-    pub shards: u32,
-    /// Where the noise came from.
-    pub noise: Provenance,
-    /// Where the correlated randomness came from.
-    pub preprocessing: String,
-    /// How secret values were compared.
-    #[serde(default = "bit_triples")]
-    pub gadget: String,
-    /// What was charged to each owner, in units of 2^-40.
-    pub charged: u64,
-    /// Rounds between the compute parties.
-    pub rounds: u32,
-    /// Bytes that this party sent in them, for all questions that shared them.
-    pub bytes: u64,
-    /// How long they took here, in microseconds.
-    #[serde(default)]
-    pub rounds_us: u64,
-    /// Questions that shared these rounds, this one included.
-    #[serde(default = "alone")]
-    pub together: u32,
-    /// Processor time of this party's thread for these rounds, in microseconds; 0 where the system does
-    /// not tell.
-    #[serde(default)]
-    pub cpu_us: u64,
-    /// Correlations (bundles) burnt.
-    pub bundles: u32,
-    /// Whether this is an earlier answer to the same question.
-    pub repeated: bool,
-}
-
-// Of answers that were stored before their terms said so.
-
-fn alone() -> u32 {
-    1
-}
-
-fn bit_triples() -> String {
-    "digits".to_owned()
-}
-
 /// From a compute party to the dealer. Answered by [`DealReply`], then one bulk per serial:
 /// a seed of 16 bytes, and behind it the words of this party's half that no seed gives.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -503,6 +463,7 @@ mod tests {
     use crate::net::codec::{decode, encode};
     use crate::pool::Batch;
     use crate::registry::Shard;
+    use consilium_attest::Provenance;
     use consilium_protocol::graph::{Layer, Shape, Window};
     use proptest::prelude::*;
 

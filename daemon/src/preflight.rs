@@ -37,10 +37,14 @@ const OTHERS: u32 = 0o077;
 /// Permission bits that let others write.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Looks at the machine with a node's settings in hand, and at the roster if it could be read.
-pub fn check(settings: &Settings, roster: Option<Placed<'_>>) -> Vec<Finding> {
+/// Looks at the machine with a node's settings in hand, and at the roster if it could be read. The files of the
+/// node's keys are left out unless `keys`.
+pub fn check(settings: &Settings, roster: Option<Placed<'_>>, keys: bool) -> Vec<Finding> {
     let mut look = Look { settings, roster, found: Vec::new() };
-    look.key();
+    if keys {
+        look.key();
+        look.storage_key();
+    }
     look.state();
     look.files();
     look.log();
@@ -92,7 +96,8 @@ impl Look<'_> {
                     Some(peer) => {
                         let help = format!(
                             "the roster expects the key of {peer}: put that key file back; if it is lost, make a new one by \
-                             `consilium identity` and have its peer id put into the roster of all members"
+                             `consilium identity` and have its peer id put into the roster of all members; where the \
+                             service gets it as a credential, check `--without-keys`"
                         );
                         self.note(Severity::Error, place, message, "should be this file", &help);
                     }
@@ -180,10 +185,10 @@ impl Look<'_> {
             let help = "make the user of the node its owner, and see that the disk is writable and not full";
             self.note(Severity::Error, "node.state", message, "this folder", help);
         }
-        self.storage_key(&state);
     }
 
-    fn storage_key(&mut self, state: &Path) {
+    fn storage_key(&mut self) {
+        let state = &self.settings.node.place().state;
         let key = state.join("storage.key");
         let sealed = state.join("pairs").exists();
         match std::fs::metadata(&key) {

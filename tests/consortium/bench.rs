@@ -1,6 +1,6 @@
 //! `consilium bench online`, as an administrator runs it.
 
-use crate::setting::{EXACT, PRIVATE, Setting, alone};
+use crate::setting::{EXACT, PRIVATE, Setting, in_runtime};
 use consilium::demo::names;
 use std::process::Output;
 use tokio::process::Command;
@@ -16,7 +16,7 @@ async fn bench(setting: &Setting, task: &str, more: &[&str]) -> Output {
 
 #[test]
 fn a_running_consortium_is_measured() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::published(&[EXACT]).await;
         let alone = setting.ask(EXACT, 0, None).await.unwrap();
         for (concurrency, asked) in
@@ -53,7 +53,7 @@ fn a_running_consortium_is_measured() {
 
 #[test]
 fn measuring_spends_no_budget_unless_told_so() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::published(&[PRIVATE]).await;
         let refused = bench(&setting, PRIVATE, &[]).await;
         assert!(!refused.status.success());

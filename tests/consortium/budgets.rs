@@ -2,7 +2,7 @@
 
 use crate::audit::{audit, audit_both, exports};
 use crate::pools::BOTH;
-use crate::setting::{CLASSES, INPUTS, PRIVATE, SOON, Setting, alone, model, network, refused};
+use crate::setting::{CLASSES, INPUTS, PRIVATE, SOON, Setting, in_runtime, model, network, refused};
 use consilium::admin::{AdminReply, AdminRequest, OwnerAccount, SignedReport, call};
 use consilium::demo::names;
 use consilium::ledger::{Change, SignedStatement};
@@ -70,7 +70,7 @@ fn declined(told: Result<SignedStatement, Refusal>, obstacles: &[Obstacle]) -> S
 
 #[test]
 fn an_owner_raises_and_lowers_its_budget_by_its_signature() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
         setting.answered(paid).await;
@@ -126,7 +126,7 @@ fn an_owner_raises_and_lowers_its_budget_by_its_signature() {
 
 #[test]
 fn other_data_begin_an_account_of_their_own_when_their_owner_signs_that() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         setting.answered(1).await;
         // A retrained model goes on with the account.
@@ -167,7 +167,7 @@ fn other_data_begin_an_account_of_their_own_when_their_owner_signs_that() {
 #[test]
 fn an_old_ledger_is_refused_by_name_and_gives_no_budget_back() {
     for victim in BOTH {
-        alone(async {
+        in_runtime(async {
             let mut setting = Setting::published(&[PRIVATE]).await;
             let ledger = setting.world.folder_of(victim).join("pairs/main/ledger.redb");
             let [old, new] = ["old", "new"].map(|what| ledger.with_extension(what));
@@ -218,7 +218,7 @@ fn an_old_ledger_is_refused_by_name_and_gives_no_budget_back() {
 
 #[test]
 fn a_book_does_not_change_its_promise_with_the_roster() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         setting.answered(1).await;
         setting.world.stop();
@@ -269,7 +269,7 @@ fn says(output: &Output, success: bool, words: &[&str]) {
 
 #[test]
 fn a_report_is_signed_and_its_export_can_be_checked_anywhere() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         setting.answered(2).await;
         says(&setting.command(OWNER, &["privacy", "epoch", PRIVATE]), false, &["--disjoint"]);

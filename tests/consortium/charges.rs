@@ -1,7 +1,7 @@
 //! The privacy ledger, from outside.
 
 use crate::audit::audit_both;
-use crate::setting::{PRIVATE, SOON, Setting, alone, ask, refused, release};
+use crate::setting::{PRIVATE, SOON, Setting, ask, in_runtime, refused, release};
 use consilium::client::Answer;
 use consilium::demo::names;
 use consilium::message::{Obstacle, Refusal};
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 #[test]
 fn the_question_after_the_last_is_refused_also_after_a_crash() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
         assert!((2..12).contains(&paid), "{paid} answers");
@@ -38,7 +38,7 @@ fn the_question_after_the_last_is_refused_also_after_a_crash() {
 
 #[test]
 fn sixteen_questions_at_once_never_overspend() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
         let asking = (0..16).map(|row| setting.ask(PRIVATE, row, None));
@@ -57,7 +57,7 @@ fn sixteen_questions_at_once_never_overspend() {
 
 #[test]
 fn one_name_is_one_charge_and_one_label() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let first = setting.ask(PRIVATE, 3, release(9)).await.unwrap();
         assert!(!first.terms.repeated);
@@ -83,7 +83,7 @@ fn one_name_is_one_charge_and_one_label() {
 
 #[test]
 fn the_same_name_at_the_same_moment_is_answered_once() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let asking = (0..6).map(|_| setting.ask(PRIVATE, 5, release(77)));
         let mut labels = Vec::new();

@@ -1,6 +1,6 @@
 //! Settings and files of images through the command line, as an administrator and a clinician use it.
 
-use crate::setting::{EXACT, INPUTS, Setting, alone, scenario};
+use crate::setting::{EXACT, INPUTS, Setting, in_runtime, scenario};
 use consilium::demo::names;
 use consilium_config::{Colour, Image, Resize, Roster, Window};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ fn json(output: &Output) -> serde_json::Value {
 
 #[test]
 fn a_check_ends_with_what_scripts_can_use() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::prepared(scenario(), "info");
         for name in [names::ZERO, names::CLIENT, "hospital-01"] {
             let file = node_file(&setting, name);
@@ -63,7 +63,7 @@ fn a_check_ends_with_what_scripts_can_use() {
 
 #[test]
 fn an_image_is_asked_about_as_its_values() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::prepared(scenario(), "info");
         let file = roster_file(&setting);
         let given = Roster::load(&file).unwrap();

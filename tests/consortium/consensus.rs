@@ -1,7 +1,7 @@
 //! A release that may find no consensus: told to the client alone, at one price.
 
 use crate::audit::audit_both;
-use crate::setting::{BOUND, CLASSES, NUMBERS, OWNERS, Setting, alone, release, scenario};
+use crate::setting::{BOUND, CLASSES, NUMBERS, OWNERS, Setting, in_runtime, release, scenario};
 use consilium::demo::{Confident, Releases, Scenario, tasks};
 use consilium_protocol::algebra::Fixed;
 use consilium_protocol::evaluate::clear::{Oracle, decision};
@@ -40,7 +40,7 @@ impl Setting {
 
 #[test]
 fn nobody_but_the_client_can_tell_a_consensus_from_none() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::bare(unanimous(), "info").await;
         setting.publish_all(&[CONFIDENT]).await;
         let rows: Vec<(usize, Option<usize>)> =

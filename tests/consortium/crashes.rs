@@ -5,7 +5,7 @@
 //! steps drawn at random.
 
 use crate::audit::{audit_both, exports};
-use crate::setting::{EXACT, SOON, Setting, alone, ask};
+use crate::setting::{EXACT, SOON, Setting, ask, in_runtime};
 use crate::together::Inside;
 use consilium::client::Answer;
 use consilium::crash::Step;
@@ -250,7 +250,7 @@ async fn die(setting: &mut Setting, death: Death, run: &mut Run) {
 
 #[test]
 fn nothing_is_used_or_charged_twice_wherever_a_party_dies() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT, NOISY]).await;
         let (mut run, deaths) = (Run::default(), deaths());
         for death in &deaths {

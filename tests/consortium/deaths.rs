@@ -2,8 +2,8 @@
 
 use crate::audit::{Audit, audit_both};
 use crate::setting::{
-    ANSWER_WITHIN, EXACT, QUERY_DEADLINE, ROUND_DEADLINE, SOON, Setting, Told, alone, ask, refused, release,
-    scenario,
+    ANSWER_WITHIN, EXACT, QUERY_DEADLINE, ROUND_DEADLINE, SOON, Setting, Told, ask, in_runtime, refused,
+    release, scenario,
 };
 use consilium::demo::{World, names, tasks};
 use consilium::message::Obstacle;
@@ -158,17 +158,17 @@ async fn a_compute_party_dies(victim: &str) {
 
 #[test]
 fn party_zero_dies_and_comes_back() {
-    alone(a_compute_party_dies(names::ZERO));
+    in_runtime(a_compute_party_dies(names::ZERO));
 }
 
 #[test]
 fn party_one_dies_and_comes_back() {
-    alone(a_compute_party_dies(names::ONE));
+    in_runtime(a_compute_party_dies(names::ONE));
 }
 
 #[test]
 fn a_compute_party_stands_still_and_goes_on() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT, NOISY]).await;
         for victim in [names::ONE, names::ZERO] {
             let crowd = Crowd::gather(&setting);
@@ -187,7 +187,7 @@ fn a_compute_party_stands_still_and_goes_on() {
 
 #[test]
 fn the_client_dies_and_finds_its_answer_again() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT, NOISY]).await;
         let crowd = Crowd::gather(&setting);
         crowd.answers(BEFORE).await;
@@ -205,7 +205,7 @@ fn the_client_dies_and_finds_its_answer_again() {
 
 #[test]
 fn without_the_dealer_the_pool_lasts_until_it_is_empty() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::dealt(&[EXACT]).await;
         let high = setting.scenario.pool.1;
         let full = |level: consilium::admin::Level| level.left == u64::from(high);
@@ -233,7 +233,7 @@ fn without_the_dealer_the_pool_lasts_until_it_is_empty() {
 
 #[test]
 fn the_dealer_restarts_under_load() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::dealt(&[EXACT, NOISY]).await;
         let crowd = Crowd::gather(&setting);
         crowd.answers(BEFORE).await;
@@ -247,7 +247,7 @@ fn the_dealer_restarts_under_load() {
 
 #[test]
 fn a_hospital_that_dies_changes_nothing() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT, NOISY]).await;
         let crowd = Crowd::gather(&setting);
         crowd.answers(BEFORE).await;
@@ -263,7 +263,7 @@ fn a_hospital_that_dies_changes_nothing() {
 /// A node that is killed while it makes its files starts nevertheless.
 #[test]
 fn a_first_start_that_is_cut_off_can_be_repeated() {
-    alone(async {
+    in_runtime(async {
         let program = PathBuf::from(env!("CARGO_BIN_EXE_node"));
         let mut world = World::prepare(&scenario(), program, None).unwrap();
         let state = world.folder_of(names::ZERO);

@@ -1,7 +1,7 @@
 //! `consilium distill`, as a client runs it: killed, refused, and its student asked.
 
 use crate::audit::{Audit, audit_both};
-use crate::setting::{PRIVATE, SOON, Setting, alone};
+use crate::setting::{PRIVATE, SOON, Setting, in_runtime};
 use consilium::demo::{Progress, Scenario, names};
 use consilium_tests::evaluation::{ClientFiles, LiveOptions, client_files, distillable};
 use serde_json::Value;
@@ -96,7 +96,7 @@ fn paid_once(client: &mut Client, answers: usize) {
 
 #[test]
 fn a_budget_becomes_a_student_that_needs_no_consortium() {
-    alone(async {
+    in_runtime(async {
         let mut client = Client::of(hospitals()).await;
         let paid = client.setting.paid(PRIVATE);
         assert!((15..client.files.rows).contains(&paid), "{paid} answers for {} rows", client.files.rows);
@@ -138,7 +138,7 @@ fn a_budget_becomes_a_student_that_needs_no_consortium() {
 #[test]
 fn a_killed_distillation_goes_on_and_pays_once() {
     const LABELS: usize = 12;
-    alone(async {
+    in_runtime(async {
         let mut client = Client::of(hospitals()).await;
         let mut before = 0;
         // A heading, and two lines an answer.
@@ -165,7 +165,7 @@ fn a_killed_distillation_goes_on_and_pays_once() {
 #[test]
 fn a_compute_party_that_dies_is_waited_for() {
     const LABELS: usize = 10;
-    alone(async {
+    in_runtime(async {
         let mut client = Client::of(hospitals()).await;
         let mut command = client.command(LABELS);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

@@ -1,6 +1,6 @@
 //! Compute parties that are far apart, behind a link that delays.
 
-use crate::setting::{EXACT, Setting, alone, scenario};
+use crate::setting::{EXACT, Setting, in_runtime, scenario};
 use consilium::demo::{Scenario, names};
 use consilium_tests::link::{Line, place_before};
 use futures::future::join_all;
@@ -11,7 +11,7 @@ const AT_ONCE: usize = 12;
 
 #[test]
 fn far_apart_the_rounds_decide_and_questions_at_once_share_them() {
-    alone(async {
+    in_runtime(async {
         // Bundles for all that are asked at once.
         let scenario = Scenario { pool: (2 * AT_ONCE as u32, 4 * AT_ONCE as u32), ..scenario() };
         let mut setting = Setting::prepared(scenario, "info");

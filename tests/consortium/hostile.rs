@@ -1,6 +1,6 @@
 //! Attacks on a party while questions are asked: refused, written down once, and nobody else notices.
 
-use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, alone, peer_of};
+use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, in_runtime, peer_of};
 use consilium::demo::names;
 use consilium_tests::siege::{Attack, Done, Target, ask, attack, descriptors, dialling, resident};
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ async fn right_answers_until(setting: &Setting, row: &mut usize, shown: impl Fn(
 
 #[test]
 fn questions_go_on_under_attack_and_the_attacker_is_named_once() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT]).await;
         let (started, mut row) = (Instant::now(), 0);
         let target = betrayed(&mut setting).await;
@@ -116,7 +116,7 @@ const LONG_HEAD: usize = 1 << 20;
 
 #[test]
 fn heads_and_bodies_without_end_are_cut_off() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::bare(crate::setting::scenario(), "info").await;
         let to = setting.world.http(VICTIM).unwrap();
         let pid = setting.world.pid(VICTIM).unwrap();

@@ -1,6 +1,6 @@
 //! The REST interface of real processes, by a client that writes its own requests.
 
-use crate::setting::{EXACT, PRIVATE, SOON, Setting, alone};
+use crate::setting::{EXACT, PRIVATE, SOON, Setting, in_runtime};
 use consilium::demo::names;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -79,7 +79,7 @@ fn question(row: &[f64]) -> Value {
 
 #[test]
 fn questions_in_json_and_bytes_get_the_label_of_the_oracle() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::published(&[EXACT, PRIVATE]).await;
         let list = get(&setting, names::CLIENT, "/v2/models").await.json();
         assert_eq!(list, json!({ "models": ["evaluation", EXACT, PRIVATE] }));
@@ -121,7 +121,7 @@ fn questions_in_json_and_bytes_get_the_label_of_the_oracle() {
 
 #[test]
 fn readiness_follows_models_parties_and_budgets() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::bare(crate::setting::scenario(), "info").await;
         let path = format!("/v2/models/{EXACT}/ready");
         let (client, zero) = (names::CLIENT, names::ZERO);
@@ -161,7 +161,7 @@ fn readiness_follows_models_parties_and_budgets() {
 
 #[test]
 fn strangers_and_wrong_requests_are_turned_away_and_the_token_stays_secret() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::published(&[EXACT]).await;
         let name = names::CLIENT;
         let secret = token(&setting, name);

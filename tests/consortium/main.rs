@@ -1,7 +1,7 @@
 //! A consortium of real processes over loopback: charged, killed, refused, listened to.
 //!
 //! Each process is the product's own program with files as an administrator would write them. Waits are
-//! conditions with deadlines; one world runs at a time, since their deadlines are short.
+//! conditions with deadlines.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,7 +1,8 @@
 //! Publishing, replacing and withdrawing models.
 
 use crate::setting::{
-    CLASSES, EXACT, INPUTS, Setting, alone, dealt_scenario, model, network, refused, scenario, verdict_of,
+    CLASSES, EXACT, INPUTS, Setting, dealt_scenario, in_runtime, model, network, refused, scenario,
+    verdict_of,
 };
 use consilium::demo::names;
 use consilium::message::Obstacle;
@@ -10,7 +11,7 @@ use consilium_protocol::model::{Model, export};
 
 #[test]
 fn a_model_that_does_not_fit_is_refused_with_its_layer() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::bare(scenario(), "info").await;
         let fits = network(INPUTS as u32, CLASSES);
         let refuse = async |file: &[u8], words: &[&str]| {
@@ -46,7 +47,7 @@ fn a_model_that_does_not_fit_is_refused_with_its_layer() {
 
 #[test]
 fn strangers_do_not_publish_and_too_few_models_do_not_vote() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::bare(dealt_scenario(), "info").await;
         let good = &setting.scenario.hospitals[0].model;
         for stranger in [names::CLIENT, names::DEALER, names::ONE] {
@@ -67,7 +68,7 @@ fn strangers_do_not_publish_and_too_few_models_do_not_vote() {
 
 #[test]
 fn models_are_replaced_and_withdrawn() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT]).await;
         setting.ask(EXACT, 0, None).await.unwrap();
         // A new epoch starts to count its bundles anew.
@@ -102,7 +103,7 @@ fn models_are_replaced_and_withdrawn() {
 /// With the dealer dead a withdrawal still takes the vote away.
 #[test]
 fn a_model_is_withdrawn_without_the_dealer() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::dealt(&[EXACT]).await;
         setting.world.kill(names::DEALER).unwrap();
         let published = published(&setting, "hospital-03").await;

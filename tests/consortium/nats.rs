@@ -1,6 +1,6 @@
 //! Compute parties that nobody can dial.
 
-use crate::setting::{EXACT, Setting, alone, dealt_scenario};
+use crate::setting::{EXACT, Setting, dealt_scenario, in_runtime};
 use consilium::demo::names;
 
 /// Has the nodes of a world that does not run yet reach both compute parties through the dealer alone.
@@ -28,7 +28,7 @@ fn behind_nats(setting: &Setting) {
 
 #[test]
 fn questions_are_answered_by_parties_behind_nats() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::prepared(dealt_scenario(), "info");
         behind_nats(&setting);
         setting.world.launch_all().await.unwrap();

@@ -1,12 +1,12 @@
 //! Two consortia on one machine.
 
-use crate::setting::{EXACT, Setting, alone};
+use crate::setting::{EXACT, Setting, in_runtime};
 use consilium::demo::names;
 use std::collections::BTreeSet;
 
 #[test]
 fn two_consortia_do_not_notice_each_other() {
-    alone(async {
+    in_runtime(async {
         let (left, right) = tokio::join!(Setting::published(&[EXACT]), Setting::published(&[EXACT]));
         let mut addresses = BTreeSet::new();
         for setting in [&left, &right] {

@@ -1,7 +1,7 @@
 //! Noise from the module: one draw for both, killed, refused, spied on.
 
 use crate::audit::{Audit, audit_both};
-use crate::setting::{EXACT, LOOK_EVERY, PRIVATE, SOON, Setting, alone, refused, scenario};
+use crate::setting::{EXACT, LOOK_EVERY, PRIVATE, SOON, Setting, in_runtime, refused, scenario};
 use consilium::admin::{ModuleStatus, NoiseStatus};
 use consilium::demo::{GivenModule, Noise, Releases, Scenario, names, tasks};
 use consilium::message::Obstacle;
@@ -69,7 +69,7 @@ fn recorded(folder: &Path) -> Recorded {
 
 #[test]
 fn one_draw_serves_both_parties_and_auditors_can_tell_whose() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(with_rule(NoiseRule::Module), &[NOISY, EXACT]).await;
         let rows = 20;
         for row in 0..rows {
@@ -122,7 +122,7 @@ async fn ask_until(setting: &Setting, what: &str, wanted: impl Fn(&Provenance) -
 
 #[test]
 fn without_the_module_there_is_no_release_and_with_it_there_is_again() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(with_rule(NoiseRule::Module), &[NOISY]).await;
         setting.ask(NOISY, 0, None).await.unwrap();
         setting.world.kill(names::MODULE).unwrap();
@@ -159,7 +159,7 @@ fn without_the_module_there_is_no_release_and_with_it_there_is_again() {
 
 #[test]
 fn a_module_that_was_started_anew_is_noticed_behind_full_stocks() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(with_rule(NoiseRule::Module), &[NOISY, PRIVATE]).await;
         setting.ask(PRIVATE, 0, None).await.unwrap();
         setting.ask(NOISY, 0, None).await.unwrap();
@@ -202,7 +202,7 @@ fn a_module_that_was_started_anew_is_noticed_behind_full_stocks() {
 
 #[test]
 fn a_party_that_was_killed_comes_back_to_new_noise() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(with_rule(NoiseRule::Module), &[NOISY]).await;
         setting.ask(NOISY, 0, None).await.unwrap();
         for victim in [names::ONE, names::ZERO] {
@@ -223,7 +223,7 @@ fn a_party_that_was_killed_comes_back_to_new_noise() {
 
 #[test]
 fn software_noise_steps_in_where_all_members_signed_so() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(with_rule(NoiseRule::ModuleElseSoftware), &[NOISY]).await;
         ask_until(&setting, "noise of the module", |noise| *noise == SOFTWARE_EVIDENCE).await;
         setting.world.kill(names::MODULE).unwrap();
@@ -238,7 +238,7 @@ fn software_noise_steps_in_where_all_members_signed_so() {
 
 #[test]
 fn refused_evidence_is_papered_over_by_nothing() {
-    alone(async {
+    in_runtime(async {
         // The module that runs has software evidence; the consortium wants a TPM.
         let images = vec![consilium_attest::policy::Image {
             registers: vec![consilium_attest::policy::Register { index: 4, value: Hex([1; 32]) }],

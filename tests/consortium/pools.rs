@@ -1,7 +1,7 @@
 //! Pools outlive processes, and nothing else does that should not.
 
 use crate::audit::{audit, audit_both};
-use crate::setting::{EXACT, SOON, Setting, alone, refused};
+use crate::setting::{EXACT, SOON, Setting, in_runtime, refused};
 use consilium::admin::{AdminReply, AdminRequest, Refill, call};
 use consilium::demo::names;
 use consilium::message::Obstacle;
@@ -68,7 +68,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_full_pool_outlives_both_parties_without_the_dealer() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::dealt(&[EXACT]).await;
         let high = u64::from(setting.scenario.pool.1);
         let full = |status: &consilium::admin::TaskStatus| status.pool.is_some_and(|pool| pool.left == high);
@@ -104,7 +104,7 @@ fn a_full_pool_outlives_both_parties_without_the_dealer() {
 #[test]
 fn a_restored_copy_of_one_party_is_noticed_and_its_pool_burnt() {
     for victim in BOTH {
-        alone(async {
+        in_runtime(async {
             let mut setting = Setting::published(&[EXACT]).await;
             let folder = setting.world.folder_of(victim);
             let (old, new) = (folder.with_extension("old"), folder.with_extension("new"));
@@ -148,7 +148,7 @@ fn a_restored_copy_of_one_party_is_noticed_and_its_pool_burnt() {
 #[test]
 fn a_damaged_spool_file_costs_its_batch_on_both_sides() {
     for victim in BOTH {
-        alone(async {
+        in_runtime(async {
             let mut setting = Setting::published(&[EXACT]).await;
             let before = setting.refill(victim).await.pool;
             setting.world.kill(victim).unwrap();
@@ -178,7 +178,7 @@ fn a_damaged_spool_file_costs_its_batch_on_both_sides() {
 
 #[test]
 fn a_new_version_and_a_withdrawal_delete_the_pool_on_both_sides() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT]).await;
         let before = BOTH.map(|name| setting.spools(name));
         let model = setting.scenario.hospitals[0].model.clone();

@@ -3,7 +3,7 @@
 
 use crate::audit::audit_both;
 use crate::pools::BOTH;
-use crate::setting::{EXACT, SOON, Setting, alone, refused};
+use crate::setting::{EXACT, SOON, Setting, in_runtime, refused};
 use consilium::admin::TaskStatus;
 use consilium::demo::{names, tasks};
 use consilium::message::Obstacle;
@@ -101,7 +101,7 @@ impl Setting {
 #[test]
 fn a_spoilt_refill_is_named_and_given_up_on_both_sides() {
     for liar in BOTH {
-        alone(async {
+        in_runtime(async {
             let mut setting = Setting::published(&[EXACT]).await;
             setting.full(EXACT).await;
             let pool = setting.refill(names::ZERO).await.pool;
@@ -140,7 +140,7 @@ fn block(spool: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_disk_that_takes_no_more_costs_only_the_batch() {
     for victim in BOTH {
-        alone(async {
+        in_runtime(async {
             let mut setting = Setting::published(&[EXACT]).await;
             setting.full(EXACT).await;
             let pool = setting.refill(names::ZERO).await.pool;
@@ -165,7 +165,7 @@ fn a_disk_that_takes_no_more_costs_only_the_batch() {
 #[test]
 fn a_party_that_stands_still_in_a_refill_blocks_nothing_for_long() {
     for victim in BOTH {
-        alone(async {
+        in_runtime(async {
             let mut setting = Setting::published(&[EXACT]).await;
             setting.full(EXACT).await;
             let pool = setting.refill(names::ZERO).await.pool;
@@ -187,7 +187,7 @@ fn a_party_that_stands_still_in_a_refill_blocks_nothing_for_long() {
 
 #[test]
 fn two_tasks_refill_at_once_and_neither_waits_for_the_other() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT, NOISY]).await;
         setting.full(EXACT).await;
         setting.full(NOISY).await;

@@ -1,7 +1,7 @@
 //! The same question again and again, and what an answer says beside its label.
 
 use crate::audit::audit_both;
-use crate::setting::{EXACT, PRIVATE, Setting, alone, refused};
+use crate::setting::{EXACT, PRIVATE, Setting, in_runtime, refused};
 use consilium::demo::names;
 use consilium::message::{AnswerTerms, Obstacle};
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ const ASKS: usize = 100;
 /// Averaging the labels of one record undoes the noise of each, so the hundredth must not be had.
 #[test]
 fn a_question_asked_a_hundred_times_is_answered_as_often_as_the_budget_pays() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
         assert!((2..12).contains(&paid), "{paid} answers");
@@ -50,7 +50,7 @@ fn timeless(terms: &AnswerTerms) -> AnswerTerms {
 
 #[test]
 fn the_terms_of_an_answer_are_the_same_whatever_the_votes() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::published(&[EXACT]).await;
         let (mut labels, mut terms) = (BTreeSet::new(), Vec::new());
         for row in 0..24 {

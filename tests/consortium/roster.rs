@@ -1,6 +1,6 @@
 //! A consortium with a signed roster, from its founding to the removal of a member, by the program alone.
 
-use crate::setting::{LOOK_EVERY, SOON, alone};
+use crate::setting::{LOOK_EVERY, SOON, in_runtime};
 use ciborium::Value as Cbor;
 use consilium::admin::{AdminReply, AdminRequest, Report, call};
 use consilium::message::{Obstacle, QueryReply};
@@ -178,7 +178,7 @@ async fn joined(child: Child) -> Value {
 
 #[test]
 fn a_consortium_is_founded_grows_by_quorum_and_cuts_off_a_member() {
-    alone(async {
+    in_runtime(async {
         let root = tempfile::tempdir().unwrap();
         let [mut north, mut south, mut west] = LISTENERS.map(|name| Party::new(root.path(), name, true));
         let mut practice = Party::new(root.path(), "practice", false);

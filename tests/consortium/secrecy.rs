@@ -1,6 +1,6 @@
 //! Nothing secret is written down: not in a log, not in a state file.
 
-use crate::setting::{BOUND, EXACT, NUMBERS, PRIVATE, Setting, alone, scenario};
+use crate::setting::{BOUND, EXACT, NUMBERS, PRIVATE, Setting, in_runtime, scenario};
 use consilium::demo::names;
 use consilium_protocol::algebra::Fixed;
 use consilium_protocol::evaluate::float::logits;
@@ -84,7 +84,7 @@ fn files(folder: &Path, into: &mut Vec<PathBuf>) {
 
 #[test]
 fn no_file_of_any_process_tells_a_secret() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::bare(scenario(), FILTER).await;
         setting.publish_all(&[EXACT, PRIVATE]).await;
         for row in 0..4 {

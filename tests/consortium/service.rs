@@ -1,6 +1,6 @@
 //! A node as a service: what its manager hears, reloads, ends, and starts that fail.
 
-use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, alone, refused, scenario};
+use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, in_runtime, refused, scenario};
 use consilium::demo::names;
 use consilium::message::Obstacle;
 use consilium_config::Roster;
@@ -103,7 +103,7 @@ impl Drop for Manager {
 
 #[test]
 fn a_manager_hears_whether_the_node_lives_and_how_its_reloads_went() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::prepared(scenario(), "info");
         let (file, roster) = (file_of(&setting, names::ZERO), setting.world.folder_of("roster.toml"));
         let mut manager = Manager::start(&setting, names::ZERO);
@@ -168,7 +168,7 @@ fn a_manager_hears_whether_the_node_lives_and_how_its_reloads_went() {
 
 #[test]
 fn a_start_that_fails_says_why_and_ends_with_a_code_for_it() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::prepared(scenario(), "info");
         let (file, folder) = (file_of(&setting, names::ZERO), setting.world.folder_of(names::ZERO));
         let run = || {
@@ -217,7 +217,7 @@ fn a_start_that_fails_says_why_and_ends_with_a_code_for_it() {
 
 #[test]
 fn a_credential_takes_the_place_of_a_key_file() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::prepared(scenario(), "info");
         let folder = setting.world.folder_of(names::ZERO);
         let credentials = tempfile::tempdir().unwrap();
@@ -239,7 +239,7 @@ fn a_credential_takes_the_place_of_a_key_file() {
 
 #[test]
 fn questions_in_progress_are_answered_before_the_end() {
-    alone(async {
+    in_runtime(async {
         let filter = "info,consilium::compute=debug";
         let mut setting = Setting::prepared(scenario(), filter);
         // A question takes a second and more, so that the node is told to stop amid its rounds.

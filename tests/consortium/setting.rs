@@ -18,7 +18,6 @@ use consilium_protocol::model::{Model, Weights, export};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) const OWNERS: usize = 3;
@@ -33,8 +32,6 @@ pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(12);
 pub(crate) const SOON: Duration = Duration::from_secs(40);
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-
 /// A running consortium.
 pub(crate) struct Setting {
     pub(crate) world: World,
@@ -44,9 +41,8 @@ pub(crate) struct Setting {
 /// What came of a question: an answer, a refusal, or a client that died.
 pub(crate) type Told = Result<Result<Answer, Refusal>, AdminError>;
 
-/// Runs a test in a runtime of its own, alone.
-pub(crate) fn alone<T>(test: impl Future<Output = T>) -> T {
-    let _alone: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+/// Runs a test in a runtime of its own.
+pub(crate) fn in_runtime<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.unwrap().block_on(test)
 }

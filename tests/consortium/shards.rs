@@ -2,7 +2,7 @@
 
 use crate::audit::audit_both;
 use crate::setting::{
-    CLASSES, EXACT, INPUTS, PRIVATE, Setting, alone, dealt_scenario, model, network, peer_of, refused,
+    CLASSES, EXACT, INPUTS, PRIVATE, Setting, dealt_scenario, in_runtime, model, network, peer_of, refused,
     sharded_scenario,
 };
 use consilium::admin::{AdminReply, AdminRequest, TaskStatus, call};
@@ -88,7 +88,7 @@ fn refused_model(refusal: Result<Published, Refusal>, words: &[&str]) {
 #[test]
 fn every_model_of_every_owner_has_a_vote() {
     for preprocessing in [Preprocessing::Pairwise, Preprocessing::Dealer] {
-        alone(async {
+        in_runtime(async {
             let scenario = Scenario { preprocessing, ..sharded_scenario(SHARDS) };
             let setting = Setting::bare(scenario, "info").await;
             setting.publish_all(&[EXACT]).await;
@@ -112,7 +112,7 @@ fn every_model_of_every_owner_has_a_vote() {
 
 #[test]
 fn an_owner_is_charged_once_and_the_answer_says_what_it_means() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
         assert!((4..40).contains(&paid), "{paid} answers");
@@ -188,7 +188,7 @@ async fn call_party(channel: &mut Channel, request: &PublishRequest, share: Opti
 
 #[test]
 fn fewer_or_more_models_than_the_roster_says_are_refused_by_all() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::bare(sharded_scenario(SHARDS), "info").await;
         let own = other_models(1);
         let fits = network(INPUTS as u32, CLASSES);
@@ -238,7 +238,7 @@ fn fewer_or_more_models_than_the_roster_says_are_refused_by_all() {
 
 #[test]
 fn a_task_with_one_model_of_each_owner_takes_no_more() {
-    alone(async {
+    in_runtime(async {
         let setting = Setting::bare(dealt_scenario(), "info").await;
         let own = other_models(1);
         let words = ["3 models at once", "one of each owner"];
@@ -248,7 +248,7 @@ fn a_task_with_one_model_of_each_owner_takes_no_more() {
 
 #[test]
 fn one_bad_model_refuses_all_and_the_former_ones_stay() {
-    alone(async {
+    in_runtime(async {
         let setting = published(&[EXACT]).await;
         let before = book(&setting, OWNER).await;
         let pool = setting.until(names::ZERO, EXACT, "pool", |status| status.refill.is_some()).await;
@@ -280,7 +280,7 @@ fn one_bad_model_refuses_all_and_the_former_ones_stay() {
 
 #[test]
 fn all_models_of_an_owner_are_replaced_and_withdrawn_together() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(&[EXACT]).await;
         let newer = other_models(500);
         let entry = setting.publish_shards(OWNER, EXACT, &models(&newer)).await.unwrap();
@@ -308,7 +308,7 @@ fn all_models_of_an_owner_are_replaced_and_withdrawn_together() {
 
 #[test]
 fn a_restart_keeps_all_and_a_publication_that_was_cut_short_counts_for_nothing() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(&[EXACT]).await;
         let pool = |status: TaskStatus| status.refill.unwrap().pool;
         let filled = pool(setting.filled(EXACT).await);
@@ -396,7 +396,7 @@ fn promise(task: &mut Task, unit: Unit, shards: u32) {
 
 #[test]
 fn a_book_keeps_its_promise_for_life() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(&[PRIVATE]).await;
         let answer = setting.ask(PRIVATE, 0, None).await.unwrap();
         assert_eq!(answer.losses.unwrap().unit, "patient");
@@ -425,7 +425,7 @@ fn a_book_keeps_its_promise_for_life() {
 
 #[test]
 fn a_roster_with_another_number_asks_for_new_models() {
-    alone(async {
+    in_runtime(async {
         let mut setting = published(&[EXACT]).await;
         // Only where nothing is promised: a book keeps its number of models.
         let fewer = |task: &mut Task| task.shards = if task.name.as_str() == EXACT { 2 } else { task.shards };

@@ -3,7 +3,7 @@
 use crate::audit::{Audit, audit_in};
 use crate::http;
 use crate::setting::{
-    ANSWER_WITHIN, EXACT, LOOK_EVERY, PRIVATE, SOON, Setting, alone, refused, release, scenario,
+    ANSWER_WITHIN, EXACT, LOOK_EVERY, PRIVATE, SOON, Setting, in_runtime, refused, release, scenario,
 };
 use consilium::client::{Answer, Detour};
 use consilium::demo::{Releases, Scenario, names};
@@ -149,7 +149,7 @@ async fn all_crash(setting: &mut Setting) {
 
 #[test]
 fn the_second_pair_takes_over_within_its_slice_and_the_first_returns_by_itself() {
-    alone(async {
+    in_runtime(async {
         let mut setting = two_pairs("8").await;
         let [main, second] = ["main", "second"].map(|pair| paid(budget(&setting, Some(pair))));
         assert!(main >= 2 && second >= 2 && main + second <= paid(budget(&setting, None)), "{main} {second}");
@@ -215,7 +215,7 @@ fn the_second_pair_takes_over_within_its_slice_and_the_first_returns_by_itself()
 
 #[test]
 fn parties_of_both_pairs_are_killed_and_no_slice_is_overspent() {
-    alone(async {
+    in_runtime(async {
         let mut setting = two_pairs("16").await;
         let slices = ["main", "second"].map(|pair| paid(budget(&setting, Some(pair))));
         let mut labels: Vec<Answer> = Vec::new();

@@ -2,7 +2,7 @@
 
 use crate::audit::audit_both;
 use crate::setting::{
-    ANSWER_WITHIN, EXACT, PRIVATE, ROUND_DEADLINE, Setting, alone, peer_of, refused, release,
+    ANSWER_WITHIN, EXACT, PRIVATE, ROUND_DEADLINE, Setting, in_runtime, peer_of, refused, release,
 };
 use consilium::client::{Answer, Client};
 use consilium::demo::names;
@@ -86,7 +86,7 @@ fn right(setting: &Setting, row: usize, answer: &Answer) {
 
 #[test]
 fn questions_at_once_share_computations_and_are_charged_apart() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT]).await;
         let alone = setting.ask(EXACT, 0, None).await.unwrap();
         assert_eq!(alone.terms.together, 1);
@@ -119,7 +119,7 @@ fn questions_at_once_share_computations_and_are_charged_apart() {
 
 #[test]
 fn a_question_that_one_party_never_gets_leaves_the_others_alone() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
         let inside = Inside::enter(&mut setting, PRIVATE);
@@ -154,7 +154,7 @@ fn a_question_that_one_party_never_gets_leaves_the_others_alone() {
 
 #[test]
 fn nobody_waits_long_for_a_share_that_does_not_come() {
-    alone(async {
+    in_runtime(async {
         let mut setting = Setting::published(&[EXACT]).await;
         let inside = Inside::enter(&mut setting, EXACT);
         inside.ask(&setting, 0, None).await.unwrap();

@@ -94,7 +94,11 @@ impl Compute {
                 let record = self.owned(owner, model)?;
                 self.open_weights(model).await?;
                 self.retire_older(&record).await?;
-                self.change_epoch(&record.announced.task);
+                {
+                    // An epoch that begins just now may have been agreed on without this model.
+                    let _changing = self.changing.lock().await;
+                    self.change_epoch(&record.announced.task);
+                }
                 let ModelRecord { announced, .. } = record;
                 let models = announced.shards.len();
                 tracing::info!(owner, task = announced.task, model = %model, models, "ready to vote");
@@ -290,7 +294,7 @@ impl Compute {
     /// Removes a registration here and on the other side, and its masks at the dealer. If the other party cannot
     /// be told now, it is told at the next greeting.
     async fn withdraw(&self, record: &ModelRecord) -> Result<(), Refusal> {
-        let (model, task) = (record.announced.model, record.announced.task.as_str());
+        let model = record.announced.model;
         {
             let _changing = self.changing.lock().await;
             self.take_away(record).await?;
@@ -298,9 +302,6 @@ impl Compute {
         match self.ask_other(&PairRequest::Withdraw { model }).await {
             Ok(_) => self.registry.told(model).map_err(model_failed)?,
             Err(refusal) => tracing::warn!(model = %model, "the other party hears of it later: {refusal}"),
-        }
-        if self.seat == Party::Zero {
-            self.change_epoch(task);
         }
         Ok(())
     }
@@ -318,7 +319,7 @@ impl Compute {
     /// Removes a registration here, with every pool that was made for it. The caller holds `changing`.
     async fn take_away(&self, record: &ModelRecord) -> Result<(), Refusal> {
         let (model, task) = (record.announced.model, record.announced.task.as_str());
-        self.end_epoch(task);
+        self.change_epoch(task);
         self.retire_pools(|_, purpose| purpose.models.iter().any(|(held, _)| *held == model)).await?;
         self.registry.withdraw(model).map_err(model_failed)?;
         tracing::info!(owner = record.announced.owner, task, model = %model, "a model was withdrawn");

@@ -18,6 +18,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// The part of a pause that nothing cuts short.
 const RETRY_NOT_BEFORE: Duration = Duration::from_millis(500);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// How long a keeper with nothing to do sleeps before it looks whether that is still so.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 impl Compute {
     /// Party Zero: keeps the pool of a task filled until the node stops. May be dropped.
@@ -29,9 +31,13 @@ impl Compute {
                 Ok(()) => {
                     self.note_task(&task, None);
                     pause = RETRY_AFTER;
-                    wake.await;
+                    if tokio::time::timeout(LOOK_AGAIN, wake).await.is_err() {
+                        self.compare(&task).await;
+                    }
                 }
-                Err(refusal) if refusal.obstacle == Obstacle::Models => wake.await,
+                Err(refusal) if refusal.obstacle == Obstacle::Models => {
+                    let _ = tokio::time::timeout(LOOK_AGAIN, wake).await;
+                }
                 Err(refusal) => {
                     if refusal.obstacle == Obstacle::Epoch {
                         self.end_epoch(&task);
@@ -59,6 +65,19 @@ impl Compute {
     /// Remembers the last fault of the seat.
     pub(super) fn note_refill(&self, fault: Option<String>) {
         *self.refill_fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+
+    /// Ends an epoch that party One is not in any more: it may have lost the line and have had it back before this
+    /// side noticed, and without a question nothing else would tell.
+    async fn compare(&self, task: &str) {
+        let Some(epoch) = self.epoch(task) else { return };
+        let request = PairRequest::InForce { task: task.to_owned(), epoch: epoch.id() };
+        if let Err(refusal) = self.ask_other(&request).await
+            && refusal.obstacle == Obstacle::Epoch
+        {
+            tracing::info!(task, "party One is not in this epoch any more; the two agree anew");
+            self.abandon(&epoch);
+        }
     }
 
     /// One pass: tops the pool up if it is at its low watermark.

@@ -1,6 +1,6 @@
 //! Agreement of both parties: rosters, ledgers, withdrawals, openings, epochs.
 
-use super::epoch::{Epoch, Subject};
+use super::epoch::{Epoch, EpochId, Subject};
 use super::models::{model_failed, ready, too_few};
 use super::{Compute, local_failed, peer_failed};
 use crate::bulk::{receive_bulk, send_bulk};
@@ -124,10 +124,9 @@ impl Compute {
                 }
                 self.follow_pool(subject, nonce, held).await
             }
+            PairRequest::InForce { task, epoch } => self.in_force(&task, epoch).map(|_| PairReply::Done),
             PairRequest::Refill { task, epoch, first, count } => {
-                let current = self.epoch(&task).filter(|current| current.id() == epoch && !current.is_over());
-                let gone = || Refusal::new(Obstacle::Epoch, "this epoch is over here");
-                let current = current.ok_or_else(gone)?;
+                let current = self.in_force(&task, epoch)?;
                 let tag = self.fetch(&current, (first, count), channel).await?;
                 Ok(PairReply::Filled { tag })
             }
@@ -142,6 +141,12 @@ impl Compute {
                 Ok(PairReply::Done)
             }
         }
+    }
+
+    /// Party One: the epoch that party Zero names, if this side is in it.
+    fn in_force(&self, task: &str, epoch: EpochId) -> Result<Arc<Epoch>, Refusal> {
+        let current = self.epoch(task).filter(|current| current.id() == epoch && !current.is_over());
+        current.ok_or_else(|| Refusal::new(Obstacle::Epoch, "this epoch is over here"))
     }
 
     pub(super) async fn pair_channel(&self) -> Result<Channel, Refusal> {
@@ -242,7 +247,7 @@ impl Compute {
         Ok(Subject { terms: terms.clone(), plan, models, source: self.source.provenance().to_owned() })
     }
 
-    /// Party Zero: ends the epoch of a task; its keeper begins another with the models that are ready.
+    /// Ends the epoch of a task. Party Zero's keeper begins another with the models that are ready then.
     pub(super) fn change_epoch(&self, task: &str) {
         self.end_epoch(task);
         self.spare.notify_waiters();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::{AsyncRead, AsyncWrite, io::BufReader};
 use libp2p::{
     PeerId as InnerPeerId, Transport,
     core::{
@@ -27,6 +27,9 @@ use super::{
     anteroom::{Anteroom, Place, Turn},
     limits::Limits,
 };
+
+/// Read from a socket at once. Noise asks for 8 KiB at a time, each a call to the kernel otherwise.
+const READ_BYTES: usize = 256 << 10;
 
 /// What the swarm dials and listens with. A relay carries what Noise has sealed for the far end, and can read none
 /// of it.
@@ -50,7 +53,9 @@ pub(super) fn transport(
     let relayed_place = place.clone();
     let secured = OrTransport::new(
         relayed.map(move |stream, point| Impatient::new(stream, patience, relayed_place(&point))),
-        tcp.map(move |stream, point| Impatient::new(stream, patience, place(&point))),
+        tcp.map(move |stream, point| {
+            Impatient::new(BufReader::with_capacity(READ_BYTES, stream), patience, place(&point))
+        }),
     )
     .upgrade(Version::V1Lazy)
     .authenticate(noise)

@@ -50,7 +50,7 @@ impl Machine {
         std::fs::write(&path, &self.roster).unwrap();
         let settings = Layers::open(&file).unwrap().read().unwrap();
         let (roster, places) = Roster::load_placed(&path).unwrap();
-        let found = check(&settings, Some((&roster, &places)));
+        let found = check(&settings, Some((&roster, &places)), true);
         let told = found.into_iter().map(|finding| {
             let problem = finding.problem;
             assert!(problem.advice().is_some_and(|advice| !advice.is_empty()), "{problem}");
@@ -153,10 +153,10 @@ fn an_absent_state_is_a_warning_and_a_file_in_its_place_an_error() {
     let file = machine.folder.path().join("consilium.toml");
     std::fs::write(&file, node).unwrap();
     let settings = Layers::open(&file).unwrap().read().unwrap();
-    let found = check(&settings, None);
+    let found = check(&settings, None, true);
     assert_eq!(found.iter().map(|one| one.severity).collect::<Vec<_>>(), [Severity::Warning]);
     std::fs::write(machine.state(), "").unwrap();
-    let found = check(&settings, None);
+    let found = check(&settings, None, true);
     assert_eq!(found.iter().map(|one| one.severity).collect::<Vec<_>>(), [Severity::Error]);
 }
 

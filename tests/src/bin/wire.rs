@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 const HEADER: &str = "\
 Two processes; messages of one frame each over a stream between members (TCP, Noise, Yamux), and the same bytes over
 bare TCP, in turns. Medians over all turns; the ratio is of times. `20ms` is a relay in user space with 20 ms there
-and back and 200 Mbit/s for either kind, `20ms-fast` the same without a limit of rate.\n";
+and back and 200 Mbit/s for either kind, `20ms-fast` the same without a limit of rate.";
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -21,9 +21,10 @@ struct Arguments {
     /// Only at this distance
     #[arg(long, value_enum)]
     distance: Option<Distance>,
-    /// Threads of each process that carry streams
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    workers: u8,
+    /// Threads of each process that carry streams [default: half of the processors, since both processes share this
+    /// machine]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=16))]
+    workers: Option<u8>,
     /// End with an error where a goal is missed
     #[arg(long)]
     check: bool,
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<Vec<Row>, Failure> {
-    let workers = usize::from(arguments.workers);
+    let workers = workers(arguments);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     if !arguments.far.is_empty() {
         let served = runtime.block_on(serve(&arguments.far, |far| {
@@ -71,9 +72,9 @@ fn run(arguments: &Arguments) -> Result<Vec<Row>, Failure> {
         Distance::ALL.into_iter().filter(|one| arguments.distance.is_none_or(|only| only == *one));
     let near: Vec<(Distance, Identity)> =
         distances.map(|distance| (distance, Identity::generate())).collect();
-    let (_other, far) = start(arguments, &near)?;
+    let (_other, far) = start(workers, &near)?;
     if !arguments.json {
-        println!("{HEADER}");
+        println!("{HEADER}\nThreads of each process that carry streams: {workers}\n");
         print_cells(&Row::COLUMNS.map(str::to_owned));
     }
     let mut rows = Vec::new();
@@ -101,9 +102,14 @@ fn show(row: &Row, json: bool) {
     }
 }
 
-fn start(arguments: &Arguments, near: &[(Distance, Identity)]) -> Result<(Other, Far), Failure> {
+fn workers(arguments: &Arguments) -> usize {
+    let half = || std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1));
+    arguments.workers.map_or_else(half, usize::from)
+}
+
+fn start(workers: usize, near: &[(Distance, Identity)]) -> Result<(Other, Far), Failure> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["--workers", &arguments.workers.to_string(), "--far"]);
+    command.args(["--workers", &workers.to_string(), "--far"]);
     command.args(near.iter().map(|(_, identity)| identity.peer_id().to_string()));
     let mut other = Other(command.stdout(Stdio::piped()).spawn()?);
     let told = other.0.stdout.take().ok_or("the far side has no output")?;

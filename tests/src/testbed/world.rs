@@ -270,8 +270,12 @@ fn unprepared(report: &Report) -> Option<String> {
         for task in &seat.tasks {
             if task.pool.is_none_or(|pool| pool.left == 0) {
                 let fault = task.refill.as_ref().and_then(|refill| refill.fault.clone());
-                let fault =
-                    fault.or_else(|| seat.refill_fault.clone()).unwrap_or_else(|| "no fault".to_owned());
+                let making = || match task.refill.as_ref().map(|refill| refill.batch) {
+                    None => "no epoch in force".to_owned(),
+                    Some(None) => "no batch in the making".to_owned(),
+                    Some(Some((made, of))) => format!("{made} of {of} made"),
+                };
+                let fault = fault.or_else(|| seat.refill_fault.clone()).unwrap_or_else(making);
                 return Some(format!("{} has no bundle for {}: {fault}", report.name, task.task));
             }
         }
