@@ -172,10 +172,20 @@ pub(super) async fn publish(world: &World, scenario: &Scenario, second: Second) 
         for task in second.tasks() {
             let started = Instant::now();
             let words = ["model", "publish", file.as_str(), "--task", task];
-            // The other owners publish as well, so a party may be busy with one of them.
-            while let Err(error) = world.nodes[index(owner)].told(&words).await {
+            // The other owners publish as well, so a party may be busy with one of them, and a pair that still
+            // begins anew by the roster misses what the other one took.
+            loop {
+                let told = world.nodes[index(owner)].told(&words).await;
+                let held = |answer: &Value| answer["published"]["pairs"].as_array().map_or(0, Vec::len);
+                if told.as_ref().is_ok_and(|answer| held(answer) == second.serving()) {
+                    break;
+                }
                 if started.elapsed() > WITHIN {
-                    return Err(Failure::from(error));
+                    let missed = |answer: Value| TestbedError::Command {
+                        what: format!("{owner}: model publish"),
+                        told: format!("not all pairs took it: {}", answer["warnings"]),
+                    };
+                    return Err(Failure::from(told.map_or_else(|error| error, missed)));
                 }
                 tokio::time::sleep(LOOK_EVERY).await;
             }

@@ -77,6 +77,14 @@ impl Second {
         }
     }
 
+    /// Pairs that serve a task.
+    pub(super) fn serving(self) -> usize {
+        match self {
+            Self::StandsIn => PAIRS.len(),
+            Self::Alone => 1,
+        }
+    }
+
     /// All tasks.
     pub(super) fn tasks(self) -> &'static [&'static str] {
         match self {
