@@ -60,6 +60,10 @@ pub const STOCK_QUERIES: RangeInclusive<u32> = 0..=65_536;
 pub const FRACTION_BITS: RangeInclusive<u32> = 8..=20;
 /// Bits before the binary point of any value on a wire.
 pub const VALUE_BITS: RangeInclusive<u32> = 1..=24;
+/// Bits before the binary point of a distance of a one-class task.
+pub const DISTANCE_BITS: RangeInclusive<u32> = 1..=44;
+/// Bits of a distance as a word: it has twice the task's bits after the point.
+pub const DISTANCE_WORD_BITS_MAX: u32 = 60;
 /// A product before truncation, with two bits of headroom, must stay below this many bits.
 pub const PRODUCT_BITS_MAX: u32 = 62;
 /// Magnitude of an offset or scale of a feature.

@@ -23,7 +23,7 @@ pub use quorum::Quorum;
 use release::NOISE_WORDS;
 pub use release::{Release, Terms, Unit};
 pub use standby::Standby;
-pub use task::{Comparison, Features, Stock, Task};
+pub use task::{Comparison, Features, Kind, NOBODY, Stock, Task};
 
 use crate::{
     digest::{Digest, Hasher},
@@ -307,8 +307,8 @@ mod tests {
         assert_eq!((seats.zero.name.as_str(), seats.one.name.as_str()), ("north", "south"));
         assert_eq!(seats.dealer.unwrap().name.as_str(), "notary");
         let tasks = |member| roster.tasks_of(member).map(|task| task.name.as_str()).collect::<Vec<_>>();
-        assert_eq!(tasks("west"), ["breast-cancer", "digits", "digits-agreed", "readmission"]);
-        assert_eq!(tasks("notary").len(), 6);
+        assert_eq!(tasks("west"), ["breast-cancer", "digits", "digits-agreed", "readmission", "whose-image"]);
+        assert_eq!(tasks("notary").len(), 7);
         assert_eq!(tasks("harbour"), ["readmission-twice"]);
         assert_eq!(tasks("nobody").len(), 0);
     }
@@ -369,7 +369,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "047c92efa8e82e2059cb0a140eaff42dd7363dc068f221ee3d64c03893a7b844"
+            "530027207fa578dc265c26435182bb432e15a2d07974358490df1be016597af9"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),
@@ -545,6 +545,8 @@ mod tests {
                     pair: "pair".parse().unwrap(),
                     input: Shape { channels: features_count, height: features_count % 3 + 1, width: 2 },
                     classes: classes.into_iter().collect(),
+                    kind: Kind::Vote,
+                    distance_bits: None,
                     input_abs_max,
                     fraction_bits,
                     value_bits: 12,

@@ -17,6 +17,7 @@ mod output;
 mod privacy;
 mod status;
 mod student;
+mod train;
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -58,6 +59,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Found a consortium, invite and join, propose and sign changes of its roster
     Consortium(consortium::ConsortiumArgs),
+    /// Train a model of your own data on this machine
+    Train(train::TrainArgs),
     /// Publish, list and withdraw models of this node
     Model(model::ModelArgs),
     /// Ask the consortium for the class of one or more cases
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Config(args) => return ended(config::run(&args)),
         Command::Demo(args) => crate::demo::run(&args),
         Command::Consortium(args) => consortium::run(&args),
+        Command::Train(args) => train::run(&args),
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
         Command::Distill(args) => distill::run(&args),

@@ -273,7 +273,7 @@ impl Client {
         let late = |_| Refusal::new(Obstacle::Deadline, "no answer in time");
         let (zero, one) = tokio::time::timeout(self.deadline, both).await.map_err(late)??;
         let milliseconds = started.elapsed().as_secs_f64() * 1e3;
-        let labels = combine(terms, &zero, &one, rows.len())?;
+        let labels = labels_of(terms, &zero.terms.users, combine(terms, &zero, &one, rows.len())?)?;
         Ok(Answer {
             release,
             classes: labels
@@ -402,8 +402,11 @@ fn encode(terms: &TaskTerms, rows: &[Vec<f64>]) -> Result<Zeroizing<Vec<u64>>, R
 }
 
 fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Vec<Option<usize>>, Refusal> {
-    let expected = (terms.answer_bits() * rows).div_ceil(64);
+    let users = zero.terms.users.len();
+    let expected = (terms.answer_bits(users) * rows).div_ceil(64);
     let same = zero.terms.owners == one.terms.owners
+        && zero.terms.users == one.terms.users
+        && (!terms.is_one_class() || (1..terms.classes()).contains(&users))
         && zero.terms.shards == one.terms.shards
         && zero.terms.noise == one.terms.noise
         && zero.terms.charged == one.terms.charged;
@@ -411,7 +414,27 @@ fn combine(terms: &TaskTerms, zero: &Part, one: &Part, rows: usize) -> Result<Ve
         let text = "the two compute parties answered differently; ask the consortium to look into it";
         return Err(Refusal::new(Obstacle::Peer, text));
     }
-    Ok(answers([&zero.words, &one.words], terms.classes(), rows, terms.may_abstain()))
+    let classes = if terms.is_one_class() { users + 1 } else { terms.classes() };
+    Ok(answers([&zero.words, &one.words], classes, rows, terms.may_abstain()))
+}
+
+/// The labels of the roster, where those of an answer are the owners that took part and nobody.
+fn labels_of(
+    terms: &TaskTerms,
+    users: &[String],
+    labels: Vec<Option<usize>>,
+) -> Result<Vec<Option<usize>>, Refusal> {
+    if !terms.is_one_class() {
+        return Ok(labels);
+    }
+    let strange = || {
+        let text = "the compute parties named somebody who is no owner of the task; compare rosters";
+        Refusal::new(Obstacle::Peer, text)
+    };
+    let known = users.iter().map(|user| terms.label_of(user).ok_or_else(strange));
+    let known = known.collect::<Result<Vec<_>, _>>()?;
+    let nobody = terms.classes() - 1;
+    Ok(labels.into_iter().map(|label| label.map(|at| known.get(at).copied().unwrap_or(nobody))).collect())
 }
 
 #[cfg(test)]
@@ -424,6 +447,7 @@ mod tests {
         let terms = AnswerTerms {
             share_words: 1,
             owners: 3,
+            users: Vec::new(),
             shards: 1,
             noise: Provenance::Software,
             preprocessing: "pairwise".into(),

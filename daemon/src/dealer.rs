@@ -11,7 +11,7 @@ use crate::net::{Channel, ChannelError};
 use crate::registry::{MaskId, MaskStore, RegistryError};
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
-use consilium_protocol::graph::{Network, Plan};
+use consilium_protocol::graph::{Architecture, Plan};
 use consilium_protocol::offline::dealer::{WeightMasks, corrections, sent_words, weight_mask};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Demand;
@@ -178,7 +178,7 @@ impl Dealer {
         if let Some(dealt) = kept.filter(|dealt| dealt.ids == ids) {
             return Ok(dealt);
         }
-        let networks: Vec<Network> = request.models.iter().map(|(network, _)| network.clone()).collect();
+        let networks: Vec<Architecture> = request.models.iter().map(|(network, _)| network.clone()).collect();
         let plan = terms.plan(&networks, request.gadget).map_err(|error| refuse(error.to_string()))?;
         if plan.digest() != request.plan {
             return Err(refuse(
@@ -198,7 +198,7 @@ impl Dealer {
         &self,
         pair: &str,
         plan: &Plan,
-        networks: &[Network],
+        networks: &[Architecture],
         ids: Vec<MaskId>,
     ) -> Result<Dealt, Refusal> {
         let mut masks = Vec::with_capacity(ids.len());
@@ -206,7 +206,9 @@ impl Dealer {
             let seeds = self.masks.get(*id, pair).map_err(|error| Refusal::new(Obstacle::Dealer, error))?;
             let [zero, one] = [Seed::from_bytes(*seeds.zero), Seed::from_bytes(*seeds.one)];
             masks.push(
-                weight_lengths(network)
+                network
+                    .lengths()
+                    .into_iter()
                     .enumerate()
                     .map(|(layer, (weights, _))| {
                         let of = |seed: &Seed| layer_seed(seed, layer);
@@ -217,12 +219,6 @@ impl Dealer {
         }
         Ok(Dealt { lanes: plan.lanes(), masks, ids })
     }
-}
-
-/// Lengths of weights and bias of each linear layer.
-pub fn weight_lengths(network: &Network) -> impl Iterator<Item = (usize, usize)> + '_ {
-    let layers = network.layers().iter().enumerate().filter(|(_, layer)| layer.is_linear());
-    layers.map(|(index, layer)| layer.parameters(network.shape_before(index)))
 }
 
 /// The seed of one layer's mask within a model's.

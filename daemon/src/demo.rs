@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "the report is for people, or JSON on standard output")]
 
 mod measure;
+mod one_class;
 mod report;
 mod scenario;
 mod service;
@@ -11,13 +12,14 @@ mod tour;
 mod world;
 
 pub use measure::{Measured, Progress, evaluate};
+pub use one_class::{ClassRow, Crowd, CrowdError, Named, OneClassReport, User, digits_crowd, name_users};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
 pub use scenario::{
     Confident, GivenModule, Hospital, Noise, Preprocessing, Releases, Scenario, ScenarioError, Shard,
     breast_cancer, breast_cancer_shards, train_all, train_shards,
 };
 pub use shards::{ShardOf, Split};
-pub use world::{Process, World, WorldError, names, tasks};
+pub use world::{Layout, Process, World, WorldError, names, tasks};
 
 use clap::{Args, ValueEnum};
 use consilium_config::{ModuleSocket, NoiseRule};
@@ -26,21 +28,27 @@ use std::path::PathBuf;
 
 /// Private accuracy may differ from the float ensemble's by this much.
 const ACCURACY_GAP_MAX: f64 = 0.005;
+/// Hospitals and questions of the scenario in which hospitals vote.
+const HOSPITALS: usize = 10;
+const PATIENTS: usize = 114;
 
 /// Arguments of `consilium demo`.
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
-    /// Hospitals, each with its own disjoint part of the training data
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(2..=40))]
-    owners: u16,
+    /// What is asked
+    #[arg(long, value_enum, default_value_t = About::BreastCancer)]
+    scenario: About,
+    /// Hospitals, each with its own disjoint part of the training data [default: 10]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=40))]
+    owners: Option<u16>,
     /// Models of each hospital. With more than one, each hospital splits its patients into as many disjoint
     /// shards and trains a model on each; every model has a vote, and the privacy promise is to one patient
     /// instead of one hospital
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: u16,
-    /// Held-out patients to ask about
-    #[arg(long, default_value_t = 114, value_parser = clap::value_parser!(u16).range(1..=114))]
-    queries: u16,
+    /// Held-out patients, or images, to ask about [default: 114, or 200 images]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=359))]
+    queries: Option<u16>,
     /// Seed of the split and of the training
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -65,9 +73,21 @@ pub struct DemoArgs {
     /// Keep configuration, state and logs of all processes in this folder
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Where the images are drawn with their answers, as PNG [default: one-class.png, in the folder of --keep if given]
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
     /// Print one JSON object instead of the report
     #[arg(long)]
     json: bool,
+}
+
+/// What a demo is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum About {
+    /// Hospitals vote on whether a breast mass is malignant
+    BreastCancer,
+    /// Users who know one written digit each: whose is an image, or nobody's?
+    OneClass,
 }
 
 /// Where the noise of a demo comes from.
@@ -111,7 +131,13 @@ impl DemoArgs {
 /// A process failed, or the consortium gave a wrong answer.
 pub fn run(args: &DemoArgs) -> Result<()> {
     let progress = measure::Progress::new(!args.json);
-    let owners = usize::from(args.owners);
+    if args.scenario == About::OneClass {
+        return one_class::run(args, &progress);
+    }
+    if args.picture.is_some() {
+        return Err(miette!("only the one-class scenario draws a picture; leave --picture out"));
+    }
+    let owners = args.owners.map_or(HOSPITALS, usize::from);
     let scenario = breast_cancer_shards(owners, usize::from(args.shards), args.seed, &progress);
     let mut scenario = scenario.into_diagnostic()?;
     scenario.preprocessing = args.source;
@@ -121,11 +147,16 @@ pub fn run(args: &DemoArgs) -> Result<()> {
         .enable_all()
         .build()
         .into_diagnostic()?;
+    let queries = args.queries.map_or(PATIENTS, usize::from);
+    if queries > PATIENTS {
+        return Err(miette!(
+            "--queries {queries}: {PATIENTS} patients are held out; ask about as many at most"
+        ));
+    }
     if args.serve {
         return runtime.block_on(service::serve(&scenario, args.keep.as_deref(), args.json, &progress));
     }
-    let measured =
-        runtime.block_on(evaluate(&scenario, usize::from(args.queries), args.keep.as_deref(), &progress))?;
+    let measured = runtime.block_on(evaluate(&scenario, queries, args.keep.as_deref(), &progress))?;
     let report = Report::new(&scenario, &measured);
     if args.json {
         println!("{}", serde_json::to_string(&report).into_diagnostic()?);

@@ -11,7 +11,7 @@ use crate::ledger::{Head, OwnerBooks, ReleaseId, SignedStatement};
 use crate::pool::{Holding, PoolId};
 use crate::registry::{Announcement, MaskId, ModelId};
 use consilium_attest::tickets::Ticket;
-use consilium_protocol::graph::Network;
+use consilium_protocol::graph::Architecture;
 use consilium_protocol::stock::Gadget;
 use serde::{Deserialize, Serialize};
 
@@ -91,7 +91,7 @@ pub enum PublishRequest {
         /// Public terms of the task as the owner knows them.
         task_digest: [u8; 32],
         /// The public part of each model: as many as the task asks of an owner.
-        networks: Vec<Network>,
+        networks: Vec<Architecture>,
     },
     /// The share of all models of a registration follows in bulk: 16 bytes (a seed) to party Zero, 8 bytes
     /// per parameter to party One. Answered by [`PublishReply::Stored`].
@@ -405,7 +405,7 @@ pub struct DealRequest {
     /// The epoch, which is named like its pool.
     pub epoch: [u8; 16],
     /// Public part and weight mask of each model, in the order of the plan.
-    pub models: Vec<(Network, MaskId)>,
+    pub models: Vec<(Architecture, MaskId)>,
     /// How the plan compares.
     pub gadget: Gadget,
     /// Digest of the plan.
@@ -462,9 +462,9 @@ mod tests {
     use super::*;
     use crate::net::codec::{decode, encode};
     use crate::pool::Batch;
-    use crate::registry::Shard;
+    use crate::registry::{Encoding, Shard};
     use consilium_attest::Provenance;
-    use consilium_protocol::graph::{Layer, Shape, Window};
+    use consilium_protocol::graph::{Layer, Measure, Network, Shape, Window};
     use proptest::prelude::*;
 
     fn cases() -> ProptestConfig {
@@ -472,13 +472,13 @@ mod tests {
         ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.unwrap_or(500)) }
     }
 
-    fn network() -> Network {
+    fn network() -> Architecture {
         let layers = vec![
             Layer::Conv { outputs: 2, window: Window::plain(3, 1) },
             Layer::Relu,
             Layer::Dense { outputs: 3 },
         ];
-        Network::new(Shape { channels: 1, height: 8, width: 8 }, layers).unwrap()
+        Network::new(Shape { channels: 1, height: 8, width: 8 }, layers).unwrap().into()
     }
 
     /// One valid message of each kind.
@@ -487,10 +487,12 @@ mod tests {
         let task = || "exact".to_owned();
         let head = Head { sequence: 4, hash: [5; 32] };
         let refusal = || Refusal::new(Obstacle::Budget, "spent");
+        let measure = Measure::Projection { input: Shape::vector(64), rank: 3 }.into();
         let shards =
-            vec![Shard { network: network(), mask }, Shard { network: network(), mask: MaskId([9; 16]) }];
+            vec![Shard { network: network(), mask }, Shard { network: measure, mask: MaskId([9; 16]) }];
+        let (owner, encoding) = ("west".into(), Some(Encoding([4; 16])));
         let announced =
-            Announcement { task: task(), owner: "west".into(), model, version: 1, data_epoch: 2, shards };
+            Announcement { task: task(), owner, model, version: 1, data_epoch: 2, encoding, shards };
         let batches = vec![Batch { first: 4, count: 4, tag: [1; 16] }];
         let held = Some(Holding { pool: [8; 16], mark: 5, next: 8, batches });
         let (nonce, plan) = ([6; 16], [7; 32]);
@@ -504,6 +506,7 @@ mod tests {
         let terms = AnswerTerms {
             share_words: 1,
             owners: 10,
+            users: Vec::new(),
             shards: 5,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),

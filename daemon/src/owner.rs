@@ -5,16 +5,14 @@ mod promise;
 pub use promise::Wanted;
 
 use crate::bulk::send_bulk;
-use crate::dealer::weight_lengths;
 use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PublishReply, PublishRequest, Refusal};
 use crate::net::{Channel, Network, PeerId, Role};
 use crate::registry::{Announcement, ModelId, Shard};
 use crate::task::TaskTerms;
 use crate::vault::{read_bounded, write_atomic};
 use consilium_protocol::algebra::Seed;
-use consilium_protocol::graph::Network as Architecture;
-use consilium_protocol::model::Model;
-use consilium_protocol::model::fixed::{encode, prove_bounds};
+use consilium_protocol::graph::Architecture;
+use consilium_protocol::model::AnyModel;
 use consilium_protocol::share::Additive;
 use consilium_protocol::stock::Gadget;
 use futures::future::join_all;
@@ -32,7 +30,7 @@ pub struct NamedModel {
     /// What messages call it, as a rule its file.
     pub name: String,
     /// The model.
-    pub model: Model,
+    pub model: AnyModel,
 }
 
 /// What an owner remembers of what it published for a task at once: one model, or one of each part of its
@@ -113,7 +111,7 @@ impl Owner {
     ) -> Result<(Published, Vec<String>), Refusal> {
         let _changing = self.changing.lock().await;
         let words = encoded(terms, &models)?;
-        let networks = models.into_iter().map(|named| named.model.network().clone()).collect();
+        let networks = models.into_iter().map(|named| named.model.architecture()).collect();
         let encoded = Encoded { networks, words };
         let mut book = self.published()?;
         let earlier = book.iter().filter(|entry| entry.task == terms.name()).map(|entry| entry.version).max();
@@ -181,6 +179,7 @@ impl Owner {
             model: entry.model,
             version: entry.version,
             data_epoch,
+            encoding: Some(terms.encoding()),
             shards: shards.collect(),
         };
         let seed = fresh()?;
@@ -329,9 +328,9 @@ fn of_pairs(refused: &[(&TaskPair, Refusal)]) -> Option<Refusal> {
 /// The weights of all models in fixed point, one after the other, after checking each against the task.
 fn encoded(terms: &TaskTerms, models: &[NamedModel]) -> Result<Zeroizing<Vec<u64>>, Refusal> {
     terms.check_shards(models.len())?;
-    let mut words = Zeroizing::new(Vec::with_capacity(
-        models.iter().flat_map(|named| weight_lengths(named.model.network())).map(|(w, b)| w + b).sum(),
-    ));
+    let networks: Vec<Architecture> = models.iter().map(|named| named.model.architecture()).collect();
+    let parameters = usize::try_from(parameters(&networks)).unwrap_or(0);
+    let mut words = Zeroizing::new(Vec::with_capacity(parameters));
     for (index, NamedModel { name, model }) in models.iter().enumerate() {
         let refused = |error: &dyn Display| unfit((index, models.len()), name, error);
         if let Some(twin) = models[..index].iter().find(|earlier| earlier.model == *model) {
@@ -339,10 +338,10 @@ fn encoded(terms: &TaskTerms, models: &[NamedModel]) -> Result<Zeroizing<Vec<u64
                 format!("it is the same model as {}; each is trained on patients of its own", twin.name);
             return Err(refused(&text));
         }
-        let network = std::slice::from_ref(model.network());
+        let network = std::slice::from_ref(&networks[index]);
         terms.plan(network, Gadget::Digits).map_err(|error| refused(&error))?;
-        prove_bounds(model, terms.numbers, terms.roster.input_abs_max).map_err(|error| refused(&error))?;
-        for layer in encode(model, terms.numbers).map_err(|error| refused(&error))? {
+        let proved = model.proved(terms.numbers, terms.distance_bits(), terms.roster.input_abs_max);
+        for layer in proved.map_err(|error| refused(&error))? {
             words.extend(layer.weight.iter().chain(&layer.bias));
         }
     }
@@ -366,7 +365,7 @@ fn summary(networks: &[Architecture]) -> String {
 }
 
 fn parameters(networks: &[Architecture]) -> u64 {
-    networks.iter().flat_map(weight_lengths).map(|(weight, bias)| (weight + bias) as u64).sum()
+    networks.iter().flat_map(Architecture::lengths).map(|(weight, bias)| (weight + bias) as u64).sum()
 }
 
 fn unexpected() -> Refusal {

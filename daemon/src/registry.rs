@@ -24,7 +24,7 @@ mod tables;
 
 pub use error::RegistryError;
 pub use mask::{MaskSeeds, MaskStore};
-pub use record::{Announcement, MaskId, ModelId, ModelRecord, ModelState, Shard};
+pub use record::{Announcement, Encoding, MaskId, ModelId, ModelRecord, ModelState, Shard};
 
 use crate::vault::{self, Kind, StorageKey, Store, hex};
 use std::path::{Path, PathBuf};

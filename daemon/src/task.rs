@@ -2,13 +2,17 @@
 
 use crate::ledger::{LedgerError, Opening, Promise, sliced};
 use crate::message::{Obstacle, Refusal};
+use crate::registry::Encoding;
 use consilium_attest::choice::NoiseRule;
 use consilium_attest::module::specification::VALUES_MAX;
 use consilium_attest::{NoiseError, NoiseShare, NoiseSource};
-use consilium_config::{Comparison, Fraction, Release, Task, Unit as Covered};
-use consilium_protocol::graph::{Network, Numbers, Plan, PlanError, ReleaseShape, Threshold};
+use consilium_config::{Comparison, Fraction, Kind, Release, Task, Unit as Covered};
+use consilium_protocol::graph::{
+    Architecture, Measure, Network, Numbers, OneClassShape, Plan, PlanError, ReleaseShape, Threshold,
+};
 use consilium_protocol::privacy::{Budget, Cost, Delta, Mechanism, Ratio, Sampler, Unit, epsilon_of};
 use consilium_protocol::stock::Gadget;
+use ring::digest::{SHA256, digest};
 use std::sync::Mutex;
 
 /// Public terms of a task, with everything derived from them once.
@@ -153,9 +157,31 @@ impl TaskTerms {
         self.roster.name.as_str()
     }
 
-    /// Classes that votes tell apart.
+    /// Labels that there are: classes that votes tell apart, or all owners of a one-class task and nobody.
     pub fn classes(&self) -> usize {
         self.roster.classes.len()
+    }
+
+    /// Whether the answer is the owner whose model is nearest, of those that take part, or nobody.
+    pub fn is_one_class(&self) -> bool {
+        self.roster.kind == Kind::OneClass
+    }
+
+    /// Bits before the point of a distance; 0 where there are none.
+    pub fn distance_bits(&self) -> u32 {
+        self.roster.distance_bits.unwrap_or(0)
+    }
+
+    /// How models are written as words. It changes with whatever of the roster the words depend on.
+    pub fn encoding(&self) -> Encoding {
+        let Task { kind, input, fraction_bits, value_bits, distance_bits, input_abs_max, .. } = &self.roster;
+        let text = format!(
+            "consilium encoding 1: {kind:?} {input} {fraction_bits} {value_bits} {distance_bits:?} {input_abs_max}"
+        );
+        let hash = digest(&SHA256, text.as_bytes());
+        let mut encoding = [0; 16];
+        encoding.copy_from_slice(&hash.as_ref()[..16]);
+        Encoding(encoding)
     }
 
     /// Queries side by side.
@@ -177,16 +203,19 @@ impl TaskTerms {
     ///
     /// # Errors
     /// A network does not fit the task.
-    pub fn plan(&self, networks: &[Network], gadget: Gadget) -> Result<Plan, PlanError> {
-        Plan::compile(
-            networks,
-            self.roster.input,
-            self.classes(),
-            self.numbers,
-            self.batch(),
-            gadget,
-            self.release,
-        )
+    pub fn plan(&self, models: &[Architecture], gadget: Gadget) -> Result<Plan, PlanError> {
+        let (input, numbers, batch) = (self.roster.input, self.numbers, self.batch());
+        match self.roster.kind {
+            Kind::Vote => {
+                let networks = models.iter().enumerate().map(network).collect::<Result<Vec<_>, _>>()?;
+                Plan::compile(&networks, input, self.classes(), numbers, batch, gadget, self.release)
+            }
+            Kind::OneClass => {
+                let measures = models.iter().enumerate().map(measure).collect::<Result<Vec<_>, _>>()?;
+                let shape = OneClassShape { input, numbers, distance_bits: self.distance_bits() };
+                Plan::one_class(&measures, shape, batch, gadget, self.release)
+            }
+        }
     }
 
     /// How large this party's noise may be and what the top count must reach, as the plan needs it.
@@ -200,9 +229,17 @@ impl TaskTerms {
     }
 
     /// Bits of a party's share of one row's answer: one for each class but the last, and one for the consensus
-    /// where there may be none.
-    pub fn answer_bits(&self) -> usize {
-        self.classes() - 1 + usize::from(self.may_abstain())
+    /// where there may be none. Of a one-class task: one for each of the `users` that take part.
+    pub fn answer_bits(&self, users: usize) -> usize {
+        match self.roster.kind {
+            Kind::Vote => self.classes() - 1 + usize::from(self.may_abstain()),
+            Kind::OneClass => users,
+        }
+    }
+
+    /// The label of an owner of a one-class task.
+    pub fn label_of(&self, owner: &str) -> Option<usize> {
+        self.roster.owners.iter().position(|name| name.as_str() == owner)
     }
 
     /// Full noise of this party's own for one column of a release.
@@ -279,6 +316,24 @@ impl TaskTerms {
     }
 }
 
+fn network((model, architecture): (usize, &Architecture)) -> Result<Network, PlanError> {
+    match architecture {
+        Architecture::Classifier(network) => Ok(network.clone()),
+        Architecture::OneClass { .. } => {
+            Err(PlanError::Kind { model, expected: "classifiers", found: "a one-class model" })
+        }
+    }
+}
+
+fn measure((model, architecture): (usize, &Architecture)) -> Result<Measure, PlanError> {
+    match architecture {
+        Architecture::OneClass { measure } => Ok(measure.clone()),
+        Architecture::Classifier(_) => {
+            Err(PlanError::Kind { model, expected: "one-class models", found: "a classifier" })
+        }
+    }
+}
+
 fn values_of(mechanism: &Mechanism, classes: usize, batch: usize) -> usize {
     (classes + usize::from(mechanism.threshold_noise().is_some())) * batch
 }
@@ -343,8 +398,8 @@ mod tests {
     #[test]
     fn an_attempt_at_a_consensus_has_one_price_and_one_bit_more() {
         let (plain, agreed) = (terms("breast-cancer"), terms("digits-agreed"));
-        assert_eq!((plain.may_abstain(), plain.answer_bits(), plain.classes()), (false, 1, 2));
-        assert_eq!((agreed.may_abstain(), agreed.answer_bits(), agreed.classes()), (true, 10, 10));
+        assert_eq!((plain.may_abstain(), plain.answer_bits(3), plain.classes()), (false, 1, 2));
+        assert_eq!((agreed.may_abstain(), agreed.answer_bits(3), agreed.classes()), (true, 10, 10));
         // Both deviations are 2: a label costs 1/4, the test of the threshold another 1/8.
         let price = |terms: &TaskTerms| terms.budget.unwrap().price;
         assert_eq!((price(&plain), price(&agreed)), (COST_ONE / 4, COST_ONE / 4 + COST_ONE / 8));
@@ -402,6 +457,6 @@ mod tests {
         let noise = terms.software_noise().unwrap();
         let gate = terms.release().gate(3, terms.classes(), 1, Gadget::Digits).unwrap();
         assert_eq!(noise.into_values().len(), gate.noise_words());
-        assert_eq!(terms.answer_bits(), gate.bits_per_query());
+        assert_eq!(terms.answer_bits(3), gate.bits_per_query());
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Outside what Consilium exists for, hence a library's tensors and gradients behind one small interface:
 //! [`train`] makes a [`Model`] of a [`Network`] and [`Examples`] by a [`Recipe`], [`train_soft`] does so with
-//! shares of belief for labels, and [`classify`] applies a model in the clear. Equal arguments give equal
-//! weights, on one machine with one number of threads. Nothing else of the daemon may name the library.
+//! shares of belief for labels, and [`classify`] applies a model in the clear. [`learn_one_class`] makes a distance
+//! and a threshold of one user's own rows, by [`pca()`] or by [`train_reconstructor`]. Equal arguments give equal
+//! weights, on one machine with one number of threads. Nothing else of the daemon may name the libraries.
 //!
 //! Runs on the processor with single precision. The library takes as many threads as `RAYON_NUM_THREADS`
 //! says, else one per core, and they spin while they wait: set it to 1 where many processes train side by
@@ -12,17 +13,30 @@
 
 mod examples;
 mod forward;
+mod one_class;
 mod optimiser;
+mod own;
+mod parts;
+mod pca;
 mod planes;
 mod recipe;
+mod reconstructor;
 mod soft;
 
 pub use examples::{Examples, ExamplesError, ROWS_MAX, VALUES_MAX};
+pub use one_class::{
+    LearnedOneClass, OneClassMethod, OneClassProgress, OneClassSetting, OneClassStage, OneClassTrainError,
+    learn_one_class,
+};
+pub use own::{OWN_ROWS_MAX, OwnRows, OwnRowsError, Reading};
+pub use parts::{PART_ROWS_MIN, Parts, PartsError, digest_of_positions};
+pub use pca::{PCA_SIZE_MAX, PcaError, pca};
 pub use recipe::{BATCH_MAX, EPOCHS_MAX, Optimiser, Recipe, RecipeError};
+pub use reconstructor::{ReconstructorRecipe, STEPS_MAX, reconstructor_network, train_reconstructor};
 pub use soft::{Targets, TargetsError, train_soft};
 
 use candle_core::{Device, Tensor};
-use consilium_protocol::graph::Network;
+use consilium_protocol::graph::{Network, NetworkError};
 use consilium_protocol::model::{Model, ModelError};
 use forward::Parameters;
 use optimiser::Stepper;
@@ -64,9 +78,27 @@ pub enum TrainError {
         /// Summary of the network.
         network: String,
     },
+    /// A reconstructor that gives back something else than its input.
+    #[error("a reconstructor gives back its input of {expected} values, this network has {found} outputs")]
+    Outputs {
+        /// Values of one query.
+        expected: usize,
+        /// Outputs of the network.
+        found: usize,
+    },
+    /// Rows too large for the adversary of a reconstructor.
+    #[error(
+        "rows are too large to be judged while a reconstructor is trained; set its adversarial weight to 0"
+    )]
+    Judge(#[source] NetworkError),
     /// A setting is out of range.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
+    /// The outputs ran away, the weights did not.
+    #[error(
+        "no step gave outputs that are finite numbers; lower the learning rate, or scale the inputs to about 1"
+    )]
+    Overflow,
     /// The weights ran away.
     #[error("training diverged; lower the learning rate, or scale the inputs to about 1")]
     Diverged(#[source] ModelError),

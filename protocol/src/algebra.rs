@@ -12,6 +12,7 @@ pub mod linear;
 pub mod matmul;
 pub mod pool;
 pub mod prg;
+pub mod shuffle;
 pub mod stream;
 pub mod z64;
 
@@ -22,3 +23,4 @@ pub use linear::LinearShape;
 pub use matmul::MatmulShape;
 pub use pool::PoolShape;
 pub use prg::{Prg, Seed};
+pub use shuffle::ShuffleShape;

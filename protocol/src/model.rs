@@ -1,18 +1,23 @@
 //! A network with weights: what an owner trains, imports and shares.
 
+mod any;
 pub mod fixed;
+mod enlarge;
 mod export;
 mod import;
+mod one_class;
 mod onnx;
 
 use crate::graph::{Layer, Network};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-pub use export::export;
+pub use any::AnyModel;
+pub use export::{export, export_one_class};
 pub use import::{
-    FILE_BYTES_MAX, FILE_ELEMENTS_MAX, ImportError, Imported, NODES_MAX, NodeName, OPERATORS, TensorFault,
-    import, import_for,
+    FILE_BYTES_MAX, FILE_ELEMENTS_MAX, ImportError, Imported, ImportedOneClass, NODES_MAX, NodeName,
+    OPERATORS, TensorFault, import, import_for, import_one_class,
 };
+pub use one_class::{OneClass, OneClassError, Projection};
 
 /// Weights and bias of one linear layer, in the layout that [`Layer`] states.
 #[derive(Clone, PartialEq, Zeroize, ZeroizeOnDrop)]

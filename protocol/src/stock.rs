@@ -17,7 +17,7 @@ pub use demand::{Demand, Gadget, IndicatorShape, MaskedShape};
 pub use key::{HASH_KEY_WORDS, Key, KeyShape, correct};
 pub use product::{ProductSet, Tables};
 pub use provision::{
-    BitMask, Indicator, Keyed, Linear, Masked, MaskedInput, Products, Provision, Selection, SquarePair,
-    StockError, WeightOpenings,
+    BitMask, Indicator, Keyed, Linear, Masked, MaskedInput, NormPair, Products, Provision, Selection,
+    SquarePair, StockError, WeightOpenings,
 };
 pub use tape::{Desk, Tape, free_stream};

@@ -5,8 +5,8 @@
 use consilium_protocol::algebra::prg::Seed;
 use consilium_protocol::algebra::stream;
 use consilium_protocol::graph::{
-    Layer, Network, Numbers, PARAMETERS_MAX, Plan, Program, ReleaseShape, Shape, Threshold, WIRE_VALUES_MAX,
-    Window,
+    Layer, Measure, Network, Numbers, OneClassShape, PARAMETERS_MAX, Plan, Program, ReleaseShape, Shape,
+    Slope, Threshold, WIRE_VALUES_MAX, Window,
 };
 use consilium_protocol::misbehaviour::Misbehaviour;
 use consilium_protocol::offline::dealer::{self, WeightMasks};
@@ -41,6 +41,10 @@ fn any_layer() -> impl Strategy<Value = Layer> {
         Just(Layer::Square),
         any_window().prop_map(|window| Layer::MaxPool { window }),
         any_window().prop_map(|window| Layer::AveragePool { window }),
+        (0u32..9, prop_oneof![6 => 0u32..9, 1 => any::<u32>()])
+            .prop_map(|(rise, run)| Layer::LeakyRelu { slope: Slope { rise, run } }),
+        Just(Layer::HardTanh),
+        prop_oneof![6 => 0u32..4, 1 => any::<u32>()].prop_map(|block| Layer::PixelShuffle { block }),
     ]
 }
 
@@ -69,7 +73,7 @@ fn use_network(network: &Network, numbers: Numbers, batch: usize) {
     assert!(!network.summary().is_empty());
     let gadget = if batch.is_multiple_of(2) { Gadget::Digits } else { Gadget::Keys };
     if let Ok(program) = Program::compile(network, numbers, batch, gadget) {
-        assert_eq!(program.vote().classes, network.output().len());
+        assert_eq!(program.vote().unwrap().classes, network.output().len());
         assert!(!program.demands(0).is_empty() && !program.openings().is_empty());
     }
     let noise_magnitude_max = u64::from(numbers.value_bits);
@@ -80,6 +84,22 @@ fn use_network(network: &Network, numbers: Numbers, batch: usize) {
     let networks = std::slice::from_ref(network);
     if let Ok(plan) = Plan::compile(networks, network.input(), classes, numbers, batch, gadget, release) {
         assert_eq!(plan.cost().rounds as usize, plan.openings().len());
+    }
+}
+
+/// A measure that came from outside makes a plan that states its cost, or is refused.
+fn use_measure(measure: &Measure, numbers: Numbers, batch: usize) {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(measure, &mut bytes).unwrap();
+    assert_eq!(&ciborium::from_reader::<Measure, _>(&bytes[..]).unwrap(), measure);
+    assert!(!measure.summary().is_empty());
+    let gadget = if batch.is_multiple_of(2) { Gadget::Digits } else { Gadget::Keys };
+    let shape = OneClassShape { input: measure.input(), numbers, distance_bits: numbers.value_bits / 2 };
+    let release = ReleaseShape { noise_magnitude_max: u64::from(numbers.fraction_bits % 3), threshold: None };
+    if let Ok(plan) = Plan::one_class(&[measure.clone(), measure.clone()], shape, batch, gadget, release) {
+        assert_eq!(plan.cost().rounds as usize, plan.openings().len());
+        assert_eq!(plan.lanes().len(), 4);
+        assert!(measure.check().is_ok());
     }
 }
 
@@ -156,9 +176,12 @@ proptest! {
         layers in prop::collection::vec(any_layer(), 0..8),
         numbers in any_numbers(),
         batch in prop_oneof![8 => 0usize..5, 1 => any::<usize>()],
+        rank in prop_oneof![6 => 0u32..9, 1 => any::<u32>()],
     ) {
+        use_measure(&Measure::Projection { input, rank }, numbers, batch);
         if let Ok(network) = Network::new(input, layers) {
             use_network(&network, numbers, batch);
+            use_measure(&Measure::Reconstruction(network), numbers, batch);
         }
     }
 

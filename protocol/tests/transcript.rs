@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 use consilium_protocol::context::{Computation, Context, Lane, Step};
-use consilium_protocol::evaluate::shared::{GateError, answer, logits};
+use consilium_protocol::evaluate::shared::{Entered, GateError, answer, outputs};
 use consilium_protocol::graph::{
     Layer, Network, Numbers, Plan, Program, ReleaseShape, Shape, Threshold, Window,
 };
@@ -106,7 +106,7 @@ fn all(opening: Opening) -> Vec<Opening> {
 fn faulty_openings(plan: &Plan, before: Option<Opening>, after: Option<Opening>) -> Vec<Vec<Opening>> {
     let program = &plan.programs()[0];
     let own = program.openings();
-    let (logits, votes) = own.split_at(own.len() - program.vote().vote_openings().len());
+    let (logits, votes) = own.split_at(own.len() - program.vote().unwrap().vote_openings().len());
     let mut rounds = vec![vec![Opening::values(plan.input_len(), 64)]];
     rounds.extend(logits.iter().chain(&before).chain(votes).chain(&after).copied().map(all));
     rounds
@@ -153,14 +153,15 @@ fn evaluate(seat: Seat<'_>, fault: Fault) -> Computation<MemoryLink> {
         move |lane: Lane| -> Running<'_, ()> {
             Box::pin(async move {
                 let mut context = Context::new(party, lane, stock);
-                let logits = logits(&mut context, program, model, (opened, share)).await?;
+                let entered = Entered { opened, share, norm: &[] };
+                let logits = outputs(&mut context, program, model, entered).await?;
                 if fault == Fault::Logit {
                     context.lane().exchange(Step::OperandOpen, words(&logits)).await;
                 }
                 if fault == Fault::OneBitMaskTwice {
                     return twice(&mut context, &logits, program).await;
                 }
-                let votes = vote(&mut context, &logits, program.vote()).await?;
+                let votes = vote(&mut context, &logits, program.vote().unwrap()).await?;
                 if fault == Fault::Vote {
                     context.lane().exchange(Step::OperandOpen, words(&votes)).await;
                 }
@@ -174,7 +175,7 @@ fn evaluate(seat: Seat<'_>, fault: Fault) -> Computation<MemoryLink> {
 
 /// Opens the first two bits of the winner under the same masks, once in order and once swapped.
 async fn twice(context: &mut Context, logits: &[u64], program: &Program) -> Result<(), GateError> {
-    let shape = program.vote();
+    let shape = program.vote().unwrap();
     let bits = winner(context, logits, shape).await?;
     let entry = context.enter().bits(shape.bits())?;
     let swapped = vec![bits[0] >> 1 & 1 | (bits[0] & 1) << 1];

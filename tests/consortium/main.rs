@@ -31,3 +31,4 @@ mod setting;
 mod shards;
 mod standby;
 mod together;
+mod users;

@@ -200,6 +200,14 @@ impl Setting {
         }
     }
 
+    /// What an owner has published for a task.
+    pub(crate) async fn published_by(&self, owner: &str, task: &str) -> ModelId {
+        match call(&self.world.socket(owner), &AdminRequest::Models).await.unwrap() {
+            AdminReply::Models(models) => models.into_iter().find(|entry| entry.task == task).unwrap().model,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) async fn withdraw(&self, owner: &str, model: ModelId) -> Result<(), Refusal> {
         match call(&self.world.socket(owner), &AdminRequest::Withdraw { model }).await.unwrap() {
             AdminReply::Withdrawn => Ok(()),
@@ -291,6 +299,11 @@ impl Setting {
         let budget = TaskTerms::new(terms).unwrap().budget.unwrap();
         (budget.owner / budget.price) as usize
     }
+}
+
+/// The owners' names, in the order of the roster.
+pub(crate) fn names_of(setting: &Setting) -> Vec<String> {
+    setting.scenario.hospitals.iter().map(|hospital| hospital.name.clone()).collect()
 }
 
 /// The peer of a member.

@@ -161,18 +161,20 @@ impl Stranger {
     }
 
     fn announce(&self, task: &str, networks: Vec<Architecture>) -> PublishRequest {
+        let networks = networks.into_iter().map(Into::into).collect();
         PublishRequest::Announce { task: task.to_owned(), task_digest: self.terms(task).digest, networks }
     }
 
     fn share(&self, masks: Vec<MaskId>) -> PublishRequest {
         let network = network(INPUTS as u32, CLASSES);
-        let shard = |mask| Registered { network: network.clone(), mask };
+        let shard = |mask| Registered { network: network.clone().into(), mask };
         PublishRequest::Share(Announcement {
             task: EXACT.to_owned(),
             owner: OWNER.to_owned(),
             model: ModelId([77; 16]),
             version: 2,
             data_epoch: 0,
+            encoding: Some(self.terms(EXACT).encoding()),
             shards: masks.into_iter().map(shard).collect(),
         })
     }
@@ -332,7 +334,11 @@ fn a_restart_keeps_all_and_a_publication_that_was_cut_short_counts_for_nothing()
         let announce = stranger.announce(EXACT, vec![fits.clone(); SHARDS]);
         let PublishReply::Masks(masks) = call_party(&mut zero, &announce, None).await else { panic!() };
         let share = stranger.share(masks);
-        let words: usize = consilium::dealer::weight_lengths(&fits).map(|(weight, bias)| weight + bias).sum();
+        let words: usize = consilium_protocol::graph::Architecture::from(fits.clone())
+            .lengths()
+            .into_iter()
+            .map(|(weight, bias)| weight + bias)
+            .sum();
         let mut one = stranger.channel(names::ONE).await;
         let stored = [
             call_party(&mut one, &share, Some(&vec![3; SHARDS * words * 8])).await,

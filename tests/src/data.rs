@@ -8,10 +8,12 @@
 mod baselines;
 mod files;
 mod idx;
+mod letters;
 mod sets;
 
 pub use baselines::{Ensemble, ensemble, ensemble_names, owner_models, owner_networks};
-pub use sets::{Dataset, Set, load};
+pub use letters::{letters, letters_path};
+pub use sets::{Dataset, Set, load, load_test, test_path};
 
 use consilium::training::ExamplesError;
 use consilium_protocol::graph::NetworkError;
@@ -55,6 +57,14 @@ pub enum DataError {
         path: PathBuf,
         /// Dimensions expected.
         dimensions: usize,
+    },
+    /// A line of a table is not what it should be.
+    #[error("line {line} of {path} is not a row of the table; check it against SHA256SUMS beside it")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
     },
     /// The manifest is not the JSON it should be.
     #[error("manifest {path}")]

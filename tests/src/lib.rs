@@ -7,6 +7,7 @@ pub mod goals;
 pub mod link;
 pub mod measured;
 pub mod membership;
+pub mod one_class;
 pub mod siege;
 pub mod soak;
 pub mod testbed;

@@ -190,7 +190,7 @@ async fn stale(target: &Target, done: &Done) {
     let request = PublishRequest::Announce {
         task: target.task.clone(),
         task_digest: [7; 32],
-        networks: vec![target.architecture.clone()],
+        networks: vec![target.architecture.clone().into()],
     };
     let mut pace = every(Duration::from_millis(10));
     loop {

@@ -16,12 +16,15 @@ pub struct Task {
     pub name: Name,
     /// What it is about, for people.
     pub title: String,
+    /// What its models are and what its answer names.
+    #[serde(skip_serializing_if = "Kind::is_vote")]
+    pub kind: Kind,
     /// The pair that computes it, and is asked first.
     pub pair: Name,
     /// Shape of one input.
     #[serde(serialize_with = "shape")]
     pub input: Shape,
-    /// The labels, in the order of the models' outputs.
+    /// The labels, in the order of the models' outputs; of a one-class task its owners and then [`NOBODY`].
     pub classes: Vec<String>,
     /// Public bound: no input value is larger in magnitude, after [`Features`] if there are any.
     pub input_abs_max: f64,
@@ -29,6 +32,10 @@ pub struct Task {
     pub fraction_bits: u32,
     /// Public bound: every value on a wire stays below 2 to this power in magnitude.
     pub value_bits: u32,
+    /// Public bound of a one-class task, which alone has it: every distance and every threshold, a sum of squares,
+    /// stays below 2 to this power in magnitude.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distance_bits: Option<u32>,
     /// Members that have a model, in the order in which votes are laid out.
     pub owners: Vec<Name>,
     /// Members that may ask.
@@ -60,9 +67,12 @@ pub struct Task {
 }
 
 impl Task {
-    /// Most votes of an answer: all models of all owners.
+    /// Most votes of an answer: all models of all owners; of a one-class task the one for whoever is nearest.
     pub fn votes(&self) -> usize {
-        self.owners.len() * self.shards as usize
+        match self.kind {
+            Kind::Vote => self.owners.len() * self.shards as usize,
+            Kind::OneClass => 1,
+        }
     }
 
     /// The pairs that compute it, in the order in which they are asked.
@@ -94,7 +104,14 @@ impl Task {
         let names = |hasher: &mut Hasher, names: &[Name]| {
             hasher.list(names, |hasher, name| hasher.text(name.as_str()));
         };
-        hasher.text(self.name.as_str());
+        match self.kind {
+            Kind::Vote => hasher.text(self.name.as_str()),
+            // No name has a colon.
+            Kind::OneClass => {
+                hasher.text(&format!("one-class:{}", self.name));
+                hasher.number(self.distance_bits.unwrap_or(0));
+            }
+        }
         hasher.text(self.pair.as_str());
         for side in [self.input.channels, self.input.height, self.input.width] {
             hasher.number(side);
@@ -113,6 +130,31 @@ impl Task {
         hasher.list(self.features.as_slice(), |hasher, features| features.feed(hasher));
         self.release.feed(hasher);
         hasher.list(&self.standby, |hasher, standby| standby.feed(hasher));
+    }
+}
+
+/// The label of a one-class task for an input that no owner's model knows.
+pub const NOBODY: &str = "nobody";
+
+/// What the models of a task are, and what its answer names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Classifiers that vote; the answer is the class with most votes.
+    #[default]
+    Vote,
+    /// One model of each owner that knows the owner's own data; the answer is the owner whose model is nearest to the
+    /// input, or nobody.
+    OneClass,
+}
+
+impl Kind {
+    /// All of them with their names in a file.
+    pub(super) const NAMES: [(&'static str, Self); 2] = [("vote", Self::Vote), ("one-class", Self::OneClass)];
+
+    /// Whether models vote.
+    pub fn is_vote(&self) -> bool {
+        *self == Self::Vote
     }
 }
 

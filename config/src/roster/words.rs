@@ -1,7 +1,7 @@
 //! The words that a roster knows, for its schema.
 
 use super::{
-    Comparison, Role, Unit,
+    Comparison, Kind, Role, Unit,
     image::{Colour, Resize, WINDOWS},
     read::mechanism_words,
     release::NOISE_WORDS,
@@ -19,6 +19,11 @@ pub(crate) fn roles() -> Vec<&'static str> {
 /// Of ways to compare.
 pub(crate) fn comparisons() -> Vec<&'static str> {
     of(&Comparison::NAMES)
+}
+
+/// Of kinds of tasks.
+pub(crate) fn kinds() -> Vec<&'static str> {
+    of(&Kind::NAMES)
 }
 
 /// Of mechanisms.

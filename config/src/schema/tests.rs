@@ -111,6 +111,8 @@ fn what_the_reader_misses_the_schema_misses() {
                 // What another value makes necessary, no schema of single values sees.
                 let related = [
                     "sigma",
+                    "kind",
+                    "classes",
                     "shards",
                     "unit",
                     "size",

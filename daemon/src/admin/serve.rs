@@ -8,7 +8,10 @@ use crate::node::Shared;
 use crate::owner::{NamedModel, unfit};
 use crate::task::TaskTerms;
 use crate::vault::hex;
-use consilium_protocol::model::{FILE_BYTES_MAX, import_for};
+use consilium_protocol::graph::Shape;
+use consilium_protocol::model::{
+    AnyModel, FILE_BYTES_MAX, ImportError, ImportedOneClass, import_for, import_one_class,
+};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -226,24 +229,38 @@ async fn receive_models(
 ) -> Result<(Vec<NamedModel>, Vec<String>), Refusal> {
     let count = files.len();
     let terms = terms.as_ref().map_err(Clone::clone);
-    let checked = terms.and_then(|terms| terms.check_shards(count).map(|()| terms.roster.input));
+    let checked = terms
+        .and_then(|terms| terms.check_shards(count).map(|()| (terms.roster.input, terms.is_one_class())));
     let (mut models, mut warnings, mut refusal) = (Vec::new(), Vec::new(), checked.as_ref().err().cloned());
     for (index, name) in files.into_iter().enumerate() {
         let failed = |error: ChannelError| Refusal::new(Obstacle::Request, error);
         let file = channel.receive(FILE_BYTES_MAX).await.map_err(failed)?;
-        let (Ok(input), None) = (&checked, &refusal) else { continue };
-        let input = *input;
-        let imported = tokio::task::spawn_blocking(move || import_for(&file, Some(input))).await;
+        let (Ok((input, one_class)), None) = (&checked, &refusal) else { continue };
+        let (input, one_class) = (*input, *one_class);
+        let imported = tokio::task::spawn_blocking(move || imported(&file, input, one_class)).await;
         match imported.map_err(|error| Refusal::new(Obstacle::Local, error))? {
-            Ok(imported) => {
+            Ok((model, told)) => {
                 let of = |text: String| if count == 1 { text } else { format!("{name}: {text}") };
-                warnings.extend(imported.warnings.into_iter().map(of));
-                models.push(NamedModel { name, model: imported.model });
+                warnings.extend(told.into_iter().map(of));
+                models.push(NamedModel { name, model });
             }
             Err(error) => refusal = Some(unfit((index, count), &name, &error)),
         }
     }
     refusal.map_or(Ok((models, warnings)), Err)
+}
+
+/// A file as a model of the task's kind, and what was changed on the way.
+fn imported(file: &[u8], input: Shape, one_class: bool) -> Result<(AnyModel, Vec<String>), ImportError> {
+    if one_class {
+        let ImportedOneClass { model, mut warnings, .. } = import_one_class(file, Some(input), None)?;
+        if model.threshold() <= 0.0 {
+            warnings.push("the threshold is not above 0, so this user will hardly ever be named".to_owned());
+        }
+        return Ok((model.into(), warnings));
+    }
+    let imported = import_for(file, Some(input))?;
+    Ok((imported.model.into(), imported.warnings))
 }
 
 /// Applies the task's public normalisation to raw rows and clips to its public bound.

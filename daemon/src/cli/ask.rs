@@ -76,6 +76,7 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
     }
     let terms = &answer.terms;
     let voted = match terms.shards {
+        _ if !terms.users.is_empty() => format!("compared with the models of {}", terms.users.join(", ")),
         1 => format!("{} models voted", terms.owners),
         each => format!("{} models voted, {each} of each of {} owners", terms.owners * each, terms.owners),
     };

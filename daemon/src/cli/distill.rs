@@ -75,6 +75,9 @@ pub(crate) fn run(args: &DistillArgs) -> Result<()> {
     let task =
         roster.task(&args.task).ok_or_else(|| miette!("no task {:?} in this node's roster", args.task))?;
     let terms = TaskTerms::new(task).into_diagnostic()?;
+    if terms.is_one_class() {
+        return Err(miette!("task {} names owners, from which no student learns", terms.name()));
+    }
     let rows = Rows::read(&args.unlabelled, task).into_diagnostic()?;
     let prepared = rows.prepared(task).into_diagnostic()?;
     let test = args.test.as_deref().map(|path| Rows::read_labelled(path, task)).transpose();

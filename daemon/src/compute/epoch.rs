@@ -12,7 +12,7 @@ use crate::pool::{Holding, PoolError, PoolId, Pools};
 use crate::registry::{MaskId, ModelId};
 use crate::task::TaskTerms;
 use consilium_protocol::evaluate::shared::SharedModel;
-use consilium_protocol::graph::{Network, Plan};
+use consilium_protocol::graph::{Architecture, Plan};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::{Demand, Provision, WeightOpenings};
 use futures::future::join_all;
@@ -32,7 +32,7 @@ pub(crate) struct HeldModel {
     pub(crate) data_epoch: u32,
     /// The registration that it belongs to.
     pub(crate) registration: ModelId,
-    pub(crate) network: Network,
+    pub(crate) network: Architecture,
     pub(crate) mask: MaskId,
     pub(crate) share: SharedModel,
     pub(crate) openings: Vec<Zeroizing<Vec<u64>>>,

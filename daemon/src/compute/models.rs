@@ -4,7 +4,7 @@
 use super::epoch::{HeldModel, HeldModels};
 use super::{Compute, local_failed, peer_failed};
 use crate::bulk::{receive_bulk, send_bulk};
-use crate::dealer::{layer_seed, weight_lengths};
+use crate::dealer::layer_seed;
 use crate::message::{
     MESSAGE_BYTES_MAX, MaskReply, MaskRequest, Obstacle, PairReply, PairRequest, PublishReply,
     PublishRequest, Refusal,
@@ -16,7 +16,7 @@ use crate::registry::{
 use crate::task::TaskTerms;
 use consilium_protocol::algebra::Seed;
 use consilium_protocol::evaluate::shared::SharedModel;
-use consilium_protocol::graph::Network as Architecture;
+use consilium_protocol::graph::Architecture;
 use consilium_protocol::offline::dealer::weight_mask_share;
 use consilium_protocol::party::Party;
 use consilium_protocol::share::Additive;
@@ -85,6 +85,10 @@ impl Compute {
                 }
                 let networks: Vec<_> = announced.shards.iter().map(|shard| shard.network.clone()).collect();
                 self.check_models(owner, &announced.task, &networks)?;
+                if announced.encoding != Some(self.task(&announced.task)?.encoding()) {
+                    let text = "the model is written by other terms than this roster's; compare rosters and versions";
+                    return Err(Refusal::new(Obstacle::Task, text));
+                }
                 self.check_data_epoch(&announced).await?;
                 self.receive_share(channel, announced).await?;
                 Ok(PublishReply::Stored)
@@ -141,7 +145,8 @@ impl Compute {
             return Err(Refusal::new(Obstacle::NotAllowed, text));
         }
         terms.check_shards(networks.len())?;
-        let parameters: usize = networks.iter().flat_map(weight_lengths).map(|(w, b)| w + b).sum();
+        let lengths = networks.iter().flat_map(Architecture::lengths);
+        let parameters = lengths.fold(0usize, |sum, (w, b)| sum.saturating_add(w).saturating_add(b));
         if parameters > SHARE_VALUES_MAX {
             let text = format!("{parameters} parameters; {SHARE_VALUES_MAX} are allowed at once");
             return Err(Refusal::new(Obstacle::Model, text));
@@ -224,7 +229,7 @@ impl Compute {
         for Shard { network, mask } in &record.announced.shards {
             let seed = self.mask_seed(*mask).await?;
             let start = opening.len();
-            for (layer, (weights, biases)) in weight_lengths(network).enumerate() {
+            for (layer, (weights, biases)) in network.lengths().into_iter().enumerate() {
                 let (own, left) = cut(rest, weights, biases)?;
                 let mask = weight_mask_share(&layer_seed(&seed, layer), weights);
                 opening.extend(own.iter().zip(mask.iter()).map(|(weight, mask)| weight.wrapping_sub(*mask)));
@@ -376,7 +381,7 @@ impl Compute {
         let opened = self.registry.opened(id).map_err(model_failed)?;
         let (mut share, mut opened) = (share.as_slice(), opened.as_slice());
         for shard in announced.shards {
-            let lengths: Vec<(usize, usize)> = weight_lengths(&shard.network).collect();
+            let lengths = shard.network.lengths();
             let (own, rest) = cut(share, lengths.iter().map(|(weight, bias)| weight + bias).sum(), 0)?;
             share = rest;
             let mut openings = Vec::with_capacity(lengths.len());
@@ -418,6 +423,12 @@ fn may_vote(record: &ModelRecord, terms: &TaskTerms) -> bool {
     announced.task == terms.name()
         && terms.has_owner(&announced.owner)
         && announced.shards.len() == terms.shards()
+        && !is_written_otherwise(announced, terms)
+}
+
+/// Whether the words of a registration mean something else since the task's terms changed.
+fn is_written_otherwise(announced: &Announcement, terms: &TaskTerms) -> bool {
+    announced.encoding.is_some_and(|encoding| encoding != terms.encoding())
 }
 
 /// Why there are too few registrations for an answer.
@@ -430,9 +441,17 @@ pub(super) fn too_few(registry: &Registry, terms: &TaskTerms, ready: usize) -> R
     );
     for record in registry.list().unwrap_or_default() {
         let Announcement { task, owner, shards: found, .. } = &record.announced;
-        if task == terms.name() && terms.has_owner(owner) && found.len() != shards {
+        if task != terms.name() || !terms.has_owner(owner) {
+            continue;
+        }
+        if found.len() != shards {
             let more =
                 format!("; {owner} published {} of {shards} models and must publish anew", found.len());
+            text.push_str(&more);
+        } else if is_written_otherwise(&record.announced, terms) {
+            let more = format!(
+                "; {owner} published before kind, input, numbers or bounds of the task changed and must publish anew"
+            );
             text.push_str(&more);
         }
     }
@@ -441,7 +460,7 @@ pub(super) fn too_few(registry: &Registry, terms: &TaskTerms, ready: usize) -> R
 
 /// Lengths of weights and bias of each linear layer of each model.
 fn lengths(announced: &Announcement) -> impl Iterator<Item = (usize, usize)> + '_ {
-    announced.shards.iter().flat_map(|shard| weight_lengths(&shard.network))
+    announced.shards.iter().flat_map(|shard| shard.network.lengths())
 }
 
 /// The first `taken` words, and what is left after `skipped` more.

@@ -94,8 +94,10 @@ impl Noise {
         }
         for (column, share) in columns.into_iter().enumerate() {
             let values = share.into_values();
-            // A word without noise would be a release without protection.
-            if values.len() * batch != noise.len() {
+            // A word without noise would be a release without protection. Owners of a one-class task that take no part
+            // have no count, and what was drawn for them is not used.
+            let drawn = values.len() * batch;
+            if drawn != noise.len() && !(terms.is_one_class() && drawn > noise.len()) {
                 return Err(no_noise("the plan wants noise of another shape than the task's source draws"));
             }
             for (word, value) in noise.iter_mut().skip(column).step_by(batch).zip(values.iter()) {

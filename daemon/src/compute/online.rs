@@ -191,10 +191,17 @@ impl Compute {
     ) -> Result<(Answered, Zeroizing<Vec<u8>>), Refusal> {
         let terms = epoch.terms();
         let rows = paid.asked.question.request.rows as usize;
-        let share = first_rows(words, terms.answer_bits(), terms.batch(), rows);
+        let owners = epoch.charged();
+        let share = first_rows(words, terms.answer_bits(owners.len()), terms.batch(), rows);
+        let users = if terms.is_one_class() {
+            owners.iter().map(|owner| owner.name.clone()).collect()
+        } else {
+            Vec::new()
+        };
         let terms = AnswerTerms {
             share_words: share.len() as u32,
-            owners: epoch.charged().len() as u32,
+            owners: owners.len() as u32,
+            users,
             shards: terms.roster.shards,
             noise: paid.provenance,
             preprocessing: epoch.source().to_owned(),

@@ -15,7 +15,7 @@
 use super::source::{Made, Order};
 use super::{Compute, local_failed, peer_failed};
 use crate::crash;
-use crate::dealer::{layer_seed, weight_lengths};
+use crate::dealer::layer_seed;
 use crate::message::{
     MESSAGE_BYTES_MAX, MakeKeys, MakeReply, MakeRequest, Obstacle, PROBE_BYTES, PairReply, Refusal,
 };
@@ -283,7 +283,7 @@ impl Compute {
         let own = models.iter().zip(seeds).map(|(model, seed)| {
             let seed = Seed::from_bytes(*seed);
             let share = |(layer, (weights, _))| weight_mask_share(&layer_seed(&seed, layer), weights);
-            weight_lengths(&model.network).enumerate().map(share).collect()
+            model.network.lengths().into_iter().enumerate().map(share).collect()
         });
         Ok(OwnMasks(own.collect()))
     }

@@ -13,7 +13,7 @@ use crate::net::{Channel, Role};
 use crate::pool::{BUNDLE_WORDS_MAX, Bundle};
 use crate::registry::MaskId;
 use consilium_protocol::algebra::Seed;
-use consilium_protocol::graph::Network;
+use consilium_protocol::graph::Architecture;
 use consilium_protocol::party::Party;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -78,7 +78,7 @@ impl Source {
 impl Compute {
     async fn deal(&self, order: &Order<'_>) -> Result<Made, Refusal> {
         let models = order.epoch.models().0.iter();
-        let models: Vec<(Network, MaskId)> =
+        let models: Vec<(Architecture, MaskId)> =
             models.map(|model| (model.network.clone(), model.mask)).collect();
         let request = DealRequest {
             task: order.epoch.terms().name().to_owned(),

@@ -9,7 +9,7 @@ use crate::message::{MESSAGE_BYTES_MAX, Obstacle, PairReply, PairRequest, Refusa
 use crate::net::{Channel, ChannelError, Role};
 use crate::registry::ModelId;
 use crate::task::TaskTerms;
-use consilium_protocol::graph::Network;
+use consilium_protocol::graph::Architecture;
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Gadget;
 use std::sync::Arc;
@@ -242,7 +242,7 @@ impl Compute {
         gadget: Gadget,
     ) -> Result<Subject, Refusal> {
         let models = self.load_models(terms, models)?;
-        let networks: Vec<Network> = models.0.iter().map(|model| model.network.clone()).collect();
+        let networks: Vec<Architecture> = models.0.iter().map(|model| model.network.clone()).collect();
         let plan = terms.plan(&networks, gadget).map_err(|error| Refusal::new(Obstacle::Model, error))?;
         Ok(Subject { terms: terms.clone(), plan, models, source: self.source.provenance().to_owned() })
     }

@@ -170,6 +170,7 @@ pub(super) async fn wait_for_pools(world: &World, progress: &Progress) -> Result
         let fault = report.seats.first().and_then(|seat| seat.refill_fault.clone());
         let tasks = tasks_of(report);
         let filled = tasks.iter().filter(|task| task.pool.is_some_and(|pool| pool.left > 0)).count();
+        bar.set_length(tasks.len() as u64);
         bar.set_position(filled as u64);
         if filled == tasks.len() {
             bar.finish_and_clear();
@@ -183,7 +184,12 @@ pub(super) async fn wait_for_pools(world: &World, progress: &Progress) -> Result
 }
 
 async fn ask(world: &World, scenario: &Scenario, task: &str, row: usize) -> Result<Result<Answer, Refusal>> {
-    let values = scenario.test.row(row).iter().map(|value| f64::from(*value)).collect();
+    ask_about(world, task, scenario.test.row(row)).await
+}
+
+/// Puts one row to the client's node.
+pub(super) async fn ask_about(world: &World, task: &str, row: &[f32]) -> Result<Result<Answer, Refusal>> {
+    let values = row.iter().map(|value| f64::from(*value)).collect();
     let request = AdminRequest::Ask { task: task.to_owned(), rows: vec![values], release: None };
     match call(&world.socket(names::CLIENT), &request).await.into_diagnostic()? {
         AdminReply::Answer(answer) => Ok(Ok(*answer)),

@@ -349,7 +349,7 @@ fn share_right(labels: &[usize], truth: &[usize]) -> f64 {
     right as f64 / labels.len().max(1) as f64
 }
 
-fn latency(mut milliseconds: Vec<f64>) -> Latency {
+pub(super) fn latency(mut milliseconds: Vec<f64>) -> Latency {
     milliseconds.sort_by(f64::total_cmp);
     let at = |share: f64| {
         let index = (milliseconds.len() as f64 * share).ceil() as usize;

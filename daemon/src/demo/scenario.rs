@@ -64,6 +64,13 @@ pub struct Noise {
     pub given: Option<GivenModule>,
 }
 
+impl Noise {
+    /// Every party draws its own, or nobody draws any.
+    pub fn software() -> Self {
+        Self { rule: NoiseRule::Software, given: None }
+    }
+}
+
 /// A module that somebody started.
 #[derive(Clone, Debug)]
 pub struct GivenModule {
@@ -174,7 +181,7 @@ impl Releases {
     pub fn usual(votes: usize) -> Self {
         let fifths = votes.max(5);
         Self {
-            noise: Noise { rule: NoiseRule::Software, given: None },
+            noise: Noise::software(),
             sigma: format!("{fifths}/5"),
             epsilon: "8".into(),
             delta: "0.000001".into(),

@@ -1,8 +1,11 @@
 //! The processes of a run: their folders, files, ports, births and deaths.
 
+mod layout;
 mod module;
 mod port;
 mod task;
+
+pub use layout::Layout;
 
 use super::scenario::{Preprocessing, Scenario};
 use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};
@@ -149,6 +152,14 @@ impl World {
     /// # Errors
     /// [`WorldError`].
     pub fn prepare(scenario: &Scenario, program: PathBuf, keep: Option<&Path>) -> Result<Self, WorldError> {
+        Self::lay_out(&Layout::of(scenario)?, program, keep)
+    }
+
+    /// The same for members and tasks of any kind.
+    ///
+    /// # Errors
+    /// [`WorldError`].
+    pub fn lay_out(layout: &Layout, program: PathBuf, keep: Option<&Path>) -> Result<Self, WorldError> {
         let (folder, temporary) = match keep {
             Some(folder) => (folder.to_owned(), None),
             None => {
@@ -159,7 +170,7 @@ impl World {
         };
         private_directory(&folder)?;
         let mut world = Self { processes: Vec::new(), program, folder, _temporary: temporary };
-        world.write(scenario)?;
+        world.write(layout)?;
         Ok(world)
     }
 
@@ -183,7 +194,7 @@ impl World {
         Ok(())
     }
 
-    fn write(&mut self, scenario: &Scenario) -> Result<(), WorldError> {
+    fn write(&mut self, layout: &Layout) -> Result<(), WorldError> {
         // The ports stay taken until all are chosen, so that they differ.
         let mut held = Vec::new();
         let mut address = || -> Result<String, WorldError> {
@@ -192,9 +203,9 @@ impl World {
             Ok(format!("/ip4/127.0.0.1/tcp/{port}"))
         };
         let mut members = Vec::new();
-        let deals = scenario.preprocessing == Preprocessing::Dealer;
+        let deals = layout.preprocessing == Preprocessing::Dealer;
         let mut listeners = vec![(names::ZERO, Role::Compute), (names::ONE, Role::Compute)];
-        if scenario.standby.is_some() {
+        if layout.standby {
             listeners.extend(names::SECOND.map(|name| (name, Role::Compute)));
         }
         listeners.extend(deals.then_some((names::DEALER, Role::Dealer)));
@@ -202,8 +213,8 @@ impl World {
             members.push(self.member(name, role, Some(address()?))?);
         }
         members.push(self.member(names::CLIENT, Role::Client, None)?);
-        for hospital in &scenario.hospitals {
-            members.push(self.member(&hospital.name, Role::Owner, None)?);
+        for owner in &layout.owners {
+            members.push(self.member(owner, Role::Owner, None)?);
         }
         for name in [names::CLIENT, names::ZERO, names::ONE] {
             let (port, listener) = port::free()?;
@@ -211,22 +222,21 @@ impl World {
             self.process(name)?.http = Some((Ipv4Addr::LOCALHOST, port).into());
         }
         let mut pairs = vec![(MAIN, [names::ZERO, names::ONE])];
-        pairs.extend(scenario.standby.is_some().then_some((SECOND, names::SECOND)));
+        pairs.extend(layout.standby.then_some((SECOND, names::SECOND)));
         let pair = |(name, [zero, one]): (&str, [&str; 2])| -> Result<Pair, WorldError> {
             let dealer = deals.then(|| parse(names::DEALER)).transpose()?;
             Ok(Pair { name: parse(name)?, zero: parse(zero)?, one: parse(one)?, dealer })
         };
         let pairs = pairs.into_iter().map(pair).collect::<Result<Vec<_>, _>>()?;
-        let tasks = tasks::ALL.iter().map(|name| task::of(name, scenario)).collect::<Result<Vec<_>, _>>()?;
         // A dealer's machine is neither compute party's; where there is none, party Zero's carries the bytes.
         let host = if deals { names::DEALER } else { names::ZERO };
-        let (module, socket) = self.module(scenario, host)?.unzip();
-        let roster = Roster::new("demo", members.clone(), pairs, tasks, module)?;
+        let (module, socket) = self.module(&layout.noise, host)?.unzip();
+        let roster = Roster::new("demo", members.clone(), pairs, layout.tasks.clone(), module)?;
         let roster_file = self.folder.join("roster.toml");
         std::fs::write(&roster_file, roster.to_toml()).map_err(io("cannot write the roster"))?;
         for member in &members {
             let socket = socket.clone().filter(|_| member.name.as_str() == host);
-            self.write_node(member, &roster_file, scenario.query_deadline, socket)?;
+            self.write_node(member, &roster_file, layout.query_deadline, socket)?;
         }
         Ok(())
     }

@@ -113,6 +113,10 @@ fn provenance(answer: &Answer) -> Parameters {
     put("preprocessing", value!(terms.preprocessing));
     put("owners", value!(terms.owners));
     put("models_of_each_owner", value!(terms.shards));
+    // A value of the protocol's parameters is no list.
+    if !terms.users.is_empty() {
+        put("users", value!(terms.users.join(",")));
+    }
     // An exact release promises nothing: there is no epsilon to tell.
     if let Some(epsilon) = answer.epsilon {
         put("epsilon_charged", value!(epsilon));

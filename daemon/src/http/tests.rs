@@ -89,6 +89,7 @@ fn answer(rows: usize, release: Option<ReleaseId>) -> Answer {
     let terms = AnswerTerms {
         share_words: 1,
         owners: 3,
+        users: Vec::new(),
         shards: 1,
         noise: Provenance::Module { evidence: EvidenceKind::SevSnp },
         preprocessing: "pairwise".into(),

@@ -14,6 +14,10 @@ pub struct AnswerTerms {
     /// Models of each of them, one vote each.
     #[serde(default = "alone")]
     pub shards: u32,
+    /// Of a one-class task the owners whose models took part, in the order of the labels, after which comes nobody;
+    /// of other tasks none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<String>,
     /// Where the noise came from.
     pub noise: Provenance,
     /// Where the correlated randomness came from.

@@ -3,7 +3,7 @@
 use super::RegistryError;
 use crate::vault::hex;
 use consilium_config::limits::SHARDS;
-use consilium_protocol::graph::Network;
+use consilium_protocol::graph::Architecture;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::fmt;
@@ -43,12 +43,22 @@ impl fmt::Display for MaskId {
     }
 }
 
+/// Name of how a task has its models written as words: digest of kind, input, numbers and bounds. Words that were
+/// written otherwise would be read as other models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Encoding(
+    /// The start of a SHA-256.
+    #[serde(with = "hex")]
+    pub [u8; 16],
+);
+
 /// The public part of one model, and the mask under which its weights are opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shard {
     /// The public part.
-    pub network: Network,
+    pub network: Architecture,
     /// The mask, for this model alone.
     pub mask: MaskId,
 }
@@ -68,6 +78,9 @@ pub struct Announcement {
     /// The owner's data epoch that they were trained in, whose account they are charged to.
     #[serde(default)]
     pub data_epoch: u32,
+    /// How their words are written; not said by what was registered before this was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
     /// The models, in the order in which they vote. They are shared, opened, counted and withdrawn as one.
     pub shards: Vec<Shard>,
 }
@@ -144,7 +157,7 @@ impl ModelRecord {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use consilium_protocol::graph::{Layer, Shape, Window};
+    use consilium_protocol::graph::{Layer, Network, Shape, Window};
 
     pub(in crate::registry) fn announcement(n: u8) -> Announcement {
         let layers = vec![
@@ -160,7 +173,11 @@ pub(super) mod tests {
             model: ModelId([n + 100; 16]),
             version: 1,
             data_epoch: 0,
-            shards: vec![Shard { network: Network::new(input, layers).unwrap(), mask: MaskId([n; 16]) }],
+            encoding: Some(Encoding([n; 16])),
+            shards: vec![Shard {
+                network: Network::new(input, layers).unwrap().into(),
+                mask: MaskId([n; 16]),
+            }],
         }
     }
 

@@ -164,8 +164,29 @@ fn sweep(batch: usize, input: Shape, output: Shape, window: Window) -> Sweep {
     Sweep { channels: input.channels as usize, batch, input: plane(input), output: plane(output), window }
 }
 
-/// Logits, `batch x classes`, of a batch of rows. `parameters` has one entry per linear layer.
+/// Lays blocks of neighbouring channels out as rows and columns; planes of `input` keep channels outermost.
+fn shuffle(planes: &Tensor, batch: usize, input: Shape, block: u32) -> Result<Tensor> {
+    let [channels, height, width, block] =
+        [input.channels, input.height, input.width, block].map(|size| size as usize);
+    let made = channels / (block * block).max(1);
+    let parts = planes.reshape((made, block, block, batch, height, width))?;
+    // Channel, example, row, row in the block, column, column in the block.
+    let laid_out = parts.permute((0, 3, 4, 1, 5, 2))?.contiguous()?;
+    laid_out.reshape((made, batch, height * block, width * block))
+}
+
+/// Outputs, `batch x outputs`, of a batch of rows that are data: no gradient flows back to them. `parameters` has one
+/// entry per linear layer.
 pub(super) fn logits(network: &Network, parameters: &[Parameters], rows: Tensor) -> Result<Tensor> {
+    pass(network, parameters, rows, true)
+}
+
+/// As [`logits`] of rows that another network made, with a gradient for them.
+pub(super) fn through(network: &Network, parameters: &[Parameters], rows: Tensor) -> Result<Tensor> {
+    pass(network, parameters, rows, false)
+}
+
+fn pass(network: &Network, parameters: &[Parameters], rows: Tensor, are_data: bool) -> Result<Tensor> {
     let batch = rows.dim(0)?;
     let mut activation = Activation::Rows(rows);
     let mut remaining = parameters.iter();
@@ -174,7 +195,7 @@ pub(super) fn logits(network: &Network, parameters: &[Parameters], rows: Tensor)
     let layers = network.layers();
     for (index, layer) in layers.iter().enumerate() {
         let (input, output) = (network.shape_before(index), network.shape_before(index + 1));
-        let first = index == 0;
+        let first = are_data && index == 0;
         // The largest of values cut at zero is the largest, cut at zero: a quarter of the cuts for a 2 x 2
         // pool.
         let cut_before = index > 0 && layers[index - 1] == Layer::Relu;
@@ -198,6 +219,13 @@ pub(super) fn logits(network: &Network, parameters: &[Parameters], rows: Tensor)
             }
             Layer::Relu if pool_after => activation,
             Layer::Relu => activation.map(Tensor::relu)?,
+            Layer::LeakyRelu { slope } => {
+                activation.map(|values| candle_nn::ops::leaky_relu(values, slope.value()))?
+            }
+            Layer::HardTanh => activation.map(|values| values.clamp(-1f32, 1f32))?,
+            Layer::PixelShuffle { block } => {
+                Activation::Planes(shuffle(&activation.planes(batch, input)?, batch, input, *block)?)
+            }
             Layer::Square => activation.map(Tensor::sqr)?,
             Layer::MaxPool { window } | Layer::AveragePool { window } => {
                 let largest = matches!(layer, Layer::MaxPool { .. });

@@ -54,6 +54,24 @@ pub fn scale(out: &mut [u64], factor: u64) {
     each(out, |word| word.wrapping_mul(factor));
 }
 
+/// The sum of all rows of `batch` words.
+pub fn add_rows(x: &[u64], batch: usize) -> Vec<u64> {
+    let mut out = vec![0; batch];
+    for row in x.chunks_exact(batch.max(1)) {
+        add_assign(&mut out, row);
+    }
+    out
+}
+
+/// The sum of the squares of all rows of `batch` words.
+pub fn norms(x: &[u64], batch: usize) -> Vec<u64> {
+    let mut out = vec![0; batch];
+    for row in x.chunks_exact(batch.max(1)) {
+        multiply_add(&mut out, row, row);
+    }
+    out
+}
+
 /// `out += a * b`.
 ///
 /// # Panics

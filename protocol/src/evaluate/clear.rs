@@ -4,10 +4,14 @@
 //! carries the largest distance that such units can cause, and a vote is *certain* when no choice of
 //! them changes it.
 
-use crate::graph::{Layer, Numbers, Op, Program, Shape, for_each_tap, ordered_layers};
+mod distance;
+
+use crate::graph::{Layer, Network, Numbers, Op, Program, Shape, Slope, for_each_tap, ordered_layers};
 use crate::model::Model;
 use crate::model::fixed::{self, FixedError, FixedWeights};
 use crate::stock::Gadget;
+
+pub use distance::{Distance, DistanceOracle, Nearest, nearest};
 
 /// One model, ready to vote in the clear.
 #[derive(Debug)]
@@ -72,35 +76,38 @@ impl Oracle {
     }
 
     fn logits(&self, input: &[u64]) -> Vec<Value> {
-        let mut wire: Vec<Value> =
-            input.iter().map(|word| Value { word: *word as i64, error: 0.0 }).collect();
-        let network = self.model.network();
-        let mut layers = ordered_layers(network).into_iter();
-        for op in self.program.ops() {
-            wire = match op {
-                Op::Truncate(shape) => wire.iter().map(|value| truncate(*value, shape.shift)).collect(),
-                Op::Rectify(shape) => {
-                    layers.next();
-                    wire.iter().map(|value| rectify(truncate(*value, shape.shift))).collect()
-                }
-                Op::Square { .. } => {
-                    layers.next();
-                    wire.iter().map(|value| square(*value)).collect()
-                }
-                Op::Linear { weights, .. } => {
-                    let Some((_, layer, shape)) = layers.next() else { break };
-                    let Some(output) = layer.output(shape) else { break };
-                    linear(&layer, (shape, output), &self.weights[*weights], &wire)
-                }
-                Op::MaxPool { .. } | Op::SumPool { .. } => {
-                    let Some((_, layer, shape)) = layers.next() else { break };
-                    let Some(output) = layer.output(shape) else { break };
-                    pool(&layer, (shape, output), &wire)
-                }
-            };
-        }
-        wire
+        outputs(&self.program, self.model.network(), &self.weights, input)
     }
+}
+
+/// What all layers of a network, and a truncation at their end, make of one encoded query.
+fn outputs(program: &Program, network: &Network, weights: &[FixedWeights], input: &[u64]) -> Vec<Value> {
+    let mut wire: Vec<Value> = input.iter().map(|word| Value { word: *word as i64, error: 0.0 }).collect();
+    let mut layers = ordered_layers(network).into_iter();
+    for op in program.ops() {
+        if let Op::Truncate(shape) = op {
+            wire.iter_mut().for_each(|value| *value = truncate(*value, shape.shift));
+            continue;
+        }
+        let Some((_, layer, shape)) = layers.next() else { break };
+        let Some(output) = layer.output(shape) else { break };
+        let shapes = (shape, output);
+        let each = |change: &dyn Fn(Value) -> Value| -> Vec<Value> {
+            wire.iter().map(|value| change(*value)).collect()
+        };
+        wire = match op {
+            Op::Rectify(shape) => each(&|value| rectify(truncate(value, shape.shift))),
+            Op::Leak { slope, .. } => each(&|value| leak(value, *slope)),
+            Op::Clamp { shape, scale } => {
+                each(&|value| clamp(truncate(value, shape.shift), scale - shape.shift))
+            }
+            Op::Square { .. } => each(&square),
+            Op::Linear { weights: entry, .. } => linear(&layer, shapes, &weights[*entry], &wire),
+            Op::MaxPool { .. } | Op::SumPool { .. } | Op::Shuffle(_) => pool(&layer, shapes, &wire),
+            Op::Truncate(_) | Op::Distance { .. } | Op::Residual { .. } => break,
+        };
+    }
+    wire
 }
 
 /// The label of all votes on one query.
@@ -142,6 +149,20 @@ fn truncate(value: Value, shift: u32) -> Value {
 fn rectify(value: Value) -> Value {
     let error = if value.word as f64 + value.error < 0.0 { 0.0 } else { value.error };
     Value { word: value.word.max(0), error }
+}
+
+/// Below zero the slope is smaller, above it is `run`; an error that crosses zero grows by no more.
+fn leak(value: Value, slope: Slope) -> Value {
+    let factor = |word: i64| i64::from(if word < 0 { slope.rise } else { slope.run });
+    let below = value.word as f64 + value.error < 0.0;
+    let steepest = if below { slope.rise } else { slope.run };
+    Value { word: value.word.wrapping_mul(factor(value.word)), error: value.error * f64::from(steepest) }
+}
+
+/// Where both rectifications carry, the end is missed by a unit, which a truncation before this allows for.
+fn clamp(value: Value, scale: u32) -> Value {
+    let one = 1i64 << scale;
+    Value { word: value.word.clamp(-one, one), error: value.error }
 }
 
 fn square(value: Value) -> Value {
@@ -252,8 +273,12 @@ mod tests {
         let mut layers = Vec::new();
         for _ in 0..rng.random_range(0..6) {
             let window = Window::plain(rng.random_range(1..4), rng.random_range(1..3));
-            let layer = match rng.random_range(0..7) {
+            let slope = Slope { rise: rng.random_range(0..3), run: rng.random_range(3..9) };
+            let layer = match rng.random_range(0..10) {
                 0 | 1 => Layer::Relu,
+                7 => Layer::LeakyRelu { slope },
+                8 => Layer::HardTanh,
+                9 => Layer::PixelShuffle { block: 2 },
                 2 => Layer::Square,
                 3 => Layer::MaxPool { window },
                 4 => Layer::AveragePool { window },

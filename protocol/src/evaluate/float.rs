@@ -1,7 +1,7 @@
 //! Plain evaluation of one query in 64-bit floating point: the reference for everything else.
 
-use crate::graph::{Layer, Shape, Window};
-use crate::model::{Model, Weights};
+use crate::graph::{Layer, Shape, Window, for_each_tap};
+use crate::model::{Model, OneClass, Weights};
 use zeroize::Zeroizing;
 
 /// Logits of one query; `input` has the order of the network's input shape, channels outermost.
@@ -21,6 +21,27 @@ pub fn logits(model: &Model, input: &[f32]) -> Vec<f64> {
     std::mem::take(&mut *values)
 }
 
+/// Distance of one query from what a user's model knows.
+///
+/// # Panics
+/// Where `input` has another length than the model's input.
+pub fn distance(model: &OneClass, input: &[f32]) -> f64 {
+    let square = |value: f64| value * value;
+    if let Some(network) = model.reconstructor() {
+        let given = Zeroizing::new(logits(network, input));
+        return given.iter().zip(input).map(|(output, value)| square(output - f64::from(*value))).sum();
+    }
+    let Some(projection) = model.directions() else { return 0.0 };
+    assert_eq!(input.len(), projection.mean.len(), "length of the query");
+    let centred =
+        input.iter().zip(&projection.mean).map(|(value, mean)| f64::from(*value) - f64::from(*mean));
+    let centred = Zeroizing::new(centred.collect::<Vec<f64>>());
+    let along =
+        |row: &[f32]| row.iter().zip(centred.iter()).map(|(weight, value)| f64::from(*weight) * value).sum();
+    let explained: f64 = projection.rows.chunks(centred.len()).map(along).map(square).sum();
+    centred.iter().map(|value| square(*value)).sum::<f64>() - explained
+}
+
 /// Position of the largest value, the first of equal ones; 0 where there are none.
 pub fn argmax(values: &[f64]) -> usize {
     let mut best = 0;
@@ -37,6 +58,15 @@ fn apply(layer: &Layer, weights: Option<&Weights>, shapes: (Shape, Shape), value
         (Layer::Dense { .. }, Some(weights)) => dense(weights, values),
         (Layer::Conv { window, .. }, Some(weights)) => conv(weights, window, shapes, values),
         (Layer::Relu, _) => values.iter().map(|value| value.max(0.0)).collect(),
+        (Layer::LeakyRelu { slope }, _) => {
+            values.iter().map(|value| if *value < 0.0 { slope.value() * value } else { *value }).collect()
+        }
+        (Layer::HardTanh, _) => values.iter().map(|value| value.clamp(-1.0, 1.0)).collect(),
+        (Layer::PixelShuffle { .. }, _) => {
+            let mut moved = vec![0.0; shapes.1.len()];
+            for_each_tap(layer, shapes.0, shapes.1, |out, _, from| moved[out] = values[from]);
+            moved
+        }
         (Layer::Square, _) => values.iter().map(|value| value * value).collect(),
         (Layer::MaxPool { window }, _) => {
             pool(window, shapes, values, |patch| patch.fold(f64::NEG_INFINITY, f64::max))
@@ -141,6 +171,31 @@ mod tests {
     fn activations_act_on_each_value() {
         let model = model(Shape::vector(3), vec![Layer::Relu, Layer::Square], vec![]);
         assert_eq!(logits(&model, &[-2.0, 0.5, 3.0]), [0.0, 0.25, 9.0]);
+    }
+
+    #[test]
+    fn activations_bend_and_cut() {
+        let slope = crate::graph::Slope { rise: 1, run: 4 };
+        let leaky = model(Shape::vector(3), vec![Layer::LeakyRelu { slope }], vec![]);
+        assert_eq!(logits(&leaky, &[-2.0, 0.0, 3.0]), [-0.5, 0.0, 3.0]);
+        let cut = model(Shape::vector(4), vec![Layer::HardTanh], vec![]);
+        assert_eq!(logits(&cut, &[-2.0, -0.5, 0.25, 3.0]), [-1.0, -0.5, 0.25, 1.0]);
+    }
+
+    #[test]
+    fn distances_are_squared_and_leave_out_what_is_explained() {
+        let double = model(
+            Shape::vector(2),
+            vec![Layer::Dense { outputs: 2 }],
+            vec![(vec![2.0, 0.0, 0.0, 2.0], vec![0.0, 1.0])],
+        );
+        let whole = OneClass::reconstruction(double, 1.0).unwrap();
+        assert_eq!(distance(&whole, &[3.0, 4.0]), 9.0 + 25.0);
+        let projection = crate::model::Projection { mean: vec![1.0, 0.0], rows: vec![0.6, 0.8] };
+        let plane = OneClass::projection(Shape::vector(2), projection, 1.0).unwrap();
+        // (3, 4) from the mean, of which 5 lies along the row.
+        assert!(distance(&plane, &[4.0, 4.0]).abs() < 1e-5);
+        assert!((distance(&plane, &[5.0, 1.0]) - 6.76).abs() < 1e-5);
     }
 
     #[test]

@@ -1,20 +1,25 @@
-//! The plan under sharing: all models of a task in lock step, the votes summed, the noisy winner.
+//! The plan under sharing: all models of a task in lock step, the votes summed, the noisy winner; or the nearest
+//! of all distances.
 //!
 //! - Computes: the answer that [`crate::online::release`] makes of `sum_i [argmax_k logit_i,k(x) = c]` and
 //!   noise for each query: XOR shares of the one-hot winner without its last entry, and with a threshold of
-//!   whether there is a consensus.
+//!   whether there is a consensus. Of a one-class task the same of what [`crate::online::nearest`] says of all
+//!   users' distances to the query, with nobody for the last entry.
 //! - Learns: nothing; the client learns the answer from both shares.
 //! - Consumes: one bundle of the plan ([`Plan::lanes`]) for each question.
 //! - Costs: [`Plan::cost`]; [`cost_together`] for several questions side by side.
-//! - Source: PRICURE (Jarin and Eshete, IWSPA 2021), with votes formed and noise added under sharing.
+//! - Source: PRICURE (Jarin and Eshete, IWSPA 2021), with votes formed and noise added under sharing; PrivEdge
+//!   (arXiv 2004.05574, IEEE TIFS 2020), with a threshold per user.
 
+use crate::algebra::z64;
 use crate::context::{Computation, ComputationError, Context, Lane, Link};
-use crate::graph::{Cost, Op, Plan, Program};
+use crate::graph::{Closing, Cost, Op, Plan, Program};
 use crate::online::linear::{WeightShare, with_opened, with_shared};
+use crate::online::nearest::{Form, counts, nearest};
+use crate::online::norm::{norms, norms_of_opened};
 use crate::online::release::{answers, release};
 use crate::online::vote::vote;
-use crate::online::{masked, open, pool, square};
-use crate::party::Party;
+use crate::online::{masked, open, piecewise, pool, square};
 use crate::share::Additive;
 use crate::stock::{Provision, StockError};
 use crate::wire::{HEADER_BYTES, Opening, PAYLOAD_BYTES_MAX};
@@ -72,6 +77,48 @@ impl SharedModel {
     pub fn weight(&self, layer: usize) -> Option<&Additive> {
         self.layers.get(layer).map(|(weight, _)| weight)
     }
+
+    /// This party's share of the threshold of a one-class model.
+    pub fn threshold(&self, program: &Program) -> Option<u64> {
+        let (_, bias) = self.layers.get(program.threshold()?)?;
+        bias.first().copied()
+    }
+}
+
+/// What a party holds of one batch of queries once its input is open under its mask.
+#[derive(Clone, Copy)]
+pub struct Entered<'a> {
+    /// The input less its mask.
+    pub opened: &'a [u64],
+    /// This party's share of the input.
+    pub share: &'a [u64],
+    /// This party's share of each query's sum of squares, where a model needs it.
+    pub norm: &'a [u64],
+}
+
+impl std::fmt::Debug for Entered<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Entered({})", self.share.len())
+    }
+}
+
+/// Opens the input under its mask. Returns what is open, and the share of each query's norm if the plan wants it.
+///
+/// # Errors
+/// The stock was laid out for another plan.
+pub async fn enter(
+    context: &mut Context,
+    plan: &Plan,
+    share: &[u64],
+) -> Result<(Vec<u64>, Additive), GateError> {
+    let entry = context.enter().input_mask(share.len())?;
+    let opened = open::operand(context, share, &entry.mask).await;
+    let norm = if plan.wants_norm() {
+        norms_of_opened(context, &opened, plan.batch())?
+    } else {
+        Additive::default()
+    };
+    Ok((opened, norm))
 }
 
 /// One batch of queries as one party holds it, with what its evaluation uses up.
@@ -143,37 +190,61 @@ pub async fn answer_together<L: Link>(
     }
 
     let lanes = inputs.iter().zip(masks).map(|(share, stock)| {
-        move |lane: Lane| -> Running<'_, Vec<u64>> {
-            Box::pin(async move {
-                let mut context = Context::new(party, lane, stock);
-                let entry = context.enter().input_mask(share.len())?;
-                Ok(open::operand(&context, share, &entry.mask).await)
-            })
+        move |lane: Lane| -> Running<'_, (Vec<u64>, Additive)> {
+            Box::pin(async move { enter(&mut Context::new(party, lane, stock), plan, share).await })
         }
     });
-    let opened = computation.run(lanes.collect()).await?;
+    let entered = computation.run(lanes.collect()).await?;
 
     let mut lanes = Vec::with_capacity(inputs.len() * models.len());
-    for ((opened, share), stocks) in opened.iter().zip(&inputs).zip(votings) {
+    for (((opened, norm), share), stocks) in entered.iter().zip(&inputs).zip(votings) {
+        let entered = Entered { opened, share, norm };
         for ((program, model), stock) in plan.programs().iter().zip(models).zip(stocks) {
             lanes.push(move |lane: Lane| -> Running<'_, Additive> {
-                Box::pin(one_vote(party, lane, stock, program, model, (opened, share)))
+                Box::pin(async move {
+                    let mut context = Context::new(party, lane, stock);
+                    let outputs = outputs(&mut context, program, model, entered).await?;
+                    let Some(shape) = program.vote() else { return Ok(outputs) };
+                    Ok(vote(&mut context, &outputs, shape).await?)
+                })
             });
         }
     }
-    let votes = computation.run(lanes).await?;
+    let found = computation.run(lanes).await?;
 
-    let gate = plan.release();
-    let counts: Vec<Additive> = votes.chunks(models.len()).map(summed).collect();
-    let lanes = counts.iter().zip(&noises).zip(releases).map(|((counts, noise), stock)| {
+    let lanes = found.chunks(models.len()).zip(&noises).zip(releases).map(|((found, noise), stock)| {
         move |lane: Lane| -> Running<'_, Vec<u64>> {
-            Box::pin(async move {
-                let mut context = Context::new(party, lane, stock);
-                Ok(release(&mut context, counts, noise, gate).await?)
-            })
+            Box::pin(
+                async move { close(&mut Context::new(party, lane, stock), plan, models, found, noise).await },
+            )
         }
     });
     computation.run(lanes.collect()).await
+}
+
+/// The answer, from the votes or the distances of all models.
+async fn close(
+    context: &mut Context,
+    plan: &Plan,
+    models: &[&SharedModel],
+    found: &[Additive],
+    noise: &[u64],
+) -> Result<Vec<u64>, GateError> {
+    let gate = plan.release();
+    let Closing::Nearest { shape, form } = plan.closing() else {
+        return Ok(release(context, &summed(found), noise, gate).await?);
+    };
+    let distances =
+        Additive::from(found.iter().flat_map(|distances| distances.iter().copied()).collect::<Vec<_>>());
+    let own = plan.programs().iter().zip(models).filter_map(|(program, model)| model.threshold(program));
+    let thresholds = Additive::from(own.collect::<Vec<_>>());
+    Ok(match form {
+        Form::Bits => nearest(context, &distances, &thresholds, shape).await?,
+        Form::Counts => {
+            let counts = counts(context, &distances, &thresholds, shape).await?;
+            release(context, &counts, noise, gate).await?
+        }
+    })
 }
 
 /// Rounds and bytes of [`answer_together`].
@@ -206,38 +277,25 @@ pub fn labels(zero: &[u64], one: &[u64], classes: usize, batch: usize) -> Vec<us
     answers([zero, one], classes, batch, false).into_iter().flatten().collect()
 }
 
-async fn one_vote(
-    party: Party,
-    lane: Lane,
-    stock: Provision,
-    program: &Program,
-    model: &SharedModel,
-    (opened, share): (&[u64], &[u64]),
-) -> Result<Additive, GateError> {
-    let mut context = Context::new(party, lane, stock);
-    let logits = logits(&mut context, program, model, (opened, share)).await?;
-    Ok(vote(&mut context, &logits, program.vote()).await?)
-}
-
-/// This party's share of one model's outputs (`[class][query]`), given the input under its mask, which
-/// is open, and this party's share of it. [`answer`] votes on them and opens nothing of them.
+/// This party's share of one model's logits (`[class][query]`) or of its distances (one per query). [`answer`]
+/// goes on from them and opens nothing of them.
 ///
 /// # Errors
 /// The stock was laid out for another program.
-pub async fn logits(
+pub async fn outputs(
     context: &mut Context,
     program: &Program,
     model: &SharedModel,
-    (opened, share): (&[u64], &[u64]),
+    entered: Entered<'_>,
 ) -> Result<Additive, GateError> {
-    let mut wire = Additive::from(share.to_vec());
+    let mut wire = Additive::from(entered.share.to_vec());
     for (index, op) in program.ops().iter().enumerate() {
         wire = match op {
             Op::Linear { weights, shape, .. } => {
                 let (weight, bias) = &model.layers[*weights];
                 let weights = WeightShare { weight, bias };
                 if index == 0 {
-                    with_opened(context, opened, weights, *shape)?
+                    with_opened(context, entered.opened, weights, *shape)?
                 } else {
                     with_shared(context, &wire, weights, *shape).await?
                 }
@@ -249,9 +307,37 @@ pub async fn logits(
                 pool::maximum(context, crate::algebra::pool::gather_windows(&wire, shape)).await?
             }
             Op::SumPool { shape, .. } => crate::algebra::pool::sum_pool(&wire, shape).into(),
+            Op::Leak { slope, .. } => piecewise::leak(context, &wire, [slope.rise, slope.run]).await?,
+            Op::Clamp { shape, scale } => piecewise::clamp(context, &wire, *scale, shape.shift).await?,
+            Op::Shuffle(shape) => shape.shuffle(&wire).into(),
+            Op::Distance { batch, .. } => {
+                let apart = Additive::from(z64::difference(&wire, entered.share));
+                norms(context, &apart, *batch).await?
+            }
+            Op::Residual { shape, batch } => {
+                residual(context, &wire, shape.count, *batch, entered.norm).await?
+            }
         };
     }
     Ok(wire)
+}
+
+/// The norm of the input with the last row of `wire` added, and the squares of the `count` words before it taken
+/// away.
+async fn residual(
+    context: &mut Context,
+    wire: &[u64],
+    count: usize,
+    batch: usize,
+    norm: &[u64],
+) -> Result<Additive, GateError> {
+    length("the norm of the input", batch, norm.len())?;
+    let (projected, offset) = wire.split_at(count);
+    let projected = masked::truncate(context, projected).await?;
+    let explained = norms(context, &projected, batch).await?;
+    let mut distance = Additive::from(z64::difference(norm, &explained));
+    distance.add(offset);
+    Ok(distance)
 }
 
 fn length(what: &'static str, expected: usize, found: usize) -> Result<(), GateError> {
@@ -262,6 +348,10 @@ fn check(plan: &Plan, input: &[u64], provisions: &[Provision], noise: &[u64]) ->
     length("the input share", plan.input_len(), input.len())?;
     length("the bundle", plan.programs().len() + 2, provisions.len())?;
     let gate = plan.release();
+    if let Closing::Nearest { form: Form::Bits, .. } = plan.closing() {
+        // Noise that nobody would add must not look like a noisy release.
+        return length("the noise of an exact release", 0, noise.len());
+    }
     if !noise.is_empty() || gate.threshold.is_some() {
         length("the noise", gate.noise_words(), noise.len())?;
     }
@@ -277,6 +367,10 @@ fn check_models(plan: &Plan, models: &[&SharedModel]) -> Result<(), GateError> {
                 length("a model's weights", shape.weight_len(), layer.map_or(0, |(weight, _)| weight.len()))?;
                 length("a model's biases", shape.bias_len(), layer.map_or(0, |(_, bias)| bias.len()))?;
             }
+        }
+        if let Some(threshold) = program.threshold() {
+            let entry = model.layers.get(threshold);
+            length("a model's threshold", 1, entry.map_or(0, |(_, bias)| bias.len()))?;
         }
     }
     Ok(())

@@ -81,6 +81,46 @@ impl Window {
     }
 }
 
+/// Largest denominator of a [`Slope`].
+pub const SLOPE_RUN_MAX: u32 = 256;
+
+/// `rise / run`, below 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slope {
+    /// Less than `run`.
+    pub rise: u32,
+    /// At most [`SLOPE_RUN_MAX`].
+    pub run: u32,
+}
+
+impl Slope {
+    /// The fraction with the smallest `run` that is `value` as a 32-bit number, or else the nearest.
+    pub fn nearest(value: f32) -> Option<Self> {
+        if !(0.0..1.0).contains(&value) {
+            return None;
+        }
+        let with = |run: u32| {
+            let rise = (f64::from(value) * f64::from(run)).round() as u32;
+            Self { rise: rise.min(run - 1), run }
+        };
+        let error = |slope: &Self| (slope.value() - f64::from(value)).abs();
+        let exact = (1..=SLOPE_RUN_MAX).map(with).find(|slope| slope.value() as f32 == value);
+        exact.or_else(|| {
+            (1..=SLOPE_RUN_MAX).map(with).min_by(|one, other| error(one).total_cmp(&error(other)))
+        })
+    }
+
+    /// As a number.
+    pub fn value(self) -> f64 {
+        f64::from(self.rise) / f64::from(self.run)
+    }
+
+    fn is_valid(&self) -> bool {
+        self.rise < self.run && self.run <= SLOPE_RUN_MAX
+    }
+}
+
 /// One layer. Flattening is not a layer: values keep their order, channels outermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -100,6 +140,13 @@ pub enum Layer {
     },
     /// `max(x, 0)`.
     Relu,
+    /// `x`, or `slope` times it where it is below zero.
+    LeakyRelu {
+        /// The slope below zero.
+        slope: Slope,
+    },
+    /// `min(max(x, -1), 1)`.
+    HardTanh,
     /// `x * x`.
     Square,
     /// Largest value under each window, per channel; no padding.
@@ -111,6 +158,13 @@ pub enum Layer {
     AveragePool {
         /// The sliding window.
         window: Window,
+    },
+    /// Lays `block * block` neighbouring channels out as one of `block` times the rows and columns; the channel
+    /// for row `i` and column `j` of each block comes at place `i * block + j`. What upsampling or a transposed
+    /// convolution makes, a convolution before this makes from fewer values.
+    PixelShuffle {
+        /// Rows and columns made of one.
+        block: u32,
     },
 }
 
@@ -151,8 +205,15 @@ impl Layer {
                 let [height, width] = window.slide(input)?;
                 Some(Shape { channels: *outputs, height, width })
             }
-            Self::Relu | Self::Square => Some(input),
+            Self::Relu | Self::HardTanh | Self::Square => Some(input),
+            Self::LeakyRelu { slope } => slope.is_valid().then_some(input),
             Self::MaxPool { window } | Self::AveragePool { window } => pooled(window),
+            Self::PixelShuffle { block } => {
+                let area = block.checked_mul(*block).filter(|area| *area > 0)?;
+                let channels = if input.channels.is_multiple_of(area) { input.channels / area } else { 0 };
+                let [height, width] = [input.height.checked_mul(*block)?, input.width.checked_mul(*block)?];
+                (channels > 0).then_some(Shape { channels, height, width })
+            }
         }
     }
 }
@@ -165,15 +226,18 @@ impl std::fmt::Display for Layer {
                 write!(f, "conv{}x{}x{outputs}", window.kernel[0], window.kernel[1])
             }
             Self::Relu => write!(f, "relu"),
+            Self::LeakyRelu { slope } => write!(f, "leakyrelu{}/{}", slope.rise, slope.run),
+            Self::HardTanh => write!(f, "hardtanh"),
             Self::Square => write!(f, "square"),
             Self::MaxPool { window } => write!(f, "maxpool{}", window.kernel[0]),
             Self::AveragePool { window } => write!(f, "avgpool{}", window.kernel[0]),
+            Self::PixelShuffle { block } => write!(f, "shuffle{block}"),
         }
     }
 }
 
 /// Why a chain of layers is not a network.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// No layer, or more than [`LAYERS_MAX`].
     #[error("a network has between 1 and {LAYERS_MAX} layers, this one has {0}")]
@@ -286,5 +350,42 @@ impl Network {
     pub fn summary(&self) -> String {
         let names: Vec<String> = self.layers.iter().map(ToString::to_string).collect();
         format!("{} {}", self.input, names.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_are_the_fractions_that_people_mean() {
+        let slope = |value| Slope::nearest(value).map(|slope| (slope.rise, slope.run));
+        assert_eq!(slope(0.2), Some((1, 5)));
+        assert_eq!(slope(0.01), Some((1, 100)));
+        assert_eq!(slope(0.3), Some((3, 10)));
+        assert_eq!(slope(0.0), Some((0, 1)));
+        assert_eq!(slope(1.0 / 3.0), Some((1, 3)));
+        // The nearest of those that there are, and never 1.
+        assert_eq!(slope(0.9999), Some((255, 256)));
+        assert!((Slope::nearest(0.123_456).unwrap().value() - 0.123_456).abs() < 1e-4);
+        for refused in [1.0, -0.1, f32::NAN, f32::INFINITY] {
+            assert_eq!(slope(refused), None);
+        }
+    }
+
+    #[test]
+    fn a_slope_or_a_block_that_is_none_does_not_fit() {
+        let shape = Shape { channels: 8, height: 3, width: 5 };
+        let leaky = |rise, run| Layer::LeakyRelu { slope: Slope { rise, run } }.output(shape);
+        assert_eq!(leaky(1, 5), Some(shape));
+        for (rise, run) in [(0, 0), (1, 1), (1, 257), (u32::MAX, u32::MAX)] {
+            assert_eq!(leaky(rise, run), None, "{rise} / {run}");
+        }
+        let shuffle = |block| Layer::PixelShuffle { block }.output(shape);
+        assert_eq!(shuffle(2), Some(Shape { channels: 2, height: 6, width: 10 }));
+        assert_eq!(shuffle(1), Some(shape));
+        for block in [0, 3, 4, 1 << 16, u32::MAX] {
+            assert_eq!(shuffle(block), None, "{block}");
+        }
     }
 }

@@ -1,9 +1,15 @@
 //! All models of a task, evaluated side by side, and the release at the end.
 
+mod error;
+
+pub use error::PlanError;
+
+use super::measure::{Measure, USERS_MAX};
 use super::network::{Network, Shape};
-use super::program::{Numbers, Program, ProgramError};
+use super::program::{Numbers, Program};
 use crate::algebra::prg::SEED_BYTES;
 use crate::offline::dealer::sent_words;
+use crate::online::nearest::{self, Form};
 use crate::online::release::ReleaseGate;
 use crate::online::vote::VoteShape;
 use crate::party::Party;
@@ -16,6 +22,8 @@ use serde::Serialize;
 pub const MODELS_MAX: usize = 1024;
 /// Bits that a noisy count may have.
 const COUNT_BITS_MAX: u32 = 48;
+/// Bits that a distance may have as a word: one more for differences, and those that no plan uses.
+const DISTANCE_BITS_MAX: u32 = 60;
 
 /// How the summed votes are compared. The default is an exact release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,51 +79,30 @@ pub struct Cost {
     pub bytes: u64,
 }
 
-/// Why models do not make a plan.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlanError {
-    /// No model, or too many.
-    #[error("{0} models; a task has between 1 and {MODELS_MAX}")]
-    Models(usize),
-    /// A model takes another input than the task.
-    #[error("model {model} takes inputs of shape {found}, the task has {expected}")]
-    Input {
-        /// Position of the model.
-        model: usize,
-        /// Shape that the task states.
-        expected: Shape,
-        /// Shape that the model takes.
-        found: Shape,
+/// Public facts of a one-class task, apart from its users' measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OneClassShape {
+    /// Shape of one query.
+    pub input: Shape,
+    /// Fixed point of weights and activations.
+    pub numbers: Numbers,
+    /// Every distance and every threshold is below `2^distance_bits` in magnitude.
+    pub distance_bits: u32,
+}
+
+/// What follows the models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// One-hot votes, which are counted.
+    Votes,
+    /// Distances, of which the smallest is looked for; an exact release takes the result as it is, a noisy one
+    /// counts it like a vote for a user or for nobody.
+    Nearest {
+        /// The comparison; its classes are the users.
+        shape: VoteShape,
+        /// What the comparison gives to the release.
+        form: Form,
     },
-    /// A model tells apart another number of classes than the task.
-    #[error("model {model} has {found} outputs, the task has {expected} classes")]
-    Classes {
-        /// Position of the model.
-        model: usize,
-        /// Classes of the task.
-        expected: usize,
-        /// Outputs of the model.
-        found: usize,
-    },
-    /// A network does not fit the task's numbers.
-    #[error("model {model}: {error}")]
-    Program {
-        /// Position of the model.
-        model: usize,
-        /// What does not fit.
-        error: ProgramError,
-    },
-    /// The models together open more in one round than a frame carries.
-    #[error("round {round} opens {bytes} bytes; a frame carries {PAYLOAD_BYTES_MAX}: lower the task's batch")]
-    Frame {
-        /// The round, from 0.
-        round: usize,
-        /// Payload bytes in each direction.
-        bytes: usize,
-    },
-    /// The noise, or the threshold, is too large for the ring.
-    #[error("noise or a threshold of magnitude {0} is too large")]
-    Noise(u64),
 }
 
 /// The compiled evaluation of one batch. Both parties compile the same plan; [`Plan::digest`] says so.
@@ -124,8 +111,20 @@ pub struct Plan {
     input: Shape,
     batch: usize,
     programs: Vec<Program>,
+    closing: Closing,
     release: ReleaseGate,
     digest: [u8; 32],
+}
+
+#[derive(Serialize)]
+struct OneClassContent<'a> {
+    task: &'static str,
+    version: u16,
+    shape: OneClassShape,
+    batch: usize,
+    gadget: Gadget,
+    release: ReleaseShape,
+    measures: &'a [Measure],
 }
 
 #[derive(Serialize)]
@@ -171,18 +170,62 @@ impl Plan {
         }
         let gate = release.gate(networks.len(), classes, batch, gadget)?;
         let content = Content { version: 2, input, classes, batch, numbers, gadget, release, networks };
-        let mut bytes = Vec::new();
-        ciborium::into_writer(&content, &mut bytes).map_err(|_| PlanError::Models(networks.len()))?;
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-        let plan = Self { input, batch, programs, release: gate, digest: hash };
-        for (round, openings) in plan.openings().iter().enumerate() {
+        let digest = hash(&content).ok_or(PlanError::Models(networks.len()))?;
+        Self { input, batch, programs, closing: Closing::Votes, release: gate, digest }.framed()
+    }
+
+    /// Compiles the plan of a one-class task for `batch` queries side by side: its labels are the users in the
+    /// order of their measures, and then nobody.
+    ///
+    /// # Errors
+    /// [`PlanError`] names the model at fault.
+    pub fn one_class(
+        measures: &[Measure],
+        shape: OneClassShape,
+        batch: usize,
+        gadget: Gadget,
+        release: ReleaseShape,
+    ) -> Result<Self, PlanError> {
+        let users = measures.len();
+        if users == 0 || users > USERS_MAX {
+            return Err(PlanError::Users(users));
+        }
+        if release.threshold.is_some() {
+            return Err(PlanError::Threshold);
+        }
+        let OneClassShape { input, numbers, distance_bits } = shape;
+        let mut programs = Vec::with_capacity(users);
+        for (model, measure) in measures.iter().enumerate() {
+            if measure.input() != input {
+                return Err(PlanError::Input { model, expected: input, found: measure.input() });
+            }
+            let program = Program::measure(measure, numbers, batch, gadget);
+            programs.push(program.map_err(|error| PlanError::Program { model, error })?);
+        }
+        let fraction_bits = numbers.fraction_bits;
+        let value_bits = distance_bits.saturating_add(2 * fraction_bits);
+        if distance_bits == 0 || value_bits > DISTANCE_BITS_MAX {
+            return Err(PlanError::Distance { distance_bits, fraction_bits });
+        }
+        let gate = release.gate(1, users + 1, batch, gadget)?;
+        let form = if release == ReleaseShape::default() { Form::Bits } else { Form::Counts };
+        let shape_of_duels = VoteShape { classes: users, batch, value_bits, gadget };
+        let closing = Closing::Nearest { shape: shape_of_duels, form };
+        let content =
+            OneClassContent { task: "one-class", version: 1, shape, batch, gadget, release, measures };
+        let digest = hash(&content).ok_or(PlanError::Users(users))?;
+        Self { input, batch, programs, closing, release: gate, digest }.framed()
+    }
+
+    /// The plan, if each of its rounds fits a frame.
+    fn framed(self) -> Result<Self, PlanError> {
+        for (round, openings) in self.openings().iter().enumerate() {
             let bytes = openings.iter().map(Opening::bytes).sum();
             if bytes > PAYLOAD_BYTES_MAX {
                 return Err(PlanError::Frame { round, bytes });
             }
         }
-        Ok(plan)
+        Ok(self)
     }
 
     /// Shape of one query.
@@ -200,9 +243,19 @@ impl Plan {
         &self.programs
     }
 
-    /// How the votes become an answer.
+    /// What follows the models.
+    pub fn closing(&self) -> Closing {
+        self.closing
+    }
+
+    /// How the votes become an answer, and in which form. An exact one-class release has that form already.
     pub fn release(&self) -> ReleaseGate {
         self.release
+    }
+
+    /// Whether the norm of the input is needed.
+    pub fn wants_norm(&self) -> bool {
+        self.programs.iter().any(Program::wants_norm)
     }
 
     /// SHA-256 over everything that the plan was compiled from.
@@ -217,9 +270,22 @@ impl Plan {
 
     /// Correlations lane by lane: the input, each model, the release.
     pub fn lanes(&self) -> Vec<Vec<Demand>> {
-        let mut lanes = vec![vec![Demand::InputMask { count: self.input_len() }]];
+        let mut entry = vec![Demand::InputMask { count: self.input_len() }];
+        if self.wants_norm() {
+            entry.push(Demand::Norm { values: self.input.len(), batch: self.batch, first: true });
+        }
+        let mut lanes = vec![entry];
         lanes.extend(self.programs.iter().enumerate().map(|(model, program)| program.demands(model)));
-        lanes.push(self.release.demands());
+        lanes.push(match self.closing {
+            Closing::Votes => self.release.demands(),
+            Closing::Nearest { shape, form } => {
+                let mut demands = nearest::demands(&shape, form);
+                if form == Form::Counts {
+                    demands.extend(self.release.demands());
+                }
+                demands
+            }
+        });
         lanes
     }
 
@@ -241,14 +307,32 @@ impl Plan {
         for round in 0..longest {
             rounds.push(lanes.iter().filter_map(|lane| lane.get(round)).copied().collect());
         }
-        rounds.extend(self.release.openings().into_iter().map(|opening| vec![opening]));
+        rounds.extend(self.last_openings().into_iter().map(|opening| vec![opening]));
         rounds
     }
 
-    /// How many of the last rounds are for the longest model's vote and the release. Models that are done
-    /// before the longest vote earlier.
+    /// What follows the models opens, round by round.
+    fn last_openings(&self) -> Vec<Opening> {
+        match self.closing {
+            Closing::Votes => self.release.openings(),
+            Closing::Nearest { shape, form } => {
+                let mut openings = nearest::openings(&shape, form);
+                if form == Form::Counts {
+                    openings.extend(self.release.openings());
+                }
+                openings
+            }
+        }
+    }
+
+    /// How many of the last rounds are for the longest model's vote, or for the nearest of all distances, and the
+    /// release. Models that are done before the longest vote earlier.
     pub fn closing_rounds(&self) -> usize {
-        self.release.vote.vote_openings().len() + self.release.openings().len()
+        let votes = match self.closing {
+            Closing::Votes => self.release.vote.vote_openings().len(),
+            Closing::Nearest { .. } => 0,
+        };
+        votes + self.last_openings().len()
     }
 
     /// Rounds and bytes of one evaluation, known before the first message.
@@ -259,10 +343,16 @@ impl Plan {
     }
 }
 
+fn hash(content: &impl Serialize) -> Option<[u8; 32]> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(content, &mut bytes).ok()?;
+    digest(&SHA256, &bytes).as_ref().try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Layer;
+    use crate::graph::{Layer, ProgramError};
 
     const NUMBERS: Numbers = Numbers { fraction_bits: 16, value_bits: 12 };
 

@@ -1,21 +1,21 @@
 //! A network compiled to gates: where truncation happens, at which scale each wire stands, how wide
 //! each comparison must be.
 
-use super::network::{Layer, Network, Shape, Window};
+mod compiler;
+
+use super::measure::{Measure, MeasureError};
+use super::network::{Layer, Network, Shape, Slope};
 use crate::algebra::linear::LinearShape;
-use crate::algebra::{ConvShape, PoolShape};
+use crate::algebra::{PoolShape, ShuffleShape};
 use crate::online::vote::VoteShape;
 use crate::online::{masked, pool};
 use crate::stock::{Demand, Gadget, MaskedShape};
 use crate::wire::Opening;
+use compiler::Compiler;
 use serde::{Deserialize, Serialize};
 
-/// Bits by which an average may leave the usual scale before it must be truncated.
-const AVERAGE_BITS_MAX: u32 = 8;
 /// Most bits on one side of the point.
 const NUMBER_BITS_MAX: u32 = 62;
-/// Bits of the ring that no plan may use.
-const HEADROOM_BITS: u32 = 2;
 
 /// Public fixed-point numbers of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -62,6 +62,38 @@ pub enum Op {
         /// Bits by which the scale rises.
         scale_bits: u32,
     },
+    /// `run` times the leaky rectification.
+    Leak {
+        /// The rectification in it.
+        shape: MaskedShape,
+        /// The slope below zero.
+        slope: Slope,
+        /// Bits by which the scale rises.
+        scale_bits: u32,
+    },
+    /// Drops low bits, and cuts what passes 1 or -1.
+    Clamp {
+        /// Both rectifications in it.
+        shape: MaskedShape,
+        /// Bits after the point before.
+        scale: u32,
+    },
+    /// Lays channels out as rows and columns.
+    Shuffle(ShuffleShape),
+    /// How far the wire is from the task's input, squared.
+    Distance {
+        /// Values of one query.
+        values: usize,
+        /// Queries side by side.
+        batch: usize,
+    },
+    /// The norm of the task's input, with the last output added and the squares of the others taken away.
+    Residual {
+        /// The truncation of the others, before they are squared.
+        shape: MaskedShape,
+        /// Queries side by side.
+        batch: usize,
+    },
 }
 
 /// Why a network cannot be evaluated with the task's numbers.
@@ -90,6 +122,14 @@ pub enum ProgramError {
     /// Not a number of classes that can be voted on.
     #[error("{0} outputs; a vote needs between 2 and {CLASSES_MAX} classes")]
     Classes(usize),
+    /// Not a distance that can be measured.
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
+    /// A wire carries a multiple of its values where the values themselves are wanted.
+    #[error(
+        "{0} follows an average or a leaky rectification without weights in between: put a dense layer or a convolution there"
+    )]
+    Multiple(String),
     /// No query, or too many values on one wire of a batch.
     #[error(
         "{0} values on one wire of a batch; there must be some and at most {BATCH_VALUES_MAX}: change the task's batch"
@@ -102,22 +142,12 @@ pub const CLASSES_MAX: usize = 64;
 /// Most values on one wire, all queries of a batch together.
 pub const BATCH_VALUES_MAX: usize = 1 << 22;
 
-/// The gates of one model for a batch of queries, in order, and the vote at their end.
+/// The gates of one model for a batch of queries, in order, and the vote or the distance at their end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Program {
     ops: Vec<Op>,
-    vote: VoteShape,
-    scales: Vec<u32>,
-    factors: Vec<f64>,
-}
-
-struct Compiler {
-    numbers: Numbers,
-    batch: usize,
+    vote: Option<VoteShape>,
     gadget: Gadget,
-    scale: u32,
-    factor: f64,
-    ops: Vec<Op>,
     scales: Vec<u32>,
     factors: Vec<f64>,
 }
@@ -133,26 +163,8 @@ impl Program {
         batch: usize,
         gadget: Gadget,
     ) -> Result<Self, ProgramError> {
-        let Numbers { fraction_bits, value_bits } = numbers;
-        if fraction_bits > NUMBER_BITS_MAX || !(1..=NUMBER_BITS_MAX).contains(&value_bits) {
-            return Err(ProgramError::Numbers { fraction_bits, value_bits });
-        }
-        let mut compiler = Compiler {
-            numbers,
-            batch,
-            gadget,
-            scale: numbers.fraction_bits,
-            factor: 1.0,
-            ops: Vec::new(),
-            scales: Vec::new(),
-            factors: Vec::new(),
-        };
-        for index in 0..=network.layers().len() {
-            let values = network.shape_before(index).len().saturating_mul(batch);
-            if values == 0 || values > BATCH_VALUES_MAX {
-                return Err(ProgramError::Batch(values));
-            }
-        }
+        let mut compiler = Compiler::new(numbers, batch, gadget)?;
+        compiler.wires(network)?;
         let classes = network.output().len();
         if !(2..=CLASSES_MAX).contains(&classes) {
             return Err(ProgramError::Classes(classes));
@@ -161,8 +173,48 @@ impl Program {
             compiler.layer(index, &layer, shape)?;
         }
         let value_bits = compiler.bits("the vote", compiler.scale, 2)?;
-        let vote = VoteShape { classes, batch, value_bits, gadget };
-        Ok(Self { ops: compiler.ops, vote, scales: compiler.scales, factors: compiler.factors })
+        Ok(compiler.finish(Some(VoteShape { classes, batch, value_bits, gadget })))
+    }
+
+    /// Compiles a distance for `batch` queries side by side. Its last weights entry is the threshold: no weights
+    /// and one bias. Distances and thresholds have twice the task's bits after the point.
+    ///
+    /// # Errors
+    /// The ring is too small for the numbers, or nothing is measured.
+    pub fn measure(
+        measure: &Measure,
+        numbers: Numbers,
+        batch: usize,
+        gadget: Gadget,
+    ) -> Result<Self, ProgramError> {
+        let mut compiler = Compiler::new(numbers, batch, gadget)?;
+        measure.check()?;
+        let double = 2 * numbers.fraction_bits;
+        match measure {
+            Measure::Reconstruction(network) => {
+                compiler.wires(network)?;
+                for (index, layer, shape) in ordered_layers(network) {
+                    compiler.layer(index, &layer, shape)?;
+                }
+                let values = network.output().len();
+                compiler.truncate("the distance", values * batch)?;
+                compiler.plain("the distance")?;
+                compiler.bits("the distance", compiler.scale, 2)?;
+                compiler.ops.push(Op::Distance { values, batch });
+            }
+            Measure::Projection { input, rank } => {
+                compiler.wire(*input)?;
+                let outputs = *rank as usize + 1;
+                let shape = LinearShape::Dense { outputs, inputs: input.len(), batch };
+                compiler.linear("the projection", shape)?;
+                let bits = compiler.bits("the projection", double, 2)?;
+                let shape = MaskedShape::truncate(*rank as usize * batch, bits, numbers.fraction_bits);
+                compiler.ops.push(Op::Residual { shape, batch });
+            }
+        }
+        compiler.scales.push(double);
+        compiler.factors.push(1.0);
+        Ok(compiler.finish(None))
     }
 
     /// The gates in order.
@@ -170,9 +222,28 @@ impl Program {
         &self.ops
     }
 
-    /// The vote at the end.
-    pub fn vote(&self) -> VoteShape {
+    /// The vote at the end; none where a distance stands there.
+    pub fn vote(&self) -> Option<VoteShape> {
         self.vote
+    }
+
+    /// Position of the threshold among the weights entries, where a distance stands at the end.
+    pub fn threshold(&self) -> Option<usize> {
+        if self.vote.is_some() { None } else { self.scales.len().checked_sub(1) }
+    }
+
+    /// Whether the norm of the task's input is needed.
+    pub fn wants_norm(&self) -> bool {
+        self.ops.iter().any(|op| matches!(op, Op::Residual { .. }))
+    }
+
+    /// Lengths of the weights and of the bias of each entry, in order.
+    pub fn lengths(&self) -> Vec<(usize, usize)> {
+        let linear = self.ops.iter().filter_map(|op| match op {
+            Op::Linear { shape, .. } => Some((shape.weight_len(), shape.bias_len())),
+            _ => None,
+        });
+        linear.chain(self.threshold().map(|_| (0, 1))).collect()
     }
 
     /// Bits after the point of each weights entry's products: the scale of its bias.
@@ -198,17 +269,27 @@ impl Program {
                 Op::Linear { weights, shape, .. } => {
                     demands.push(Demand::Linear { model, layer: *weights, shape: *shape, first: index == 0 })
                 }
-                Op::Truncate(shape) | Op::Rectify(shape) => demands.push(masked::demand(*shape)),
+                Op::Truncate(shape)
+                | Op::Rectify(shape)
+                | Op::Leak { shape, .. }
+                | Op::Clamp { shape, .. } => demands.push(masked::demand(*shape)),
                 Op::Square { count } => demands.push(Demand::Square { count: *count }),
                 Op::MaxPool { shape, value_bits } => {
-                    demands.extend(
-                        max_levels(shape, *value_bits, self.vote.gadget).into_iter().map(masked::demand),
-                    );
+                    demands
+                        .extend(max_levels(shape, *value_bits, self.gadget).into_iter().map(masked::demand));
                 }
-                Op::SumPool { .. } => {}
+                Op::SumPool { .. } | Op::Shuffle(_) => {}
+                Op::Distance { values, batch } => {
+                    demands.push(Demand::Norm { values: *values, batch: *batch, first: false });
+                }
+                Op::Residual { shape, batch } => {
+                    let values = shape.count / (*batch).max(1);
+                    demands.push(masked::demand(*shape));
+                    demands.push(Demand::Norm { values, batch: *batch, first: false });
+                }
             }
         }
-        demands.extend(self.vote.vote_demands());
+        demands.extend(self.vote.iter().flat_map(VoteShape::vote_demands));
         demands
     }
 
@@ -219,19 +300,25 @@ impl Program {
             match op {
                 Op::Linear { .. } if index == 0 => {}
                 Op::Linear { shape, .. } => openings.push(Opening::values(shape.input_len(), 64)),
-                Op::Truncate(shape) | Op::Rectify(shape) => openings.extend(masked::openings(*shape)),
+                Op::Truncate(shape)
+                | Op::Rectify(shape)
+                | Op::Leak { shape, .. }
+                | Op::Clamp { shape, .. } => openings.extend(masked::openings(*shape)),
                 Op::Square { count } => openings.push(Opening::values(*count, 64)),
                 Op::MaxPool { shape, value_bits } => {
                     openings.extend(
-                        max_levels(shape, *value_bits, self.vote.gadget)
-                            .into_iter()
-                            .flat_map(masked::openings),
+                        max_levels(shape, *value_bits, self.gadget).into_iter().flat_map(masked::openings),
                     );
                 }
-                Op::SumPool { .. } => {}
+                Op::SumPool { .. } | Op::Shuffle(_) => {}
+                Op::Distance { values, batch } => openings.push(Opening::values(values * batch, 64)),
+                Op::Residual { shape, .. } => {
+                    openings.extend(masked::openings(*shape));
+                    openings.push(Opening::values(shape.count, 64));
+                }
             }
         }
-        openings.extend(self.vote.vote_openings());
+        openings.extend(self.vote.iter().flat_map(VoteShape::vote_openings));
         openings
     }
 }
@@ -262,111 +349,10 @@ pub fn ordered_layers(network: &Network) -> Vec<(usize, Layer, Shape)> {
     result
 }
 
-impl Compiler {
-    /// Bits of a value at `scale`, checked against the ring with `extra` bits on top.
-    fn bits(&self, layer: &str, scale: u32, extra: u32) -> Result<u32, ProgramError> {
-        let bits = self.numbers.value_bits + scale;
-        let needed = bits + extra + HEADROOM_BITS;
-        if needed > 64 {
-            return Err(ProgramError::Ring { layer: layer.to_owned(), bits: needed });
-        }
-        Ok(bits)
-    }
-
-    fn truncate(&mut self, layer: &str, count: usize) -> Result<(), ProgramError> {
-        let shift = self.scale - self.numbers.fraction_bits;
-        if shift > 0 {
-            let bits = self.bits(layer, self.scale, 2)?;
-            self.ops.push(Op::Truncate(MaskedShape::truncate(count, bits, shift)));
-            self.scale = self.numbers.fraction_bits;
-        }
-        Ok(())
-    }
-
-    fn layer(&mut self, index: usize, layer: &Layer, input: Shape) -> Result<(), ProgramError> {
-        let name = format!("{index} ({layer})");
-        let count = input.len() * self.batch;
-        match layer {
-            Layer::Dense { .. } | Layer::Conv { .. } => {
-                let product = self.scale + self.numbers.fraction_bits;
-                let wide = self.numbers.value_bits + product + 2 + HEADROOM_BITS > 64;
-                if wide || self.scale > self.numbers.fraction_bits + AVERAGE_BITS_MAX {
-                    self.truncate(&name, count)?;
-                }
-                let scale = self.scale + self.numbers.fraction_bits;
-                self.bits(&name, scale, 2)?;
-                let shape = linear_shape(layer, input, self.batch);
-                self.ops.push(Op::Linear { weights: self.scales.len(), shape, scale });
-                self.scales.push(scale);
-                self.factors.push(std::mem::replace(&mut self.factor, 1.0));
-                self.scale = scale;
-            }
-            Layer::Relu => {
-                let bits = self.bits(&name, self.scale, 2)?;
-                let shift = self.scale - self.numbers.fraction_bits;
-                self.ops.push(Op::Rectify(MaskedShape::rectify(count, bits, shift, self.gadget)));
-                self.scale = self.numbers.fraction_bits;
-            }
-            Layer::Square => {
-                self.truncate(&name, count)?;
-                self.ops.push(Op::Square { count });
-                self.scale = 2 * self.numbers.fraction_bits;
-                self.factor *= self.factor;
-            }
-            Layer::MaxPool { window } => {
-                let value_bits = self.bits(&name, self.scale, 3)?;
-                self.ops.push(Op::MaxPool { shape: pool_shape(window, input, self.batch), value_bits });
-            }
-            Layer::AveragePool { window } => {
-                let scale_bits = window.area().next_power_of_two().trailing_zeros();
-                if self.scale > self.numbers.fraction_bits + AVERAGE_BITS_MAX
-                    && self.numbers.value_bits + self.scale + scale_bits + 2 + HEADROOM_BITS > 64
-                {
-                    self.truncate(&name, count)?;
-                }
-                self.bits(&name, self.scale + scale_bits, 2)?;
-                self.ops.push(Op::SumPool { shape: pool_shape(window, input, self.batch), scale_bits });
-                self.scale += scale_bits;
-                self.factor *= (1u64 << scale_bits) as f64 / window.area() as f64;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn linear_shape(layer: &Layer, input: Shape, batch: usize) -> LinearShape {
-    match layer {
-        Layer::Conv { outputs, window } => LinearShape::Conv(ConvShape {
-            channels: input.channels as usize,
-            height: input.height as usize,
-            width: input.width as usize,
-            outputs: *outputs as usize,
-            kernel: window.kernel.map(|size| size as usize),
-            stride: window.stride.map(|size| size as usize),
-            padding: window.padding.map(|size| size as usize),
-            batch,
-        }),
-        Layer::Dense { outputs } => {
-            LinearShape::Dense { outputs: *outputs as usize, inputs: input.len(), batch }
-        }
-        _ => LinearShape::Dense { outputs: 0, inputs: 0, batch },
-    }
-}
-
-fn pool_shape(window: &Window, input: Shape, batch: usize) -> PoolShape {
-    PoolShape {
-        channels: input.channels as usize,
-        height: input.height as usize,
-        width: input.width as usize,
-        kernel: window.kernel.map(|size| size as usize),
-        stride: window.stride.map(|size| size as usize),
-        batch,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::Window;
 
     fn network(layers: &[Layer]) -> Network {
         Network::new(Shape { channels: 1, height: 8, width: 8 }, layers.to_vec()).unwrap()

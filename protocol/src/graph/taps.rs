@@ -1,9 +1,22 @@
 //! Which weight meets which input in which output.
 
 use super::network::{Layer, Shape};
+use crate::algebra::ShuffleShape;
+
+/// The shuffle behind a layer that fits its input.
+pub(super) fn shuffle_shape(block: u32, input: Shape, batch: usize) -> ShuffleShape {
+    let block = block as usize;
+    ShuffleShape {
+        channels: input.channels as usize / (block * block).max(1),
+        height: input.height as usize,
+        width: input.width as usize,
+        block,
+        batch,
+    }
+}
 
 /// Calls `tap(output, weight, input)` for every product of a linear layer, and for every value under
-/// a pooling window (with weight 0). Indices are flat, channels outermost.
+/// a pooling window or moved by a shuffle (with weight 0). Indices are flat, channels outermost.
 pub fn for_each_tap(layer: &Layer, input: Shape, output: Shape, mut tap: impl FnMut(usize, usize, usize)) {
     let (window, grouped) = match layer {
         Layer::Dense { .. } => {
@@ -15,7 +28,14 @@ pub fn for_each_tap(layer: &Layer, input: Shape, output: Shape, mut tap: impl Fn
             }
             return;
         }
-        Layer::Relu | Layer::Square => return,
+        Layer::Relu | Layer::LeakyRelu { .. } | Layer::HardTanh | Layer::Square => return,
+        Layer::PixelShuffle { block } => {
+            let shape = shuffle_shape(*block, input, 1);
+            for (out, from) in shape.sources().enumerate() {
+                tap(out, 0, from);
+            }
+            return;
+        }
         Layer::Conv { window, .. } => (window, true),
         Layer::MaxPool { window } | Layer::AveragePool { window } => (window, false),
     };

@@ -68,6 +68,7 @@
 //! | ... compared by keys | roots: `2 n`; 2 for the hash | top bits: `n`; if selected the compared bits `a`: `n`, `a` times the top bit: `n`; then common: 2 for the hash, correction words |
 //! | ... selected by digits | bits `b`, XOR-shared, packed | `b` as words: `n`; `b (r >> s)`: `n`; `b msb(r)`: `n` |
 //! | squares of `n` | `n` | `n` |
+//! | sums of squares of `n`, `q` of them | `n q`, unless of the input | `q` |
 //! | bit products | a row per input | a row per monomial |
 //! | bit masks of `n` | packed bits | `n` |
 //! | indicator of `n` | `n` | tables: `n 2^k` bits or words |
@@ -85,7 +86,8 @@
 //!
 //! A tape that ends early or has words left was made for another plan, and is refused. Plans are compared by
 //! SHA-256 over everything they were compiled from: version, input, classes, batch, numbers, gadget,
-//! release, networks.
+//! release, networks; for a one-class task its name, version, input, numbers, bits of distances, batch, gadget,
+//! release, measures.
 //!
 //! # Spool files
 //!

@@ -29,14 +29,14 @@
 //!
 //! | gate | opened | why it is uniform |
 //! |---|---|---|
-//! | [`linear`](crate::online::linear), [`square`](crate::online::square) | `x - m` mod 2^64 | `m` uniform, used as a mask once |
+//! | [`linear`](crate::online::linear), [`square`](crate::online::square), [`norm`](crate::online::norm) | `x - m` mod 2^64 | `m` uniform, used as a mask once |
 //! | [`masked`](crate::online::masked) | `y + 2^v + r` mod 2^ring | `r` uniform in this ring; the bits that fill the last byte come from words masked in the full ring |
 //! | comparison, conjunction | bits XOR mask bits | each mask bit uniform and used once |
 //! | rectify, vote | one bit XOR `b` | `b` uniform and used once |
 //! | [`indicator`](crate::online::indicator) | `n + m` mod 2^k | `m` uniform, used once |
 //!
 //! One opening may serve several purposes, since it is the opened value that is used again, not the mask:
-//! the input under its one mask multiplies every model's first layer; `y` under `r` gives the truncated
+//! the input under its one mask multiplies every model's first layer and gives its own norm; `y` under `r` gives the truncated
 //! value and the sign. Both parties know the opened value and hold shares of functions of the mask. A
 //! party's own share of a mask says nothing about the mask, as the other's share is uniform to it.
 //!
@@ -83,6 +83,19 @@
 //!
 //! Bits beyond the last class and columns of a batch that nobody asked for are cut away before sending. A
 //! client that colludes with one party gets what it would compute itself: the label XOR that party's share.
+//!
+//! # Distances
+//!
+//! A one-class task has distances for votes, and a secret threshold for each user. Both stay additive shares: the
+//! nearest is found by signs of differences of distances, whether it is accepted by the signs of thresholds less
+//! distances, side by side in one opening, and one conjunction of all signs makes each user's bit
+//! ([`nearest`](crate::online::nearest)). The client gets XOR shares of these bits, which end in the share of a product
+//! of masks or of a table as above, for a single user in that of a top bit. Together they say which user or that nobody:
+//! not how near, not who came second, and not who else would have accepted.
+//!
+//! What the answer itself says is another matter. *Nobody* or a name is a yes or no about a user's data; a client that
+//! may ask without limit maps out where a threshold lies. Noise on the counts of users and nobody, charged like that of
+//! votes, or a limit on questions is what stands against it; the gates only keep everything else hidden.
 //!
 //! # At most once
 //!

@@ -54,12 +54,27 @@
 //! | linear | sum of `abs(w) e` |
 //! | square | `2 abs(x) e + e^2` |
 //! | maximum, sum of a window | largest, sum of the distances |
+//! | leaky rectification of slope `a / b` | `b e`; `a e` if the value is below 0 by more than that |
+//! | hard tanh | as truncate |
 //!
 //! A class is a *possible* vote if its logit can come within the sum of both distances of the largest. A
 //! label is *certain* if no choice of possible votes changes the majority. A certain label must be
 //! equal under sharing: tests demand it. The others are *near ties*: two labels that differ by rounding of the
 //! size of 2^-16, of which the protocol may choose either. The bounds add up worst cases, so a near tie may
 //! well come out equal. The oracle itself uses `f64` for `e` only; words are exact.
+//!
+//! # Distances
+//!
+//! A distance of a one-class task is a sum of squares of values at `f` fraction bits, so it stands at `2 f` and is not
+//! truncated again: it is compared as it is, with a threshold at the same scale. Nothing is divided by the number of
+//! values, which belongs to the threshold. What rounding can do to it comes from the layers of a reconstructor, or from
+//! the one truncation of projected values: `|x|^2 - 2 m x + |m|^2` is the exact square of `x - m`, because the biases
+//! are made of the words of the mean.
+//!
+//! The task's `distance_bits` bounds distances and thresholds, as `value_bits` bounds wires, and
+//! [`prove_one_class`](crate::model::fixed::prove_one_class) proves it. `2 f + distance_bits` is at most 60: two
+//! distances may differ by one bit more, and a plan that cannot hold that is refused. Distances that cannot come within
+//! both their `e` of each other, and of the threshold of the nearest, give a *certain* answer.
 //!
 //! # Ties
 //!

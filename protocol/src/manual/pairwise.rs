@@ -35,7 +35,7 @@
 //! | masks lifted, compared, selected (a ReLU) | `ring_bits`; digits and monomials as above | 6 |
 //! | products of masked bits | one a monomial | 0 |
 //! | bit mask | 0 | 1 |
-//! | square | 0 | 64 |
+//! | square, alone or in a sum | 0 | 64 |
 //! | input mask, linear layer | 0 | 0 |
 //!
 //! With 16 bits after the point and 12 before it:

@@ -139,8 +139,8 @@
 //!
 //! # Online gates
 //!
-//! *Function.* Linear layers, truncation, ReLU, maximum, squares: [`leakage`](super::leakage) argues each
-//! opening. *Source.* On each gate's card. *Parameters.* Masks are uniform in the very ring in which values
+//! *Function.* Linear layers, truncation, ReLU with any slope below zero, cuts, maximum, squares, sums of squares:
+//! [`leakage`](super::leakage) argues each opening. *Source.* On each gate's card. *Parameters.* Masks are uniform in the very ring in which values
 //! are opened. *Error.* None in privacy; a truncated value is at most one unit too large
 //! ([`numbers`](super::numbers)). *Deviating.* Openings carry no check value: a party can add any constant to
 //! any wire, and learns what the label, if somebody tells it, says about that.
@@ -150,6 +150,14 @@
 //! *Function.* One-hot shares of the largest logit, ties to the lowest index. *Parameters.* All pairs at
 //! once; the last entry is 1 minus the others. *Error.* None: exactly one vote whatever the comparisons say.
 //! *Deviating.* An owner cannot move more than its vote; a compute party can set any count.
+//!
+//! # Nearest user
+//!
+//! *Function.* One bit for each user: whether its distance is the smallest, ties to the lowest index, and not above its
+//! threshold; nobody where all are 0. *Source.* [`nearest`](crate::online::nearest). *Parameters.* All pairs and all
+//! thresholds at once; distances at twice the fraction bits, within `distance_bits`, as owners prove. *Error.* None in
+//! privacy; a distance is as exact as its network's last layer ([`numbers`](super::numbers)). *Deviating.* A user can
+//! name itself for anything, and nobody else; a compute party can set any bit.
 //!
 //! # Release with software noise
 //!

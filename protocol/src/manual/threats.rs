@@ -82,6 +82,10 @@
 //! moves at most its own vote. No other model's lane uses its wires or masks, but for the input mask,
 //! which is opened once for all.
 //!
+//! In a one-class task a liar's distances and threshold are its own: it can claim inputs that are others', as a user
+//! with a very good model could, and at most one user is named whatever the comparisons say
+//! ([`crate::online::nearest`]). It cannot see what it claimed.
+//!
 //! A member has as many votes in a task as the roster gives every owner, one by default: what it publishes is
 //! counted whole or not at all, and of several versions only the newest votes. Several members in one hand have
 //! more votes; whom the roster admits is the consortium's business.

@@ -1,10 +1,12 @@
 //! A model as an ONNX file that any runtime reads.
 
+use super::onnx::THRESHOLD_KEY;
 use super::onnx::{
-    AttributeMessage, GraphMessage, ModelMessage, NodeMessage, OpsetMessage, TensorMessage, ValueMessage,
+    AttributeMessage, EntryMessage, GraphMessage, ModelMessage, NodeMessage, OpsetMessage, TensorMessage,
+    ValueMessage,
 };
-use super::{Model, Weights};
-use crate::graph::{Layer, Shape, Window};
+use super::{Model, OneClass, OneClassError, Projection, Weights};
+use crate::graph::{Layer, MeasureError, Network, Shape, Window};
 use prost::Message;
 
 const OPERATOR_SET: i64 = 17;
@@ -14,6 +16,43 @@ const FORMAT: i64 = 8;
 /// Writes `model`; the graph has one input `input` and one output `logits`, each with the batch as
 /// its first dimension. [`import`](super::import) gives back an equal model.
 pub fn export(model: &Model, producer: &str) -> Vec<u8> {
+    written(model, producer, Vec::new())
+}
+
+/// Writes a one-class model: a network that gives back its input, `m + B' B (x - m)` where it is a projection, with the
+/// threshold in the metadata. [`import_one_class`](super::import_one_class) gives back a model of the same distances: slopes
+/// reduced, two dense layers that are a projection as one, and with the rounding of `B m` where it is a projection.
+///
+/// # Errors
+/// The projection is too large for a network: its rows, written twice, pass the limit of parameters.
+pub fn export_one_class(model: &OneClass, producer: &str) -> Result<Vec<u8>, OneClassError> {
+    let entry = EntryMessage { key: THRESHOLD_KEY.to_owned(), value: model.threshold().to_string() };
+    let unrolled = model.directions().map(|rows| unrolled(rows, model.measure().input())).transpose()?;
+    let network = unrolled.as_ref().or(model.reconstructor());
+    Ok(network.map_or_else(Vec::new, |network| written(network, producer, vec![entry])))
+}
+
+/// A projection as two dense layers.
+fn unrolled(projection: &Projection, input: Shape) -> Result<Model, OneClassError> {
+    let values = projection.mean.len();
+    let rank = projection.rows.len() / values.max(1);
+    let outputs = |outputs: usize| Layer::Dense { outputs: u32::try_from(outputs).unwrap_or(u32::MAX) };
+    let network = Network::new(input, vec![outputs(rank), outputs(values)]);
+    let network = network.map_err(MeasureError::from)?;
+    let shifted = |row: &[f32]| {
+        let terms =
+            row.iter().zip(&projection.mean).map(|(weight, mean)| f64::from(*weight) * f64::from(*mean));
+        -terms.sum::<f64>() as f32
+    };
+    let bias = projection.rows.chunks(values.max(1)).map(shifted).collect();
+    let turned =
+        (0..values).flat_map(|value| projection.rows.iter().skip(value).step_by(values.max(1)).copied());
+    let second = Weights { weight: turned.collect(), bias: projection.mean.clone() };
+    let weights = vec![Weights { weight: projection.rows.clone(), bias }, second];
+    Model::new(network, weights).map_err(|_| OneClassError::NotFinite("a row times the mean"))
+}
+
+fn written(model: &Model, producer: &str, metadata: Vec<EntryMessage>) -> Vec<u8> {
     let network = model.network();
     let input = if is_flat(network.input()) {
         vec![network.input().channels]
@@ -43,6 +82,7 @@ pub fn export(model: &Model, producer: &str) -> Vec<u8> {
         producer_name: producer.to_owned(),
         graph: Some(graph),
         opsets: vec![OpsetMessage { domain: String::new(), version: OPERATOR_SET }],
+        metadata,
     };
     message.encode_to_vec()
 }
@@ -79,6 +119,26 @@ impl Writer {
                 self.node("Conv", &name, &operands, attributes);
             }
             Layer::Relu => self.node("Relu", &name, &[], vec![]),
+            Layer::LeakyRelu { slope } => {
+                let alpha = AttributeMessage::of_float("alpha", slope.value() as f32);
+                self.node("LeakyRelu", &name, &[], vec![alpha]);
+            }
+            Layer::HardTanh => {
+                let bounds = [("min", -1.0), ("max", 1.0)].map(|(end, value)| {
+                    let bound = format!("{name}.{end}");
+                    self.graph.initializers.push(TensorMessage::of_floats(&bound, &[], &[value]));
+                    bound
+                });
+                self.node("Clip", &name, &bounds, vec![]);
+            }
+            Layer::PixelShuffle { block } => {
+                self.unflatten(&name, shape);
+                let attributes = [
+                    AttributeMessage::of_integer("blocksize", i64::from(*block)),
+                    AttributeMessage::of_text("mode", "CRD"),
+                ];
+                self.node("DepthToSpace", &name, &[], attributes.to_vec());
+            }
             Layer::Square => {
                 let twice = self.wire.clone();
                 self.node("Mul", &name, &[twice], vec![]);
@@ -143,7 +203,7 @@ fn sliding(window: &Window) -> Vec<AttributeMessage> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::import;
+    use super::super::{ImportError, import, import_one_class};
     use super::*;
     use crate::graph::Network;
 
@@ -183,11 +243,36 @@ mod tests {
                 Layer::MaxPool { window: pool },
                 Layer::Square,
                 Layer::AveragePool { window: Window::plain(2, 1) },
+                Layer::Conv { outputs: 8, window: Window::plain(1, 1) },
+                Layer::LeakyRelu { slope: crate::graph::Slope { rise: 1, run: 5 } },
+                Layer::PixelShuffle { block: 2 },
+                Layer::HardTanh,
                 Layer::Dense { outputs: 5 },
                 Layer::Relu,
                 Layer::Dense { outputs: 3 },
             ],
         ));
+    }
+
+    #[test]
+    fn one_class_models_return_with_their_thresholds() {
+        let back = |model: &OneClass| {
+            let bytes = export_one_class(model, "test").unwrap();
+            import_one_class(&bytes, None, None).unwrap().model
+        };
+        let input = Shape { channels: 1, height: 2, width: 2 };
+        let rows = vec![0.6, 0.8, 0.0, 0.0, 0.0, 0.0, 0.8, -0.6];
+        let projection = Projection { mean: vec![1.0, 2.0, 3.0, 4.0], rows };
+        let projection = OneClass::projection(input, projection, 0.1).unwrap();
+        assert_eq!(back(&projection), projection);
+        let network =
+            model(input, vec![Layer::Dense { outputs: 3 }, Layer::Relu, Layer::Dense { outputs: 4 }]);
+        let reconstructor = OneClass::reconstruction(network, 1234.5678).unwrap();
+        assert_eq!(back(&reconstructor), reconstructor);
+        let bytes = export_one_class(&reconstructor, "test").unwrap();
+        assert!((import_one_class(&bytes, None, Some(3.0)).unwrap().model.threshold() - 3.0).abs() < 1e-12);
+        let without = export(reconstructor.reconstructor().unwrap(), "test");
+        assert!(matches!(import_one_class(&without, None, None), Err(ImportError::NoThreshold)));
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! A model in fixed point, and the proof that its values stay within the task's public bounds.
 
+mod one_class;
+
 use super::Model;
-use crate::graph::{Layer, Numbers, Op, Program, ProgramError, Shape, for_each_tap, ordered_layers};
+use crate::graph::{Layer, Numbers, Op, Program, ProgramError, Shape, Slope, for_each_tap, ordered_layers};
 use crate::stock::Gadget;
 use zeroize::{Zeroize, ZeroizeOnDrop};
+
+pub use one_class::{encode_one_class, prove_one_class};
 
 /// Weights of one linear layer as ring elements.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
@@ -48,6 +52,22 @@ pub enum FixedError {
         /// Bits of the bound.
         value_bits: u32,
     },
+    /// The threshold is too large.
+    #[error("the threshold is not below 2^{distance_bits}, the public bound of the task on distances")]
+    Threshold {
+        /// Bits of the bound.
+        distance_bits: u32,
+    },
+    /// Some allowed input could be further away than the bound.
+    #[error(
+        "an allowed input could be at a distance of {reach:.1}, past 2^{distance_bits}, the public bound of the task; end the reconstructor in a hard tanh or a smaller layer, or ask the consortium for a larger distance_bits"
+    )]
+    Distance {
+        /// Largest distance that some allowed input could have.
+        reach: f64,
+        /// Bits of the bound.
+        distance_bits: u32,
+    },
 }
 
 /// Encodes the weights for a task's numbers.
@@ -55,7 +75,11 @@ pub enum FixedError {
 /// # Errors
 /// The network does not fit the numbers, or a weight passes the bound.
 pub fn encode(model: &Model, numbers: Numbers) -> Result<Vec<FixedWeights>, FixedError> {
-    let program = Program::compile(model.network(), numbers, 1, Gadget::Digits)?;
+    encode_for(&Program::compile(model.network(), numbers, 1, Gadget::Digits)?, model, numbers)
+}
+
+/// As [`encode`] for a program of the model's network.
+fn encode_for(program: &Program, model: &Model, numbers: Numbers) -> Result<Vec<FixedWeights>, FixedError> {
     let bound = 2f64.powi(numbers.value_bits as i32);
     let scales = program.bias_scales().iter().zip(program.weight_factors());
     let mut encoded = Vec::with_capacity(model.weights().len());
@@ -84,22 +108,41 @@ pub fn encode(model: &Model, numbers: Numbers) -> Result<Vec<FixedWeights>, Fixe
 /// fails.
 pub fn prove_bounds(model: &Model, numbers: Numbers, input_abs_max: f64) -> Result<(), FixedError> {
     let program = Program::compile(model.network(), numbers, 1, Gadget::Digits)?;
-    let weights = encode(model, numbers)?;
-    let mut scale = numbers.fraction_bits;
-    let bound = 2f64.powi(numbers.value_bits as i32);
-    if !(0.0..bound).contains(&input_abs_max) {
+    let weights = encode_for(&program, model, numbers)?;
+    let wire = vec![input(numbers, input_abs_max)?; model.network().input().len()];
+    reach(&program, model, &weights, numbers, wire).map(drop)
+}
+
+/// What a value of an allowed input can be.
+fn input(numbers: Numbers, input_abs_max: f64) -> Result<Span, FixedError> {
+    if !(0.0..2f64.powi(numbers.value_bits as i32)).contains(&input_abs_max) {
         let layer = "0 (the input)".to_owned();
         return Err(FixedError::Reach { layer, reach: input_abs_max, value_bits: numbers.value_bits });
     }
-    let word = (input_abs_max * 2f64.powi(scale as i32)).ceil() as i64;
-    let mut wire = vec![Span { low: -word, high: word }; model.network().input().len()];
+    let word = (input_abs_max * 2f64.powi(numbers.fraction_bits as i32)).ceil() as i64;
+    Ok(Span { low: -word, high: word })
+}
+
+/// What the outputs can be, all layers of the network and a truncation at their end done.
+fn reach(
+    program: &Program,
+    model: &Model,
+    weights: &[FixedWeights],
+    numbers: Numbers,
+    mut wire: Vec<Span>,
+) -> Result<Vec<Span>, FixedError> {
+    let mut scale = numbers.fraction_bits;
     let mut layers = ordered_layers(model.network()).into_iter().peekable();
+    let end = (model.network().layers().len(), None, model.network().output());
     for op in program.ops() {
-        let Some((index, layer, input)) = layers.peek().copied() else { break };
+        let next = layers.peek().map(|(index, layer, input)| (*index, Some(*layer), *input));
+        let (index, layer, input) = next.unwrap_or(end);
         if !matches!(op, Op::Truncate(_)) {
             layers.next();
         }
-        let Some(output) = layer.output(input) else { break };
+        let name = layer.map_or("the distance".to_owned(), |layer| format!("{index} ({layer})"));
+        let output = layer.map_or(Some(input), |layer| layer.output(input));
+        let (Some(output), layer) = (output, layer.unwrap_or(Layer::Relu)) else { break };
         let shapes = (input, output);
         let next = match op {
             Op::Truncate(shape) => Some(wire.iter().map(|span| span.truncated(shape.shift)).collect()),
@@ -109,14 +152,20 @@ pub fn prove_bounds(model: &Model, numbers: Numbers, input_abs_max: f64) -> Resu
             Op::Square { .. } => wire.iter().map(|span| span.squared()).collect(),
             Op::Linear { weights: entry, .. } => linear(&layer, shapes, &weights[*entry], &wire),
             Op::MaxPool { .. } => Some(largest(&layer, shapes, &wire)),
-            Op::SumPool { .. } => sums(&layer, shapes, &wire),
+            Op::SumPool { .. } | Op::Shuffle(_) => sums(&layer, shapes, &wire),
+            Op::Leak { slope, .. } => wire.iter().map(|span| span.leaked(*slope)).collect(),
+            Op::Clamp { shape, scale } => {
+                Some(wire.iter().map(|span| span.clamped(*scale, shape.shift)).collect())
+            }
+            // What these make of the outputs is no wire of the network.
+            Op::Distance { .. } | Op::Residual { .. } => break,
         };
         scale = match op {
-            Op::Truncate(_) | Op::Rectify(_) => numbers.fraction_bits,
+            Op::Truncate(_) | Op::Rectify(_) | Op::Clamp { .. } => numbers.fraction_bits,
             Op::Square { .. } => 2 * numbers.fraction_bits,
             Op::Linear { scale, .. } => *scale,
-            Op::SumPool { scale_bits, .. } => scale + scale_bits,
-            Op::MaxPool { .. } => scale,
+            Op::SumPool { scale_bits, .. } | Op::Leak { scale_bits, .. } => scale + scale_bits,
+            Op::MaxPool { .. } | Op::Shuffle(_) | Op::Distance { .. } | Op::Residual { .. } => scale,
         };
         // A carry of the next truncation may add one unit.
         let unit = 1u64 << (scale - numbers.fraction_bits);
@@ -124,13 +173,12 @@ pub fn prove_bounds(model: &Model, numbers: Numbers, input_abs_max: f64) -> Resu
             next.iter().map(|span| span.low.unsigned_abs().max(span.high.unsigned_abs())).max().unwrap_or(0)
         });
         if reach.saturating_add(unit) >= 1 << (numbers.value_bits + scale) {
-            let layer = format!("{index} ({layer})");
             let reach = reach as f64 / 2f64.powi(scale as i32);
-            return Err(FixedError::Reach { layer, reach, value_bits: numbers.value_bits });
+            return Err(FixedError::Reach { layer: name, reach, value_bits: numbers.value_bits });
         }
         wire = next.unwrap_or_default();
     }
-    Ok(())
+    Ok(wire)
 }
 
 /// Smallest and largest word that a wire can carry.
@@ -155,6 +203,19 @@ impl Span {
 
     fn rectified(self) -> Self {
         Self { low: self.low.max(0), high: self.high.max(0) }
+    }
+
+    fn leaked(self, slope: Slope) -> Option<Self> {
+        let at = |word: i64| i128::from(word) * i128::from(if word < 0 { slope.rise } else { slope.run });
+        Self::new(at(self.low), at(self.high))
+    }
+
+    /// Where a word is cut, both carries together may miss the end by a unit.
+    fn clamped(self, scale: u32, shift: u32) -> Self {
+        let one = 1i64 << (scale - shift);
+        let carry = i64::from(shift > 0);
+        let end = |word: i64| (word >> shift).clamp(-one, one);
+        Self { low: end(self.low) - carry, high: end(self.high) + carry }
     }
 
     fn squared(self) -> Option<Self> {

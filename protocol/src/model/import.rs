@@ -16,8 +16,8 @@ mod scan;
 mod tensor;
 mod value;
 
-use super::Model;
-use super::onnx::{GraphMessage, ModelMessage, ValueMessage};
+use super::onnx::{EntryMessage, GraphMessage, ModelMessage, THRESHOLD_KEY, ValueMessage};
+use super::{Model, OneClass};
 use crate::graph::Shape;
 use entry::Entry;
 use error::shown;
@@ -35,16 +35,19 @@ pub use scan::{FILE_BYTES_MAX, FILE_ELEMENTS_MAX};
 pub const NODES_MAX: usize = 1024;
 
 /// Operators that are understood, at least in some place of a graph.
-pub const OPERATORS: [&str; 35] = [
+pub const OPERATORS: [&str; 41] = [
     "Add",
     "ArgMax",
     "ArrayFeatureExtractor",
     "AveragePool",
     "BatchNormalization",
     "Cast",
+    "Clip",
     "Concat",
     "Constant",
     "Conv",
+    "ConvTranspose",
+    "DepthToSpace",
     "Div",
     "Dropout",
     "Flatten",
@@ -52,6 +55,7 @@ pub const OPERATORS: [&str; 35] = [
     "Gemm",
     "GlobalAveragePool",
     "Identity",
+    "LeakyRelu",
     "LinearClassifier",
     "LogSoftmax",
     "MatMul",
@@ -62,12 +66,14 @@ pub const OPERATORS: [&str; 35] = [
     "ReduceMean",
     "Relu",
     "Reshape",
+    "Resize",
     "Scaler",
     "Shape",
     "Sigmoid",
     "Softmax",
     "Squeeze",
     "Sub",
+    "Tanh",
     "Transpose",
     "Unsqueeze",
     "ZipMap",
@@ -98,8 +104,50 @@ pub fn import(bytes: &[u8]) -> Result<Imported, ImportError> {
 /// # Errors
 /// As [`import`], and where the file's input has another number of values or another shape.
 pub fn import_for(bytes: &[u8], input: Option<Shape>) -> Result<Imported, ImportError> {
+    read(bytes, input, false).map(|(imported, _)| imported)
+}
+
+/// A one-class model from a file, and what was changed on the way.
+#[derive(Debug)]
+pub struct ImportedOneClass {
+    /// The model, as the projection that it is where it is one.
+    pub model: OneClass,
+    /// Name of the graph's input.
+    pub input_name: String,
+    /// What was folded, expanded or replaced, one sentence each, without any weight.
+    pub warnings: Vec<String>,
+}
+
+/// Reads an ONNX file of a network that gives back its input, with its threshold: the largest accepted sum of squared
+/// differences, given here, or in the file's metadata under `consilium.threshold` as a decimal number.
+///
+/// # Errors
+/// As [`import_for`]; where the output is no reconstruction, as behind a softmax; and where there is no threshold.
+pub fn import_one_class(
+    bytes: &[u8],
+    input: Option<Shape>,
+    threshold: Option<f64>,
+) -> Result<ImportedOneClass, ImportError> {
+    let (Imported { model, input_name, warnings }, metadata) = read(bytes, input, true)?;
+    let written = metadata.iter().find(|entry| entry.key == THRESHOLD_KEY);
+    let threshold = match (threshold, written) {
+        (Some(threshold), _) => threshold,
+        (None, Some(entry)) => entry.value.trim().parse().map_err(|_| ImportError::Threshold)?,
+        (None, None) => return Err(ImportError::NoThreshold),
+    };
+    Ok(ImportedOneClass { model: OneClass::simplest(model, threshold)?, input_name, warnings })
+}
+
+/// The model and the metadata of a file. Where the outputs must be `exact`, nothing that keeps only their order may
+/// follow the last layer.
+fn read(
+    bytes: &[u8],
+    input: Option<Shape>,
+    exact: bool,
+) -> Result<(Imported, Vec<EntryMessage>), ImportError> {
     scan::scan(bytes)?;
-    let mut graph = ModelMessage::decode(bytes)?.graph.ok_or(ImportError::NoGraph)?;
+    let ModelMessage { graph, metadata, .. } = ModelMessage::decode(bytes)?;
+    let mut graph = graph.ok_or(ImportError::NoGraph)?;
     if graph.nodes.len() > NODES_MAX {
         return Err(ImportError::Nodes { found: graph.nodes.len() });
     }
@@ -114,10 +162,13 @@ pub fn import_for(bytes: &[u8], input: Option<Shape>) -> Result<Imported, Import
     for message in &graph.nodes {
         lowering.lower(Node::new(message))?;
     }
-    for output in &graph.outputs {
-        lowering.check_output(&output.name)?;
+    if exact && graph.outputs.is_empty() {
+        return Err(ImportError::Output { output: "(none)".to_owned() });
     }
-    lowering.finish(&entry, input)
+    for output in &graph.outputs {
+        lowering.check_output(&output.name, exact)?;
+    }
+    lowering.finish(&entry, input).map(|imported| (imported, metadata))
 }
 
 /// The one input that no initializer gives; old files list initializers as inputs too.
@@ -246,10 +297,106 @@ mod tests {
         assert_eq!(imported.warnings[0], labels);
     }
 
+    /// The layers of a graph with one node, or several, and its warnings.
+    fn summary(
+        dims: &[u32],
+        nodes: Vec<NodeMessage>,
+        initializers: Vec<TensorMessage>,
+    ) -> (String, Vec<String>) {
+        let imported = import(&file(dims, nodes, initializers)).unwrap();
+        (imported.model.network().summary(), imported.warnings)
+    }
+
+    #[test]
+    fn bent_activations_become_straight_pieces() {
+        let bound = |name: &str, value| TensorMessage::of_floats(name, &[], &[value]);
+        let bounds = || vec![bound("zero", 0.0), bound("low", -1.0), bound("high", 1.0), bound("six", 6.0)];
+        let of = |node| summary(&[2], vec![node], bounds());
+        let leaky = op("LeakyRelu", &["x"], "y").with(float("alpha", 0.2));
+        assert_eq!(of(leaky), ("2x1x1 leakyrelu1/5".to_owned(), vec![]));
+        let (layers, warnings) = of(op("LeakyRelu", &["x"], "y").with(float("alpha", 0.123_456)));
+        assert!(
+            layers.starts_with("2x1x1 leakyrelu")
+                && warnings[0].contains("has alpha = 0.123456; the model has")
+        );
+        assert_eq!(of(op("Clip", &["x", "low", "high"], "y")).0, "2x1x1 hardtanh");
+        assert_eq!(of(op("Clip", &["x", "zero"], "y")).0, "2x1x1 relu");
+        let old = op("Clip", &["x"], "y").with(float("min", -1.0)).with(float("max", 1.0));
+        assert_eq!(of(old).0, "2x1x1 hardtanh");
+        let (layers, warnings) = of(op("Tanh", &["x"], "y"));
+        assert_eq!(layers, "2x1x1 hardtanh");
+        let warning = "node \"tanh\" (Tanh) was replaced by a cut at -1 and 1 (hard tanh): measure the model again, \
+                       and choose its threshold by that, before it is used";
+        assert_eq!(warnings, [warning]);
+        let refused = |node| import(&file(&[2], vec![node], bounds())).unwrap_err().to_string();
+        let six = "node \"clip\" (Clip) has min and max = 0 and 6; supported is -1 and 1, or 0 and none";
+        assert_eq!(refused(op("Clip", &["x", "zero", "six"], "y")), six);
+        let steep = "node \"leakyrelu\" (LeakyRelu) has alpha = 1.5; supported is a number from 0 to below 1";
+        assert_eq!(refused(op("LeakyRelu", &["x"], "y").with(float("alpha", 1.5))), steep);
+    }
+
+    #[test]
+    fn what_enlarges_becomes_a_shuffle() {
+        let kernels = TensorMessage::of_floats("k", &[2, 3, 4, 4], &[0.5; 96]);
+        let up = op("ConvTranspose", &["x", "k"], "y").with(integers("strides", &[2, 2]));
+        let exact = up.clone().with(integers("pads", &[1, 1, 1, 1]));
+        let (layers, _) = summary(&[2, 5, 6], vec![exact.clone()], vec![kernels.clone()]);
+        assert_eq!(layers, "2x5x6 conv3x3x12 shuffle2");
+        let mut normal = op("BatchNormalization", &["y", "s", "b", "m", "v"], "z");
+        normal.attributes.push(float("epsilon", 0.0));
+        let list = |name: &str, values: [f32; 3]| TensorMessage::of_floats(name, &[3], &values);
+        let statistics = [list("s", [2.0, 3.0, 4.0]), list("b", [1.0, 2.0, 3.0])];
+        let moments = [list("m", [0.0; 3]), list("v", [1.0; 3])];
+        let constants = std::iter::once(kernels.clone()).chain(statistics).chain(moments).collect();
+        let mut message = ModelMessage::decode(&*file(&[2, 5, 6], vec![exact, normal], constants)).unwrap();
+        message.graph.as_mut().unwrap().outputs[0].name = "z".to_owned();
+        let folded = import(&message.encode_to_vec()).unwrap().model;
+        assert_eq!(folded.network().summary(), "2x5x6 conv3x3x12 shuffle2");
+        let bias: Vec<f32> = [1.0, 2.0, 3.0].into_iter().flat_map(|bias| [bias; 4]).collect();
+        assert_eq!(folded.weights()[0].bias, bias);
+        assert!(folded.weights()[0].weight[..72].iter().all(|weight| [0.0, 1.0].contains(weight)));
+        let loose = import(&file(&[2, 5, 6], vec![up], vec![kernels])).unwrap_err().to_string();
+        let exact = "a transposed convolution that enlarges exactly by its strides, which are equal";
+        assert!(loose.ends_with(exact), "{loose}");
+    }
+
+    #[test]
+    fn an_upsampling_is_taken_into_the_convolution_behind_it() {
+        let constants = || {
+            vec![
+                TensorMessage::of_floats("k", &[3, 2, 4, 4], &[0.5; 96]),
+                TensorMessage::of_floats("twice", &[4], &[1.0, 1.0, 2.0, 2.0]),
+                TensorMessage::of_integers("sizes", &[1, 2, 10, 12]),
+                TensorMessage::of_floats("wide", &[4], &[1.0, 1.0, 1.0, 2.0]),
+            ]
+        };
+        let plain = |inputs: &[&str]| op("Resize", inputs, "r").with(text("mode", "nearest"));
+        let floor = |node: NodeMessage| {
+            node.with(text("coordinate_transformation_mode", "asymmetric"))
+                .with(text("nearest_mode", "floor"))
+        };
+        let conv = || op("Conv", &["r", "k"], "y").with(integers("pads", &[1, 1, 2, 2]));
+        let expected = "2x5x6 conv3x3x12 shuffle2";
+        for resize in [plain(&["x", "", "twice"]), floor(plain(&["x", "", "", "sizes"]))] {
+            assert_eq!(summary(&[2, 5, 6], vec![resize, conv()], constants()).0, expected);
+        }
+        let refused = |nodes| import(&file(&[2, 5, 6], nodes, constants())).unwrap_err().to_string();
+        let bare = refused(vec![plain(&["x", "", "twice"]), op("Relu", &["r"], "y")]);
+        assert!(bare.ends_with("a convolution right behind an upsampling"), "{bare}");
+        let uneven = refused(vec![plain(&["x", "", "wide"]), conv()]);
+        assert!(uneven.contains("repeat rows and columns equally often"), "{uneven}");
+        let mut last = plain(&["x", "", "twice"]);
+        last.outputs = vec!["y".to_owned()];
+        assert_eq!(
+            refused(vec![last]),
+            "output \"y\" is not the end of the chain of layers; export the last layer only"
+        );
+    }
+
     #[test]
     fn unknown_operators_are_named() {
-        let start = "node \"tanh\" uses operator Tanh; supported are Add, ArgMax, ArrayFeatureExtractor, ";
-        assert!(refusal(&[2], vec![op("Tanh", &["x"], "y")]).starts_with(start));
+        let start = "node \"erf\" uses operator Erf; supported are Add, ArgMax, ArrayFeatureExtractor, ";
+        assert!(refusal(&[2], vec![op("Erf", &["x"], "y")]).starts_with(start));
         let mut foreign = op("Relu", &["x"], "y");
         foreign.domain = "com.example".to_owned();
         assert!(refusal(&[2], vec![foreign]).starts_with("node \"relu\" uses operator com.example::Relu; "));
@@ -434,11 +581,11 @@ mod tests {
 
     #[test]
     fn names_from_the_file_are_cut_and_escaped() {
-        let mut node = op("Tanh", &["x"], "y");
+        let mut node = op("Erf", &["x"], "y");
         node.name = format!("\u{1b}[31m{}", "n".repeat(1000));
         let error = refusal(&[2], vec![node]);
         assert!(error.starts_with("node \"\\u{1b}[31mnnn"));
-        assert!(error.find("...\" uses operator Tanh").unwrap() < 200);
+        assert!(error.find("...\" uses operator Erf").unwrap() < 200);
     }
 
     #[test]

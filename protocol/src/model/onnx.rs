@@ -20,7 +20,9 @@ pub(super) const DOUBLE: i32 = 11;
 /// Weights in another file.
 pub(super) const EXTERNAL: i32 = 1;
 
+const ATTRIBUTE_FLOAT: i32 = 1;
 const ATTRIBUTE_INT: i32 = 2;
+const ATTRIBUTE_STRING: i32 = 3;
 const ATTRIBUTE_INTS: i32 = 7;
 
 #[derive(Clone, PartialEq, Message)]
@@ -34,7 +36,29 @@ pub(super) struct ModelMessage {
     pub(super) graph: Option<GraphMessage>,
     #[prost(message, repeated, tag = "8")]
     pub(super) opsets: Vec<OpsetMessage>,
+    #[prost(message, repeated, tag = "14")]
+    pub(super) metadata: Vec<EntryMessage>,
 }
+
+/// Anything that a tool wrote about a model.
+#[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
+pub(super) struct EntryMessage {
+    #[prost(string, tag = "1")]
+    pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
+}
+
+impl Drop for EntryMessage {
+    fn drop(&mut self) {
+        // A threshold is a secret.
+        self.value.zeroize();
+    }
+}
+
+/// Where the threshold of a one-class model stands: the largest accepted sum of squared differences, in decimals.
+pub(super) const THRESHOLD_KEY: &str = "consilium.threshold";
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct OpsetMessage {
@@ -198,6 +222,24 @@ impl AttributeMessage {
         attribute.name = name.to_owned();
         attribute.kind = ATTRIBUTE_INT;
         attribute.integer = Some(value);
+        attribute
+    }
+
+    /// A number.
+    pub(super) fn of_float(name: &str, value: f32) -> Self {
+        let mut attribute = Self::default();
+        attribute.name = name.to_owned();
+        attribute.kind = ATTRIBUTE_FLOAT;
+        attribute.float = value;
+        attribute
+    }
+
+    /// A text.
+    pub(super) fn of_text(name: &str, value: &str) -> Self {
+        let mut attribute = Self::default();
+        attribute.name = name.to_owned();
+        attribute.kind = ATTRIBUTE_STRING;
+        attribute.text = value.as_bytes().to_vec();
         attribute
     }
 

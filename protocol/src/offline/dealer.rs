@@ -11,6 +11,7 @@
 //!   comparison keys as in Boyle et al., Eurocrypt 2021.
 
 use crate::algebra::prg::{Prg, Seed};
+use crate::algebra::z64::norms;
 use crate::party::Party;
 use crate::stock::{
     CompareShape, Demand, Desk, HASH_KEY_WORDS, IndicatorShape, KeyShape, MaskedShape, ProductSet, correct,
@@ -69,6 +70,12 @@ pub fn corrections(
                 values.iter_mut().for_each(|value| *value = value.wrapping_mul(*value));
                 desk.settle_sum(&values);
             }
+            Demand::Norm { values, batch, first } => {
+                let own = if *first { Vec::new() } else { desk.free_sum(values * batch) };
+                let own = Zeroizing::new(own);
+                let operand: &[u64] = if *first { &input } else { &own };
+                desk.settle_sum(&Zeroizing::new(norms(operand, *batch)));
+            }
             Demand::Products { count, set } => products(&mut desk, *count, set),
             Demand::BitMask { count } => {
                 bits(&mut desk, *count);
@@ -95,6 +102,7 @@ fn dependent_words(demand: &Demand) -> usize {
         Demand::InputMask { .. } => 0,
         Demand::Linear { shape, .. } => shape.output_len(),
         Demand::Square { count } | Demand::BitMask { count } => *count,
+        Demand::Norm { batch, .. } => *batch,
         Demand::Products { count, set } => of_products(*count, set),
         Demand::Indicator(shape) => shape.table_words(),
         Demand::Masked(shape) => {

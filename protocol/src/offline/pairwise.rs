@@ -204,6 +204,9 @@ impl Pairwise {
         for (job, words) in work.squares.iter().zip(&arithmetic.squares) {
             slots.put(job.at, words);
         }
+        for (job, words) in work.norms.iter().zip(&arithmetic.norms) {
+            slots.put(job.at, words);
+        }
         Ok(())
     }
 
@@ -292,6 +295,7 @@ pub fn crossings(lanes: &[Vec<Demand>]) -> usize {
     let of = |demand: &Demand| match demand {
         Demand::BitMask { count } => *count,
         Demand::Square { count } => 64 * count,
+        Demand::Norm { values, batch, .. } => 64 * values * batch,
         Demand::Masked(shape) => shape.count * (3 * usize::from(shape.lift) + 3 * usize::from(shape.select)),
         _ => 0,
     };

@@ -134,7 +134,7 @@ async fn by_tallies(context: &mut Context, signs: &[u64], shape: &VoteShape) -> 
     let (duels, reached) = signs.split_at(shape.pairs() * shape.batch);
     let unit = context.unit();
     let all = (shape.classes as u64 - 1).wrapping_mul(unit);
-    let won = tallies(duels, shape, unit);
+    let won = tallies(duels, shape, shape.classes - 1, unit);
     let at_threshold = |query: usize| {
         let each = reached.iter().skip(query).step_by(shape.batch);
         each.fold(0u64, |sum, sign| sum.wrapping_add(*sign))

@@ -25,7 +25,7 @@ use crate::wire::Opening;
 /// Classes and queries of one vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VoteShape {
-    /// Values compared, at least 2.
+    /// Values compared: at least 2 for a vote, at least 1 where the nearest is sought.
     pub classes: usize,
     /// Queries side by side.
     pub batch: usize,
@@ -49,17 +49,8 @@ impl VoteShape {
         MaskedShape::sign(self.pairs() * self.batch, self.value_bits + 1, self.gadget)
     }
 
-    /// Group size and groups of each conjunction level.
     fn levels(&self) -> Vec<(usize, usize)> {
-        let fan = self.gadget.fan().unwrap_or(FAN_MAX) as usize;
-        let mut levels = Vec::new();
-        let mut inputs = self.classes - 1;
-        while inputs > 1 {
-            let groups = inputs.div_ceil(fan);
-            levels.push((inputs.div_ceil(groups), groups));
-            inputs = groups;
-        }
-        levels
+        levels(self.classes - 1, self.gadget)
     }
 
     /// Whether a class beats all others, by how many it beats; nothing to ask with two classes.
@@ -128,6 +119,18 @@ impl VoteShape {
     }
 }
 
+/// Group size and groups of each level of a conjunction of so many inputs.
+pub(super) fn levels(mut inputs: usize, gadget: Gadget) -> Vec<(usize, usize)> {
+    let fan = gadget.fan().unwrap_or(FAN_MAX) as usize;
+    let mut levels = Vec::new();
+    while inputs > 1 {
+        let groups = inputs.div_ceil(fan);
+        levels.push((inputs.div_ceil(groups), groups));
+        inputs = groups;
+    }
+    levels
+}
+
 /// The products that the conjunction of all duels of a class takes.
 pub fn conjunctions(shape: &VoteShape) -> Vec<Demand> {
     let level = |(size, groups): &(usize, usize)| Demand::Products {
@@ -145,14 +148,15 @@ pub fn conjunctions(shape: &VoteShape) -> Vec<Demand> {
 pub async fn winner(context: &mut Context, values: &[u64], shape: VoteShape) -> Result<Vec<u64>, StockError> {
     let differences = differences(values, &shape);
     if shape.gadget == Gadget::Keys {
-        let tallies = tallies(&sign_sums(context, &differences).await?, &shape, context.unit());
+        let signs = sign_sums(context, &differences).await?;
+        let tallies = tallies(&signs, &shape, shape.classes - 1, context.unit());
         return match shape.tally(false) {
             Some(_) => equal(context, &tallies).await,
             None => Ok(parities(&tallies)),
         };
     }
     let duels = sign(context, &differences).await?;
-    let mut inputs = gather(&duels, &shape, context.unit());
+    let mut inputs = gather(&duels, &shape, shape.classes - 1, context.unit());
     for (size, groups) in shape.levels() {
         inputs = conjoin(context, inputs, size, groups, shape.bits()).await?;
     }
@@ -167,11 +171,11 @@ pub async fn vote(context: &mut Context, values: &[u64], shape: VoteShape) -> Re
     let mut votes = match shape.gadget {
         Gadget::Digits | Gadget::Nibbles => {
             let bits = winner(context, values, shape).await?;
-            sums(context, &bits, &shape).await?
+            sums(context, &bits, shape.bits()).await?
         }
         Gadget::Keys => {
             let duels = sign_sums(context, &differences(values, &shape)).await?;
-            let tallies = tallies(&duels, &shape, context.unit());
+            let tallies = tallies(&duels, &shape, shape.classes - 1, context.unit());
             match shape.tally(true) {
                 Some(_) => equal_sums(context, &tallies).await?.into_words(),
                 None => tallies.into_words(),
@@ -198,10 +202,10 @@ pub(super) fn differences(values: &[u64], shape: &VoteShape) -> Vec<u64> {
     differences
 }
 
-/// Additive shares of how many others each class but the last beats.
-pub(super) fn tallies(duels: &[u64], shape: &VoteShape, unit: u64) -> Additive {
-    let mut tallies = Additive::zeros(shape.bits());
-    for class in 0..shape.classes - 1 {
+/// Additive shares of how many others each of the first `wanted` classes beats.
+pub(super) fn tallies(duels: &[u64], shape: &VoteShape, wanted: usize, unit: u64) -> Additive {
+    let mut tallies = Additive::zeros(wanted * shape.batch);
+    for class in 0..wanted {
         for other in (0..shape.classes).filter(|other| *other != class) {
             let (pair, negated) = shape.duel(class, other);
             for query in 0..shape.batch {
@@ -216,22 +220,22 @@ pub(super) fn tallies(duels: &[u64], shape: &VoteShape, unit: u64) -> Additive {
 }
 
 /// Additive shares of bits shared by XOR.
-async fn sums(context: &mut Context, bits: &[u64], shape: &VoteShape) -> Result<Vec<u64>, StockError> {
-    let entry = context.enter().bits(shape.bits())?;
-    let flips = rows(context, Step::BitOpen, vec![masked_row(bits, &entry.xor)], shape.bits()).await;
+pub(super) async fn sums(context: &mut Context, bits: &[u64], count: usize) -> Result<Vec<u64>, StockError> {
+    let entry = context.enter().bits(count)?;
+    let flips = rows(context, Step::BitOpen, vec![masked_row(bits, &entry.xor)], count).await;
     let unit = context.unit();
     let sum = |at: usize| {
         let flip = flips[0][at / 64] >> (at % 64) & 1;
         let bit = entry.sum[at];
         (flip * unit).wrapping_add(bit).wrapping_sub(bit.wrapping_mul(2 * flip))
     };
-    Ok((0..shape.bits()).map(sum).collect())
+    Ok((0..count).map(sum).collect())
 }
 
-/// One row per opponent: whether each class beats it.
-fn gather(duels: &[u64], shape: &VoteShape, unit: u64) -> Vec<Vec<u64>> {
-    let mut inputs = vec![vec![0u64; shape.bits().div_ceil(64)]; shape.classes - 1];
-    for class in 0..shape.classes - 1 {
+/// One row per opponent: whether each of the first `wanted` classes beats it.
+pub(super) fn gather(duels: &[u64], shape: &VoteShape, wanted: usize, unit: u64) -> Vec<Vec<u64>> {
+    let mut inputs = vec![vec![0u64; (wanted * shape.batch).div_ceil(64)]; shape.classes - 1];
+    for class in 0..wanted {
         let others = (0..shape.classes).filter(|other| *other != class);
         for (row, other) in inputs.iter_mut().zip(others) {
             let (pair, negated) = shape.duel(class, other);

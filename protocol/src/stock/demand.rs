@@ -146,6 +146,15 @@ pub enum Demand {
         /// Values.
         count: usize,
     },
+    /// Sums of squares.
+    Norm {
+        /// Values of which each sum has one.
+        values: usize,
+        /// Sums side by side.
+        batch: usize,
+        /// Whether the operand is the task's input, under the input mask.
+        first: bool,
+    },
     /// Products of masked bits at `count` positions.
     Products {
         /// Positions.

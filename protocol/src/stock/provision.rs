@@ -85,6 +85,15 @@ pub struct SquarePair {
     pub square: Additive,
 }
 
+/// Shares of `b` and of the sum of squares of each query's part of it, for random `b`.
+#[derive(Debug, Zeroize, ZeroizeOnDrop)]
+pub struct NormPair {
+    /// Share of `b`, `[value][query]`.
+    pub mask: Additive,
+    /// Share of the sums.
+    pub norm: Additive,
+}
+
 /// Masks of bits and shares of their monomials, a row of words each.
 #[derive(Zeroize, ZeroizeOnDrop)]
 pub struct Products {
@@ -200,6 +209,7 @@ enum Entry {
     Linear(Linear),
     Masked(Box<Masked>),
     Square(SquarePair),
+    Norm(NormPair),
     Products(Products),
     Bits(BitMask),
     Indicator(Indicator),
@@ -212,6 +222,7 @@ impl Entry {
             Self::Linear(_) => "a matrix triple",
             Self::Masked(_) => "masks with shared bits",
             Self::Square(_) => "a square pair",
+            Self::Norm(_) => "a norm pair",
             Self::Products(_) => "bit products",
             Self::Bits(_) => "bit masks",
             Self::Indicator(_) => "an indicator",
@@ -225,6 +236,7 @@ impl Entry {
             Self::Linear(entry) => entry.product.len(),
             Self::Masked(entry) => entry.shape.count,
             Self::Square(entry) => entry.mask.len(),
+            Self::Norm(entry) => entry.mask.len(),
             Self::Products(entry) => entry.masks.first().map_or(0, Vec::len),
             Self::Bits(entry) => entry.sum.len(),
             Self::Indicator(entry) => entry.shape.count,
@@ -268,6 +280,7 @@ impl Provision {
     taking!(linear, Linear, Linear, "a matrix triple", "results");
     taking!(masked, Masked, Box<Masked>, "masks with shared bits", "values");
     taking!(square, Square, SquarePair, "a square pair", "values");
+    taking!(norm, Norm, NormPair, "a norm pair", "values");
     taking!(products, Products, Products, "bit products", "words of a row");
     taking!(bits, Bits, BitMask, "bit masks", "bits");
     taking!(indicator, Indicator, Indicator, "an indicator", "numbers");
@@ -306,6 +319,10 @@ impl Provision {
                     Demand::Square { count } => {
                         let mask = tape.free(*count).into();
                         Entry::Square(SquarePair { mask, square: tape.dependent(*count)?.into() })
+                    }
+                    Demand::Norm { values, batch, first } => {
+                        let mask = if *first { input.clone() } else { tape.free(values * batch).into() };
+                        Entry::Norm(NormPair { mask, norm: tape.dependent(*batch)?.into() })
                     }
                     Demand::Products { count, set } => Entry::Products(products(&mut tape, *count, set)?),
                     Demand::BitMask { count } => Entry::Bits(bits(&mut tape, *count)?),

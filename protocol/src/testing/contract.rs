@@ -3,6 +3,7 @@
 use crate::algebra::ConvShape;
 use crate::algebra::linear::LinearShape;
 use crate::algebra::prg::{Prg, Seed};
+use crate::algebra::z64::norms;
 use crate::offline::dealer::weight_mask;
 use crate::party::Party;
 use crate::share::reconstruct;
@@ -139,7 +140,9 @@ fn linear_shapes() -> [LinearShape; 3] {
 fn lanes(gadget: Gadget) -> Vec<Vec<Demand>> {
     let shapes = linear_shapes();
     let linear = |layer: usize, first| Demand::Linear { model: 0, layer, shape: shapes[layer], first };
+    let norm = |values, batch, first| Demand::Norm { values, batch, first };
     let mut gates = vec![linear(1, false), Demand::Square { count: 21 }, Demand::BitMask { count: 67 }];
+    gates.extend([norm(9, 4, false), norm(1, 1, false)]);
     let mut keyed = Vec::new();
     for (value_bits, shift) in [(1, 0), (9, 8), (28, 16), (44, 16), (60, 3), (62, 0)] {
         gates.push(Demand::Masked(MaskedShape::truncate(65, value_bits, shift)));
@@ -168,7 +171,7 @@ fn lanes(gadget: Gadget) -> Vec<Vec<Demand>> {
         let set = ProductSet::unless(inputs - exceptions, exceptions);
         gates.push(Demand::Products { count: 5, set });
     }
-    let first = vec![linear(0, true), linear(2, true), Demand::BitMask { count: 1 }];
+    let first = vec![linear(0, true), norm(40, 3, true), linear(2, true), Demand::BitMask { count: 1 }];
     vec![vec![Demand::InputMask { count: 120 }], first, gates]
 }
 
@@ -247,6 +250,16 @@ fn check(
             seen.shares(&zero.square, &one.square);
             let squares: Vec<u64> = mask.iter().map(|b| b.wrapping_mul(*b)).collect();
             (reconstruct(&zero.square, &one.square) != squares).then_some("square = mask * mask")
+        }
+        Demand::Norm { values, batch, first } => {
+            let (zero, one) = (zero.norm(values * batch)?, one.norm(values * batch)?);
+            let mask = reconstruct(&zero.mask, &one.mask);
+            if !first {
+                seen.masks(&mask, &zero.mask, &one.mask);
+            }
+            seen.shares(&zero.norm, &one.norm);
+            let right = reconstruct(&zero.norm, &one.norm) == norms(&mask, *batch);
+            (!right || *first && mask != *input).then_some("norm = sum of mask * mask")
         }
         Demand::Products { count, .. } => {
             let words = count.div_ceil(64);

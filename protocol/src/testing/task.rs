@@ -3,15 +3,14 @@
 use super::pair::{MemoryLink, Transcript, pair, run_now};
 use crate::algebra::prg::Seed;
 use crate::context::{Computation, Context, Dialogue, Lane, Meter};
-use crate::evaluate::shared::{EvaluationError, GateError, SharedModel, answer, logits};
-use crate::graph::{Numbers, Plan, ReleaseShape};
-use crate::model::Model;
-use crate::model::fixed::{FixedError, FixedWeights, encode};
+use crate::evaluate::shared::{Entered, EvaluationError, GateError, SharedModel, answer, enter, outputs};
+use crate::graph::{Measure, Numbers, OneClassShape, Plan, ReleaseShape};
+use crate::model::fixed::{FixedError, FixedWeights, encode, encode_one_class};
+use crate::model::{Model, OneClass};
 use crate::offline::dealer::{WeightMasks, weight_mask, weight_mask_share};
 use crate::offline::insecure;
 use crate::offline::ot::Extension;
 use crate::offline::pairwise::{Bundle, Pairwise, PairwiseError, WeightMaskShares};
-use crate::online::open::operand;
 use crate::online::release::answers;
 use crate::online::vote::vote;
 use crate::party::Party;
@@ -90,6 +89,31 @@ impl TestTask {
         let classes = networks[0].output().len();
         let plan = Plan::compile(&networks, networks[0].input(), classes, numbers, batch, gadget, release)
             .unwrap_or_else(|error| panic!("the test task does not compile: {error}"));
+        Self::of(plan, weights, seed)
+    }
+
+    /// Shares all models of a one-class task.
+    ///
+    /// # Errors
+    /// A model does not fit the numbers.
+    pub fn one_class(
+        models: &[OneClass],
+        shape: OneClassShape,
+        batch: usize,
+        release: ReleaseShape,
+        gadget: Gadget,
+        seed: u64,
+    ) -> Result<Self, FixedError> {
+        let weights =
+            models.iter().map(|model| encode_one_class(model, shape)).collect::<Result<Vec<_>, _>>()?;
+        let measures: Vec<Measure> = models.iter().map(OneClass::measure).collect();
+        let plan = Plan::one_class(&measures, shape, batch, gadget, release)
+            .unwrap_or_else(|error| panic!("the test task does not compile: {error}"));
+        Ok(Self::of(plan, &weights, seed))
+    }
+
+    /// Shares weights that no tool has checked, for a plan that they fit.
+    pub fn of(plan: Plan, weights: &[Vec<FixedWeights>], seed: u64) -> Self {
         let seed = Seed::from_bytes(u128::from(seed).to_le_bytes());
         let mut task = Self {
             plan,
@@ -263,7 +287,7 @@ impl TestTask {
     }
 
     /// Evaluates a batch and opens what nobody may see: the logits and votes of every model,
-    /// `[class][query]` each.
+    /// `[class][query]` each, or its distances, one per query.
     ///
     /// # Errors
     /// Either party's failure.
@@ -296,9 +320,9 @@ pub struct Seat<'a> {
 /// What one model thinks of a batch. Only tests see it.
 #[derive(Debug)]
 pub struct Inside {
-    /// Outputs of the model.
+    /// Outputs of the model: logits or distances.
     pub logits: Vec<u64>,
-    /// Its one-hot votes.
+    /// Its one-hot votes, where it votes.
     pub votes: Vec<u64>,
 }
 
@@ -309,23 +333,22 @@ type Running<'a, T> = Pin<Box<dyn Future<Output = Result<T, GateError>> + Send +
 async fn votes(mut seat: Seat<'_>) -> Result<Vec<Pair>, EvaluationError> {
     let party = seat.computation.party();
     let mut provisions = seat.provisions.into_iter();
-    let (stock, share) = (provisions.next().unwrap_or_default(), &*seat.input);
-    let input = |lane: Lane| -> Running<'_, Vec<u64>> {
-        Box::pin(async move {
-            let mut context = Context::new(party, lane, stock);
-            let entry = context.enter().input_mask(share.len())?;
-            Ok(operand(&context, share, &entry.mask).await)
-        })
+    let (stock, share, plan) = (provisions.next().unwrap_or_default(), &*seat.input, seat.plan);
+    let input = |lane: Lane| -> Running<'_, (Vec<u64>, Additive)> {
+        Box::pin(async move { enter(&mut Context::new(party, lane, stock), plan, share).await })
     };
-    let opened = seat.computation.run(vec![input]).await?.swap_remove(0);
-    let opened = &*opened;
+    let (opened, norm) = &seat.computation.run(vec![input]).await?.swap_remove(0);
+    let entered = Entered { opened, share, norm };
     let models = seat.plan.programs().iter().zip(seat.models).zip(provisions);
     let lanes = models.map(|((program, model), stock)| {
         move |lane: Lane| -> Running<'_, Pair> {
             Box::pin(async move {
                 let mut context = Context::new(party, lane, stock);
-                let logits = logits(&mut context, program, model, (opened, share)).await?;
-                let votes = vote(&mut context, &logits, program.vote()).await?;
+                let logits = outputs(&mut context, program, model, entered).await?;
+                let votes = match program.vote() {
+                    Some(shape) => vote(&mut context, &logits, shape).await?,
+                    None => Additive::default(),
+                };
                 Ok((logits, votes))
             })
         }

@@ -5,7 +5,7 @@ use consilium::training::Examples;
 use consilium_protocol::graph::Shape;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Most rows of a table, and most features.
 const ROWS_MAX: usize = 1 << 20;
@@ -109,6 +109,26 @@ pub fn load(set: Set, shared: &Path) -> Result<Dataset, DataError> {
     match set.test_prefix() {
         Some(prefix) => images(set, &data.join(set.name()), prefix),
         None => table(set, &data.join("baselines/features")),
+    }
+}
+
+/// The file of test rows; `shared` is what [`shared_dir`](super::shared_dir) gives.
+pub fn test_path(set: Set, shared: &Path) -> PathBuf {
+    let data = shared.join("data");
+    match set.test_prefix() {
+        Some(prefix) => data.join(set.name()).join(format!("{prefix}-images-idx3-ubyte.gz")),
+        None => data.join("baselines/features").join(format!("{}.x.f32.gz", set.name())),
+    }
+}
+
+/// The test rows of a data set alone, and the shape of a row.
+///
+/// # Errors
+/// [`DataError`] names the file at fault.
+pub fn load_test(set: Set, shared: &Path) -> Result<(Shape, Examples), DataError> {
+    match set.test_prefix() {
+        Some(prefix) => labelled_images(set, &shared.join("data").join(set.name()), prefix),
+        None => load(set, shared).map(|data| (data.shape, data.test)),
     }
 }
 

@@ -4,14 +4,19 @@ use super::{Directory, unique};
 use crate::{
     document::Document,
     error::Problem,
-    limits::{PRODUCT_BITS_MAX, VOTES_MAX},
-    roster::{Role, read::TaskDraft},
+    limits::{CLASSES, DISTANCE_WORD_BITS_MAX, PRODUCT_BITS_MAX, VOTES_MAX},
+    roster::{Kind, NOBODY, Role, read::TaskDraft},
 };
 use std::ops::Range;
 use toml::Spanned;
 
 pub(super) fn task(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
     people(document, directory, task);
+    match task.kind.as_ref().map(Spanned::get_ref) {
+        Some(Kind::OneClass) => one_class(document, task),
+        Some(Kind::Vote) => votes(document, task),
+        None => {}
+    }
     threshold(document, task);
     numbers(document, task);
     stock(document, task);
@@ -50,6 +55,76 @@ fn people(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
                     .at(shards.span(), format!("models of each owner: {}", shards.get_ref()))
                     .at(owners.span(), format!("owners: {}", owners.get_ref().len()))
                     .help(format!("lower `shards` to {}", VOTES_MAX / owners.get_ref().len().max(1)))
+            });
+        }
+    }
+}
+
+/// What only distances have.
+fn votes(document: &Document, task: &TaskDraft) {
+    if let Some(Some(bits)) = &task.distance_bits {
+        document.report(|| {
+            Problem::new("a task whose models vote has no distances")
+                .at(bits.span(), "for one-class tasks only")
+                .help("take `distance_bits` out, or write `kind = \"one-class\"`".to_owned())
+        });
+    }
+}
+
+/// The labels are the owners and nobody, each owner has one model, and distances fit the ring.
+fn one_class(document: &Document, task: &TaskDraft) {
+    let (Some(owners), Some(classes)) = (&task.owners, &task.classes) else { return };
+    let (owners, labels) = (owners.get_ref(), classes.get_ref());
+    if let Some(owner) = owners.iter().find(|owner| owner.get_ref().as_str() == NOBODY) {
+        document.report(|| {
+            Problem::new("an owner has the name of an answer without one")
+                .at(owner.span(), "an owner")
+                .help(format!("`{NOBODY}` is the answer where no model knows the input; rename the member"))
+        });
+        return;
+    }
+    let most = CLASSES.end() - 1;
+    if owners.len() > most {
+        document.report(|| {
+            Problem::new(format!("a one-class task has at most {most} owners"))
+                .at(classes.span(), format!("{} owners", owners.len()))
+                .help("make two tasks of it".to_owned())
+        });
+        return;
+    }
+    let wanted = owners.iter().map(|owner| owner.get_ref().as_str()).chain([NOBODY]);
+    if !labels.iter().map(|label| label.get_ref().as_str()).eq(wanted) {
+        document.report(|| {
+            Problem::new("the labels of a one-class task are its owners, and then nobody")
+                .at(classes.span(), "other labels")
+                .help(format!("take `classes` out, or write the owners in their order and then \"{NOBODY}\""))
+        });
+    }
+    if let Some(shards) = task.shards.as_ref().filter(|shards| *shards.get_ref() != 1) {
+        document.report(|| {
+            Problem::new("an owner of a one-class task has one model")
+                .at(shards.span(), format!("{} models", shards.get_ref()))
+                .help("take `shards` out".to_owned())
+        });
+    }
+    let threshold = task.release.as_ref().and_then(|release| release.threshold.as_ref());
+    if let Some(threshold) = threshold {
+        document.report(|| {
+            Problem::new("a one-class task names one owner or nobody, which no count of votes can pass")
+                .at(threshold.span(), "votes that an answer must reach")
+                .help("write `mechanism = \"exact\"`, \"gaussian\" or \"laplace\"".to_owned())
+        });
+    }
+    if let (Some(Some(bits)), Some(fraction)) = (&task.distance_bits, &task.fraction_bits) {
+        let word = 2 * fraction.get_ref() + bits.get_ref();
+        if word > DISTANCE_WORD_BITS_MAX {
+            document.report(|| {
+                Problem::new("distances would not fit in 64 bits")
+                    .at(bits.span(), format!("{} bits before the point", bits.get_ref()))
+                    .at(fraction.span(), format!("{} bits after it, twice", fraction.get_ref()))
+                    .help(format!(
+                        "2 * fraction_bits + distance_bits is {word}, at most {DISTANCE_WORD_BITS_MAX} is allowed"
+                    ))
             });
         }
     }
@@ -181,7 +256,7 @@ mod tests {
     use crate::{
         EXAMPLE_ROSTER,
         document::testing::{edited, only, roster, roster_refusal},
-        roster::{Member, Role, Roster},
+        roster::{Kind, Member, Role, Roster},
     };
 
     #[test]
@@ -209,6 +284,45 @@ mod tests {
             let found = roster_refusal(from, to);
             assert!(found.contains(expected), "{to:?} gave {found:?}");
         }
+    }
+
+    /// The first task of the example with another kind.
+    fn one_class(more: &str) -> String {
+        let text = edited(EXAMPLE_ROSTER, "classes = [\"benign\", \"malignant\"]", "");
+        edited(
+            &text,
+            "name = \"breast-cancer\"",
+            &format!("name = \"breast-cancer\"\nkind = \"one-class\"\n{more}"),
+        )
+    }
+
+    #[test]
+    fn a_one_class_task_answers_with_its_owners() {
+        let read = roster(&one_class("")).unwrap();
+        let task = read.task("breast-cancer").unwrap();
+        let owners = task.owners.iter().map(ToString::to_string);
+        assert!(task.classes.iter().cloned().eq(owners.chain(["nobody".to_owned()])), "{:?}", task.classes);
+        assert_eq!((task.kind, task.distance_bits), (Kind::OneClass, Some(20)));
+        assert_eq!(roster(&read.to_toml()).unwrap(), read);
+        let other = roster(&one_class("distance_bits = 21")).unwrap();
+        let digests = [EXAMPLE_ROSTER, &read.to_toml(), &other.to_toml()]
+            .map(|text| roster(text).unwrap().task("breast-cancer").unwrap().digest());
+        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
+        for (more, expected) in [
+            ("classes = [\"a\", \"b\"]", "the labels of a one-class task are its owners, and then nobody"),
+            ("shards = 2", "an owner of a one-class task has one model"),
+            (
+                "distance_bits = 29",
+                "distances would not fit in 64 bits | 2 * fraction_bits + distance_bits is 61",
+            ),
+            ("distance_bits = 0", "a whole number from 1 to 44"),
+        ] {
+            let found = roster(&one_class(more)).expect_err("accepted").to_string();
+            let told = format!("{found} {:?}", roster(&one_class(more)).unwrap_err().problems());
+            assert!(told.contains(expected.split(" | ").next().unwrap()), "{more}: {told}");
+        }
+        let kept = edited(EXAMPLE_ROSTER, "batch = 1", "batch = 1\ndistance_bits = 20");
+        assert!(only(&roster(&kept).unwrap_err()).starts_with("a task whose models vote has no distances"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     error::{Problem, ValueError},
     limits::*,
     name::Name,
-    roster::{Comparison, Features, Stock, Task},
+    roster::{Comparison, Features, Kind, NOBODY, Stock, Task},
 };
 use consilium_protocol::graph::Shape;
 use toml::{Spanned, de::DeValue};
@@ -16,12 +16,15 @@ use toml::{Spanned, de::DeValue};
 pub(in crate::roster) struct TaskDraft {
     pub(in crate::roster) name: Found<Name>,
     title: Found<String>,
+    pub(in crate::roster) kind: Found<Kind>,
     pub(in crate::roster) pair: Found<Name>,
     pub(in crate::roster) input: Found<Shape>,
     pub(in crate::roster) classes: FoundList<String>,
     pub(in crate::roster) input_abs_max: Found<f64>,
     pub(in crate::roster) fraction_bits: Found<u32>,
     pub(in crate::roster) value_bits: Found<u32>,
+    /// Only of a one-class task.
+    pub(in crate::roster) distance_bits: Option<Option<Spanned<u32>>>,
     pub(in crate::roster) owners: FoundList<Name>,
     pub(in crate::roster) clients: FoundList<Name>,
     pub(in crate::roster) owners_min: Found<u32>,
@@ -53,16 +56,26 @@ impl TaskDraft {
         let place = section.place();
         let shards = section.defaulted("shards", 1, |found| value::whole(found, &SHARDS));
         let input = input(document, &mut section);
+        let kind = section.defaulted("kind", Kind::default(), |found| value::choice(found, &Kind::NAMES));
+        // Where the kind cannot be read that is told, and not that classes are missing, which depends on it.
+        let may_lack_classes = kind.as_ref().is_none_or(|kind| *kind.get_ref() == Kind::OneClass);
+        let owners = section.list("owners", "owners = [\"north\", \"south\"]", OWNERS, value::parsed);
+        let classes = if may_lack_classes {
+            section
+                .optional_list("classes", CLASSES, value::label)
+                .and_then(|given| given.or_else(|| users(&owners)))
+        } else {
+            section.list("classes", "classes = [\"benign\", \"malignant\"]", CLASSES, value::label)
+        };
+        let distance_bits = section.optional("distance_bits", |found| value::whole(found, &DISTANCE_BITS));
         let draft = Self {
             name: section.required("name", "name = \"breast-cancer\"", value::parsed),
             title: section.required("title", "title = \"Malignant or benign\"", value::label),
             pair: section.required("pair", "pair = \"main\"", value::parsed),
-            classes: section.list("classes", "classes = [\"benign\", \"malignant\"]", CLASSES, value::label),
             input_abs_max: section.required("input_abs_max", "input_abs_max = 8", magnitude),
             fraction_bits: section
                 .defaulted("fraction_bits", 16, |found| value::whole(found, &FRACTION_BITS)),
             value_bits: section.defaulted("value_bits", 12, |found| value::whole(found, &VALUE_BITS)),
-            owners: section.list("owners", "owners = [\"north\", \"south\"]", OWNERS, value::parsed),
             clients: section.list("clients", "clients = [\"north\"]", CLIENTS, value::parsed),
             owners_min: section.defaulted("owners_min", 2, |found| value::whole(found, &OWNERS_MIN)),
             batch: section.defaulted("batch", 1, |found| value::whole(found, &BATCH_QUERIES)),
@@ -76,6 +89,10 @@ impl TaskDraft {
             release: release::release(document, section.table("release"), &place, &shards),
             input,
             shards,
+            kind,
+            classes,
+            distance_bits,
+            owners,
         };
         section.finish();
         draft
@@ -90,9 +107,16 @@ impl TaskDraft {
             Some(draft) => Some(draft.image?),
             None => None,
         };
+        let kind = self.kind?.into_inner();
+        let distance_bits = self.distance_bits?.map(Spanned::into_inner);
         Some(Task {
             name: self.name?.into_inner(),
             title: self.title?.into_inner(),
+            kind,
+            distance_bits: match kind {
+                Kind::Vote => None,
+                Kind::OneClass => Some(distance_bits.unwrap_or(DISTANCE_BITS_DEFAULT)),
+            },
             pair: self.pair?.into_inner(),
             input: self.input?.into_inner(),
             classes: plain(self.classes)?,
@@ -150,6 +174,17 @@ impl FeaturesDraft {
         };
         Some(Features { names, offset: list(self.offset?, 0.0)?, scale: list(self.scale?, 1.0)? })
     }
+}
+
+/// Distances up to a million: 784 values of an image that are off by 36 each.
+const DISTANCE_BITS_DEFAULT: u32 = 20;
+
+/// The labels of a one-class task whose file leaves them out.
+fn users(owners: &FoundList<Name>) -> FoundList<String> {
+    let owners = owners.as_ref()?;
+    let named = owners.get_ref().iter().map(|owner| Spanned::new(owner.span(), owner.get_ref().to_string()));
+    let nobody = Spanned::new(owners.span(), NOBODY.to_owned());
+    Some(Spanned::new(owners.span(), named.chain([nobody]).collect()))
 }
 
 /// `[30]` or `[1, 28, 28]`.

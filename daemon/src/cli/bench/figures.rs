@@ -186,6 +186,7 @@ mod tests {
         let terms = AnswerTerms {
             share_words: 1,
             owners: 10,
+            users: Vec::new(),
             shards: 1,
             noise: Provenance::Exact,
             preprocessing: "dealer".into(),

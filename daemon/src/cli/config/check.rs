@@ -249,7 +249,7 @@ mod tests {
         let (read, found) = look(&args(&file, &[]));
         assert_eq!((found.errors, found.warnings), (0, 0), "{:?}", found.listed);
         assert!(
-            summary(&read, &found).starts_with("practice can start: client in 5 tasks of Northern hospitals")
+            summary(&read, &found).starts_with("practice can start: client in 6 tasks of Northern hospitals")
         );
         // A stranger's key: the line of the roster is named.
         std::fs::write(folder.path().join("roster.toml"), EXAMPLE_ROSTER).unwrap();

@@ -130,6 +130,12 @@ impl Terms {
 pub(in crate::cli) fn run(args: &PlanArgs) -> Result<()> {
     let terms = args.task.as_deref().map(|name| terms(args, name)).transpose()?;
     let terms = terms.as_ref();
+    if terms.is_some_and(|terms| terms.terms.is_one_class()) {
+        return Err(miette!(
+            help = "choose noise well below 1 and an epsilon to match, or an exact release",
+            "a one-class task has no votes to plan for: one count is 1, all others 0, and noise decides against it              where it is not well below 1"
+        ));
+    }
     let class_names = terms.map_or(&[][..], |terms| &terms.task.classes);
     let table = args.votes_file.as_deref().map(|path| VoteTable::load(path, class_names)).transpose();
     let table = table.into_diagnostic()?;

@@ -1,7 +1,7 @@
 //! The module that draws noise, as a process of a run.
 
 use super::{LOOK_EVERY, Process, UP_WITHIN, World, WorldError, names, parse};
-use crate::demo::scenario::Scenario;
+use crate::demo::scenario::Noise;
 use crate::vault::private_directory;
 use consilium_attest::Policy;
 use consilium_attest::policy::SoftwarePolicy;
@@ -29,13 +29,12 @@ impl World {
         Ok(())
     }
 
-    /// The module that draws noise: the one of the scenario, or a process of this run.
+    /// The module that draws noise: the one that is given, or a process of this run.
     pub(super) fn module(
         &mut self,
-        scenario: &Scenario,
+        noise: &Noise,
         host: &str,
     ) -> Result<Option<(Module, ModuleSocket)>, WorldError> {
-        let noise = &scenario.releases.noise;
         if noise.rule == NoiseRule::Software {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use super::super::scenario::Scenario;
 use super::{MAIN, SECOND, WorldError, parse};
 use super::{names, tasks};
-use consilium_config::{Comparison, Release, Standby, Stock, Task, Terms, Unit};
+use consilium_config::{Comparison, Kind, Release, Standby, Stock, Task, Terms, Unit};
 
 pub(super) fn of(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     let releases = &scenario.releases;
@@ -28,6 +28,8 @@ pub(super) fn of(name: &str, scenario: &Scenario) -> Result<Task, WorldError> {
     Ok(Task {
         name: parse(name)?,
         title: scenario.title.clone(),
+        kind: Kind::Vote,
+        distance_bits: None,
         pair: parse(MAIN)?,
         input: scenario.input,
         classes: scenario.classes.clone(),

@@ -122,6 +122,7 @@ fn answers_come_in_json_and_in_bytes() {
     let terms = AnswerTerms {
         share_words: 1,
         owners: 3,
+        users: Vec::new(),
         shards: 1,
         noise: Provenance::Software,
         preprocessing: "pairwise".into(),

@@ -132,8 +132,7 @@ impl Chain {
                     let affine = match pending.take() {
                         Some(first) => first.then(&affine).ok_or_else(|| unfoldable(&affine, CLASH))?,
                         None => {
-                            let last = layers.last().filter(|layer: &&Layer| layer.is_linear());
-                            if last.is_some() && weights.last_mut().is_some_and(|last| after(last, &affine)) {
+                            if weights.last_mut().is_some_and(|last| behind(&layers, last, &affine)) {
                                 continue;
                             }
                             affine
@@ -165,6 +164,23 @@ const CLASH: &str = "its entries do not line up with those of the one before";
 
 fn unfoldable(affine: &Affine, reason: &'static str) -> ImportError {
     ImportError::Unfoldable { node: affine.node.clone(), reason }
+}
+
+/// Folds into a linear layer before, a shuffle in between or not; `false` where there is none or entries do not line
+/// up.
+fn behind(layers: &[Layer], weights: &mut Weights, affine: &Affine) -> bool {
+    match layers {
+        [.., last] if last.is_linear() => after(weights, affine),
+        [.., linear, Layer::PixelShuffle { block }] if linear.is_linear() => {
+            // Each channel is laid out from a run of the layer's outputs.
+            let run = (block * block) as usize;
+            let channels = weights.bias.len() / run.max(1);
+            affine.spread(channels).is_some_and(|(scale, offset)| {
+                after(weights, &Affine::new(affine.node.clone(), channels, scale, offset))
+            })
+        }
+        _ => false,
+    }
 }
 
 /// Folds into the linear layer before; `false` where entries do not line up with its outputs.

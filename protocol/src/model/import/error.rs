@@ -3,7 +3,7 @@
 use super::scan::{FILE_BYTES_MAX, FILE_ELEMENTS_MAX};
 use super::{NODES_MAX, OPERATORS};
 use crate::graph::{NetworkError, Shape};
-use crate::model::ModelError;
+use crate::model::{ModelError, OneClassError};
 
 /// A node of the graph as an error names it; made up of text from the file, cut and escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,27 @@ pub enum ImportError {
         /// The first of them.
         names: String,
     },
+    /// A reconstructor ends in what a classifier can do without.
+    #[error(
+        "output \"{output}\" comes after a softmax, sigmoid or argmax, which keeps only the order of values; a \
+         reconstructor ends in a linear layer, Tanh or Clip"
+    )]
+    Inexact {
+        /// Name of the output.
+        output: String,
+    },
+    /// No threshold is given.
+    #[error(
+        "no threshold: give the largest accepted sum of squared differences, or write it into the file's metadata as \
+         `consilium.threshold`, as `consilium train one-class` does"
+    )]
+    NoThreshold,
+    /// The metadata hold no number.
+    #[error("the file's metadata have a `consilium.threshold` that is not a decimal number")]
+    Threshold,
+    /// The network or its threshold make no one-class model.
+    #[error(transparent)]
+    OneClass(#[from] OneClassError),
     /// The input's shape is unusable.
     #[error(
         "input \"{input}\" has dimensions {dims}; needed are the batch and then one to three dimensions, \

@@ -1,6 +1,8 @@
 //! One node after another into the chain of layers.
 
 mod affine;
+mod bend;
+mod enlarge;
 mod layout;
 mod linear;
 mod tail;
@@ -80,7 +82,13 @@ impl Lowering {
             "MatMul" => self.matmul(node),
             "Conv" => self.conv(node),
             "LinearClassifier" => self.classifier(node),
+            "ConvTranspose" => self.conv_transposed(node),
+            "DepthToSpace" => self.shuffle(node),
+            "Resize" => self.resize(node),
             "Relu" => self.activation(node, Layer::Relu),
+            "LeakyRelu" => self.leaky(node),
+            "Clip" => self.clip(node),
+            "Tanh" => self.tanh(node),
             "MaxPool" | "AveragePool" => self.pool(node),
             "GlobalAveragePool" => self.global_pool(node),
             "ReduceMean" => self.mean(node),
@@ -104,10 +112,11 @@ impl Lowering {
         }
     }
 
-    /// Checks that an output of the graph is the end of the chain.
-    pub(super) fn check_output(&self, name: &str) -> Result<(), ImportError> {
+    /// Checks that an output of the graph is the end of the chain, and where it must be `exact` the chain's own values.
+    pub(super) fn check_output(&self, name: &str, exact: bool) -> Result<(), ImportError> {
         let position = match self.values.get(name) {
             Some(Value::Wire(wire)) => Some(wire.position),
+            Some(Value::Tail(_)) if exact => return Err(ImportError::Inexact { output: shown(name) }),
             Some(Value::Tail(tail)) if tail.kind != TailKind::Complement => Some(tail.position),
             _ => None,
         };
@@ -155,6 +164,7 @@ impl Lowering {
             Value::Wire(wire) if wire.position == self.chain.position() => Ok(wire.clone()),
             Value::Wire(_) => Err(self.branch(node, index)),
             Value::Tail(tail) => Err(not_last(tail, node)),
+            Value::Repeated(..) => Err(node.operand("a convolution right behind an upsampling")),
             Value::Constant(_) | Value::Extents(_) => Err(node.operand(needs)),
         }
     }

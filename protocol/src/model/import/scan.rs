@@ -39,7 +39,7 @@ impl Message {
     fn field(self, number: u64) -> Field {
         match (self, number) {
             (Self::Model, 7) => Field::Nested(Self::Graph),
-            (Self::Model, 8) | (Self::Dims, 1) => Field::Nested(Self::Leaf),
+            (Self::Model, 8 | 14) | (Self::Dims, 1) => Field::Nested(Self::Leaf),
             (Self::Graph, 1) => Field::Nested(Self::Node),
             (Self::Graph, 5) | (Self::Attribute, 5) => Field::Nested(Self::Tensor),
             (Self::Graph, 11 | 12) => Field::Nested(Self::Value),

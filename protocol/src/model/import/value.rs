@@ -13,6 +13,8 @@ pub(super) const RANK_MAX: usize = 8;
 pub(super) enum Value {
     /// Values that the chain of layers carries.
     Wire(Wire),
+    /// Values of the chain, each repeated so often along rows and columns.
+    Repeated(Wire, u32),
     /// An initializer or something computed from initializers.
     Constant(Rc<Constant>),
     /// A shape that is computed from the activation's own.

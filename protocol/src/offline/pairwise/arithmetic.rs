@@ -2,13 +2,15 @@
 //!
 //! - Computes: additive shares of XOR-shared bits; of `bit * word`; of the squares of shared words.
 //! - Learns: nothing beyond what [`crate::offline::ot`] lets through.
-//! - Consumes: one correlated transfer in each direction per bit or selected word, 64 per square.
+//! - Consumes: one correlated transfer in each direction per bit or selected word, 64 per square, alone or in a
+//!   sum.
 //! - Costs: one call for everything that depends on bits, one more for what is selected by them.
 //! - Source: Demmler, Schneider and Zohner, NDSS 2015; squares as in Gilboa, CRYPTO 1999.
 
 use super::boolean::Sums;
 use super::work::{Job, MaskedWork, Work};
 use super::{Pairwise, PairwiseError};
+use crate::algebra::z64::add_rows;
 use crate::context::{Dialogue, Link};
 use zeroize::Zeroizing;
 
@@ -71,12 +73,13 @@ pub(super) struct Lifted {
     pub(super) selected: [Zeroizing<Vec<u64>>; 2],
 }
 
-/// Everything additive: `[masked gate]`, `[random bits]`, `[squares]`.
+/// Everything additive: `[masked gate]`, `[random bits]`, `[squares]`, `[sums of squares]`.
 #[derive(Default)]
 pub(super) struct Arithmetic {
     pub(super) lifted: Vec<Lifted>,
     pub(super) bits: Vec<Zeroizing<Vec<u64>>>,
     pub(super) squares: Vec<Zeroizing<Vec<u64>>>,
+    pub(super) norms: Vec<Zeroizing<Vec<u64>>>,
 }
 
 /// Runs both calls.
@@ -95,7 +98,8 @@ pub(super) async fn settle<L: Link>(
     for job in &work.bits {
         crossing.push_bits(&job.of.bits, work.bundles * job.of.count);
     }
-    for word in work.squares.iter().flat_map(|job| job.of.iter()) {
+    let of_norms = work.norms.iter().flat_map(|job| job.of.0.iter());
+    for word in work.squares.iter().flat_map(|job| job.of.iter()).chain(of_norms) {
         for bit in 0..64 {
             crossing.push(word >> bit, word << bit);
         }
@@ -111,14 +115,26 @@ pub(super) async fn settle<L: Link>(
         arithmetic.bits.push(converted(&job.of.bits, values, &mut crossed));
     }
     for job in &work.squares {
-        let square = |word: &u64| {
-            let twice = crossed.by_ref().take(64).fold(0u64, |sum, term| sum.wrapping_add(*term));
-            word.wrapping_mul(*word).wrapping_add(twice)
-        };
-        arithmetic.squares.push(Zeroizing::new(job.of.iter().map(square).collect()));
+        arithmetic.squares.push(squares(&job.of, &mut crossed));
+    }
+    for job in &work.norms {
+        let (words, batch) = &job.of;
+        let squares = squares(words, &mut crossed);
+        let each = words.len() / work.bundles.max(1);
+        let sums = squares.chunks(each.max(1)).flat_map(|bundle| add_rows(bundle, *batch));
+        arithmetic.norms.push(Zeroizing::new(sums.collect()));
     }
     select(pairwise, dialogue, work, &mut arithmetic.lifted).await?;
     Ok(arithmetic)
+}
+
+/// Additive shares of the squares of shared words.
+fn squares(words: &[u64], crossed: &mut std::slice::Iter<'_, u64>) -> Zeroizing<Vec<u64>> {
+    let square = |word: &u64| {
+        let twice = crossed.by_ref().take(64).fold(0u64, |sum, term| sum.wrapping_add(*term));
+        word.wrapping_mul(*word).wrapping_add(twice)
+    };
+    Zeroizing::new(words.iter().map(square).collect())
 }
 
 fn top(sum: &Sums) -> &[u64] {

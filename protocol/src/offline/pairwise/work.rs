@@ -71,6 +71,8 @@ pub(super) struct Work {
     pub(super) products: Vec<Job<ProductWork>>,
     pub(super) bits: Vec<Job<BitWork>>,
     pub(super) squares: Vec<Job<Zeroizing<Vec<u64>>>>,
+    /// Words whose squares are wanted in sums, and sums of a bundle.
+    pub(super) norms: Vec<Job<(Zeroizing<Vec<u64>>, usize)>>,
     pub(super) linear: Vec<Job<LinearWork>>,
 }
 
@@ -126,6 +128,11 @@ impl Work {
                 Demand::Square { count } => {
                     let of = Zeroizing::new(reader.free(*count));
                     work.squares.push(Job { at: reader.dependent(*count), of });
+                }
+                Demand::Norm { values, batch, first } => {
+                    let words =
+                        if *first { work.input.clone() } else { Zeroizing::new(reader.free(values * batch)) };
+                    work.norms.push(Job { at: reader.dependent(*batch), of: (words, *batch) });
                 }
                 Demand::Products { count, set } => work.products(&mut reader, *count, set),
                 Demand::BitMask { count } => {

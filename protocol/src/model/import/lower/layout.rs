@@ -119,7 +119,7 @@ impl Lowering {
 
     pub(super) fn cast(&mut self, node: Node<'_>) -> Result<(), ImportError> {
         let to = node.integer("to").unwrap_or(0);
-        let is_wire = matches!(self.value(node, 0, "an input")?, Value::Wire(_));
+        let is_wire = matches!(self.value(node, 0, "an input")?, Value::Wire(_) | Value::Repeated(..));
         if is_wire && ![i64::from(FLOAT), i64::from(DOUBLE)].contains(&to) {
             return Err(node.refused("to", to, "1 (float32) or 11 (double)"));
         }
@@ -255,6 +255,6 @@ fn extents(value: &Value) -> Option<Vec<Extent>> {
             let list = constant.integers().filter(|list| list.len() <= RANK_MAX)?;
             Some(list.iter().map(|value| Extent::Known(*value)).collect())
         }
-        Value::Wire(_) | Value::Tail(_) => None,
+        Value::Wire(_) | Value::Repeated(..) | Value::Tail(_) => None,
     }
 }

@@ -10,8 +10,8 @@ use crate::model::import::value::{Tail, TailKind, Value, Wire};
 use std::rc::Rc;
 
 const MATRIX: &str = "an activation of a batch and features, and then a constant matrix";
-const BIAS: &str = "a constant bias with one value per output";
-const KERNELS: &str = "constant kernels of outputs, channels, rows and columns";
+pub(super) const BIAS: &str = "a constant bias with one value per output";
+pub(super) const KERNELS: &str = "constant kernels of outputs, channels, rows and columns";
 const COEFFICIENTS: &str = "coefficients and intercepts for each class, or for one of two classes";
 
 impl Lowering {
@@ -52,6 +52,9 @@ impl Lowering {
     pub(super) fn conv(&mut self, node: Node<'_>) -> Result<(), ImportError> {
         node.demand("group", 1)?;
         node.demand_all("dilations", 1)?;
+        if let Value::Repeated(wire, factor) = self.value(node, 0, KERNELS)?.clone() {
+            return self.conv_repeated(node, &wire, factor);
+        }
         let wire = self.wire(node, 0, "an activation and constant kernels")?;
         self.spatial(node, &wire)?;
         let kernels = self.fixed(node, 1, KERNELS)?;
@@ -165,6 +168,6 @@ impl Lowering {
     }
 }
 
-fn count(node: Node<'_>, value: usize) -> Result<u32, ImportError> {
+pub(super) fn count(node: Node<'_>, value: usize) -> Result<u32, ImportError> {
     u32::try_from(value).map_err(|_| node.operand("dimensions below 2^32"))
 }
