@@ -10,6 +10,7 @@ mod consortium;
 mod daemon;
 mod dashboard;
 mod distill;
+mod he;
 mod identity;
 mod model;
 mod module;
@@ -72,6 +73,8 @@ enum Command {
     Ask(ask::AskArgs),
     /// Spend a privacy budget once, on a student that then answers without limit on this machine
     Distill(distill::DistillArgs),
+    /// Ask one owner's network under your own key: two sides, files between them, no compute party
+    He(he::HeArgs),
     /// Measure questions to a running consortium, or what preprocessing costs on this machine
     Bench(bench::BenchArgs),
     /// What answers cost in privacy: the ledger, budgets and what they buy
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Model(args) => model::run(&args),
         Command::Ask(args) => ask::run(&args),
         Command::Distill(args) => distill::run(&args),
+        Command::He(args) => he::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Privacy(args) => privacy::run(&args),
         Command::Status(args) => status::run(&args),

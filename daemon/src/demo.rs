@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "the report is for people, or JSON on standard output")]
 
+mod homomorphic;
 mod measure;
 mod one_class;
 mod report;
@@ -11,6 +12,7 @@ mod shards;
 mod tour;
 mod world;
 
+pub use homomorphic::HomomorphicReport;
 pub use measure::{Measured, Progress, evaluate};
 pub use one_class::{ClassRow, Crowd, CrowdError, Named, OneClassReport, User, digits_crowd, name_users};
 pub use report::{Accuracy, Agreement, Correlations, Latency, Online, Privacy, Report};
@@ -88,6 +90,8 @@ enum About {
     BreastCancer,
     /// Users who know one written digit each: whose is an image, or nobody's?
     OneClass,
+    /// One owner and one client with files between them: masses and digits, under the client's key
+    Homomorphic,
 }
 
 /// Where the noise of a demo comes from.
@@ -131,8 +135,10 @@ impl DemoArgs {
 /// A process failed, or the consortium gave a wrong answer.
 pub fn run(args: &DemoArgs) -> Result<()> {
     let progress = measure::Progress::new(!args.json);
-    if args.scenario == About::OneClass {
-        return one_class::run(args, &progress);
+    match args.scenario {
+        About::OneClass => return one_class::run(args, &progress),
+        About::Homomorphic => return homomorphic::run(args, &progress),
+        About::BreastCancer => {}
     }
     if args.picture.is_some() {
         return Err(miette!("only the one-class scenario draws a picture; leave --picture out"));

@@ -31,6 +31,7 @@ pub mod service;
 pub mod imaging;
 pub mod datasets;
 pub mod training;
+pub mod homomorphic;
 pub mod distill;
 pub mod bench;
 pub mod chart;

@@ -14,11 +14,11 @@ mod key;
 mod store;
 
 pub use credential::credential;
+pub(crate) use file::{Pieces, read_at, remove_tree, write_pieces};
 pub use file::{
     private_directory, read_bounded, read_sealed, remove_durably, sweep_unfinished, write_atomic,
     write_sealed,
 };
-pub(crate) use file::{read_at, remove_tree, write_pieces};
 pub use key::StorageKey;
 pub use store::StoreError;
 pub(crate) use store::{Kind, Store};

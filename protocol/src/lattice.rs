@@ -31,13 +31,13 @@ mod evaluation;
 mod key;
 mod noise;
 mod packing;
-mod prime;
-mod residues;
-mod sample;
+pub(crate) mod prime;
+pub(crate) mod residues;
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
-mod transform;
-mod wire;
+pub(crate) mod transform;
+pub(crate) mod wire;
 
 pub use evaluation::{Evaluation, Requests};
 pub use key::{PublicKey, SecretKey};

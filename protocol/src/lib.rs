@@ -17,6 +17,7 @@
 //! | [`graph`] | networks and the plan: gates, rounds and bytes before the first message |
 //! | [`model`] | weights: imported, encoded, proved within bounds |
 //! | [`evaluate`] | the plan under sharing, in the clear and in floating point |
+//! | [`homomorphic`] | squares and linear layers under one client's key |
 //! | [`privacy`] | noise and the account of what it costs |
 //! | `testing` | both parties in one process (feature `testing`) |
 //! | [`manual`] | the arguments behind all of it |
@@ -36,6 +37,7 @@ pub mod online;
 pub mod graph;
 pub mod model;
 pub mod evaluate;
+pub mod homomorphic;
 pub mod privacy;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -6,6 +6,7 @@
 //! | [`leakage`] | what each message reveals, gate by gate, and why masks are used at most once |
 //! | [`attestation`] | noise from a module: what it buys, what vouches for it, what physical access breaks |
 //! | [`lattice`] | products under lattice encryption: assumption, parameters, noise |
+//! | [`homomorphic`] | networks under one client's key: assumption, parameters, noise, what an answer tells |
 //! | [`numbers`] | fixed point, bounds, rounding, ties |
 //! | [`keys`] | comparison keys: why they hide, what they cost, what misbehaviour does |
 //! | [`transfer`] | correlated transfers between the parties: assumptions, parameters, limits |
@@ -18,6 +19,7 @@
 
 pub mod attestation;
 pub mod formats;
+pub mod homomorphic;
 pub mod keys;
 pub mod lattice;
 pub mod leakage;

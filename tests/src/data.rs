@@ -141,10 +141,23 @@ pub fn shared_or_skip(what: &str) -> Option<PathBuf> {
     if found.is_none() {
         let reason =
             "no data in ../shared beside the repository; set CONSILIUM_SHARED to the folder that has it";
-        // A terminal that cannot be written to is no reason to fail.
-        let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {reason}");
+        say_skipped(what, reason);
     }
     found
+}
+
+/// The file that a variable of the environment names, or such a line.
+pub fn named_or_skip(what: &str, variable: &str) -> Option<PathBuf> {
+    let found = std::env::var_os(variable).map(PathBuf::from);
+    if found.is_none() {
+        say_skipped(what, &format!("{variable} names no file"));
+    }
+    found
+}
+
+fn say_skipped(what: &str, reason: &str) {
+    // A terminal that cannot be written to is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {reason}");
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod data;
 pub mod noise;
 pub mod evaluation;
 pub mod goals;
+pub mod homomorphic;
 pub mod link;
 pub mod measured;
 pub mod membership;

@@ -35,11 +35,19 @@ impl Progress {
 
     /// A bar of `steps` steps.
     pub fn bar(&self, what: &str, steps: u64) -> ProgressBar {
+        self.of(what, steps, "{msg:28} [{bar:30}] {pos}/{len} {elapsed}")
+    }
+
+    /// A bar of so many bytes, with how many there are in a second.
+    pub fn bytes(&self, what: &str, bytes: u64) -> ProgressBar {
+        self.of(what, bytes, "{msg:28} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {elapsed}")
+    }
+
+    fn of(&self, what: &str, steps: u64, template: &str) -> ProgressBar {
         if !self.shown {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{msg:28} [{bar:30}] {pos}/{len} {elapsed}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar =
             ProgressBar::new(steps).with_style(style.progress_chars("=> ")).with_message(what.to_owned());
         bar.enable_steady_tick(BAR_TICK);

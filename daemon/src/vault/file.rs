@@ -4,7 +4,7 @@ use super::{StorageKey, VaultError};
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
@@ -31,13 +31,59 @@ pub(crate) fn write_pieces(
     path: &Path,
     pieces: impl Iterator<Item = Result<Vec<u8>, VaultError>>,
 ) -> Result<(), VaultError> {
-    let mut staged = beside(path)?;
+    let mut file = Pieces::new(path)?;
     for piece in pieces {
-        staged.write_all(&piece?).map_err(|source| VaultError::io(path, "write", source))?;
+        file.write(&piece?)?;
     }
-    staged.as_file().sync_all().map_err(|source| VaultError::io(path, "write", source))?;
-    staged.persist(path).map_err(|error| VaultError::io(path, "replace", error.error))?;
-    sync_directory(parent(path))
+    file.replace()
+}
+
+/// A file that is written piece by piece, and is there whole or not at all. Of one that is dropped nothing stays.
+pub(crate) struct Pieces {
+    staged: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Pieces {
+    /// Begins a file of mode 0600 beside `path`.
+    ///
+    /// # Errors
+    /// [`VaultError::Full`], [`VaultError::Io`].
+    pub(crate) fn new(path: &Path) -> Result<Self, VaultError> {
+        Ok(Self { staged: beside(path)?, path: path.to_owned() })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// [`VaultError::Full`], [`VaultError::Io`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), VaultError> {
+        self.staged.write_all(bytes).map_err(|source| VaultError::io(&self.path, "write", source))
+    }
+
+    /// Gives the file its name, in place of another one if there is one.
+    ///
+    /// # Errors
+    /// [`VaultError::Full`], [`VaultError::Io`].
+    pub(crate) fn replace(self) -> Result<(), VaultError> {
+        self.sync()?;
+        let Self { staged, path } = self;
+        staged.persist(&path).map_err(|error| VaultError::io(&path, "replace", error.error))?;
+        sync_directory(parent(&path))
+    }
+
+    /// Gives the file its name unless it is taken, and says whether it did.
+    ///
+    /// # Errors
+    /// [`VaultError::Full`], [`VaultError::Io`].
+    pub(crate) fn publish(self) -> Result<bool, VaultError> {
+        self.sync()?;
+        publish(self.staged, &self.path)
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        self.staged.as_file().sync_all().map_err(|source| VaultError::io(&self.path, "write", source))
+    }
 }
 
 /// Reads exactly `length` bytes at `offset`. The caller bounds `length`.

@@ -2,7 +2,7 @@
 
 use super::key::PublicKey;
 use super::packing::{Encrypted, Packing, Place};
-use super::prime::{DEGREE, LIMBS};
+use super::prime::{DEGREE, LIMBS, PRIMES};
 use super::wire::{self, Ciphertext};
 use super::{residues, sample, transform};
 use crate::algebra::Prg;
@@ -216,14 +216,15 @@ pub(super) fn finish(mut sums: Sums, places: &[Place], masks: &[u64], prg: &mut 
     for row in sums.linear.chunks_exact_mut(DEGREE) {
         residues::add_small(row, &noise);
     }
-    let (noise, flood) = (sample::binomial(prg, places.len()), sample::flood(prg, places.len()));
+    let (noise, flood) =
+        (sample::binomial(prg, places.len()), sample::flood(prg, places.len(), sample::FLOOD_BITS));
     let mut rows = Zeroizing::new(Vec::with_capacity(LIMBS * places.len()));
     for (limb, row) in sums.constant.chunks_exact(DEGREE).enumerate() {
         let start = rows.len();
         rows.extend(places.iter().map(|place| row[place.exponent]));
         let values = &mut rows[start..];
         residues::add_small(values, &noise);
-        residues::add_flood(limb, values, &flood);
+        residues::add_flood(PRIMES[limb], values, &flood, sample::FLOOD_BITS);
         residues::add_scaled(limb, values, masks);
     }
     let linear = residues::rescale(&mut sums.linear);

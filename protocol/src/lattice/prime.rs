@@ -8,16 +8,16 @@
 use pulp::Simd;
 
 /// Coefficients of a polynomial: the ring is `Z[X] / (X^DEGREE + 1)`.
-pub(super) const DEGREE: usize = 8192;
+pub(crate) const DEGREE: usize = 8192;
 /// Primes of the modulus under which is encrypted.
-pub(super) const LIMBS: usize = 5;
+pub(crate) const LIMBS: usize = 5;
 /// Primes of the modulus under which a reply is sent: the first ones.
-pub(super) const REPLY_LIMBS: usize = 2;
+pub(crate) const REPLY_LIMBS: usize = 2;
 /// Bits of a residue.
-pub(super) const PRIME_BITS: u32 = 43;
+pub(crate) const PRIME_BITS: u32 = 43;
 /// The five largest primes below 2^43 that are 1 modulo 2 * [`DEGREE`], so that the roots of
 /// `X^DEGREE + 1` exist.
-pub(super) const PRIMES: [Prime; LIMBS] = [
+pub(crate) const PRIMES: [Prime; LIMBS] = [
     Prime::new(0x7ff_fffd_8001),
     Prime::new(0x7ff_fffc_8001),
     Prime::new(0x7ff_fffa_8001),
@@ -32,21 +32,22 @@ const INTEGER_BITS: u64 = 0x4330_0000_0000_0000;
 
 /// A prime and what reduction by it needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Prime {
+pub(crate) struct Prime {
     /// The prime.
-    pub(super) value: u64,
+    pub(crate) value: u64,
     float: f64,
     inverse: f64,
 }
 
 impl Prime {
-    const fn new(value: u64) -> Self {
+    /// A prime below 2^43.
+    pub(crate) const fn new(value: u64) -> Self {
         Self { value, float: value as f64, inverse: 1.0 / value as f64 }
     }
 
     /// The residue of `a * b`, in magnitude at most 0.63 times the prime if `a * b` is below 2^49 times it.
     #[inline(always)]
-    pub(super) fn multiply(self, a: f64, b: f64) -> f64 {
+    pub(crate) fn multiply(self, a: f64, b: f64) -> f64 {
         let high = a * b;
         let low = a.mul_add(b, -high);
         let quotient = high.mul_add(self.inverse, ROUNDER) - ROUNDER;
@@ -55,31 +56,31 @@ impl Prime {
 
     /// The residue next to zero of a value below 2^52: at most half the prime and one in magnitude.
     #[inline(always)]
-    pub(super) fn reduce(self, a: f64) -> f64 {
+    pub(crate) fn reduce(self, a: f64) -> f64 {
         let quotient = a.mul_add(self.inverse, ROUNDER) - ROUNDER;
         (-quotient).mul_add(self.float, a)
     }
 
     /// The residue in `0..prime` of a value below 2^52.
     #[inline(always)]
-    pub(super) fn canonical(self, a: f64) -> f64 {
+    pub(crate) fn canonical(self, a: f64) -> f64 {
         let near = self.reduce(a);
         near + if near < 0.0 { self.float } else { 0.0 }
     }
 
     /// From `0..prime` to the representative next to zero.
     #[inline(always)]
-    pub(super) fn centre(self, a: f64) -> f64 {
+    pub(crate) fn centre(self, a: f64) -> f64 {
         a - if a + a > self.float { self.float } else { 0.0 }
     }
 
     /// `value` as the representative next to zero. For public values: the time depends on it.
-    pub(super) fn constant(self, value: u128) -> f64 {
+    pub(crate) fn constant(self, value: u128) -> f64 {
         self.centre((value % u128::from(self.value)) as f64)
     }
 
     /// `base^exponent` in `0..prime`. For public values.
-    pub(super) fn power(self, base: u64, mut exponent: u64) -> u64 {
+    pub(crate) fn power(self, base: u64, mut exponent: u64) -> u64 {
         let p = u128::from(self.value);
         let (mut square, mut result) = (u128::from(base) % p, 1);
         while exponent > 0 {
@@ -93,14 +94,14 @@ impl Prime {
     }
 
     /// The inverse of `value`, next to zero. For public values.
-    pub(super) fn inverse_of(self, value: u128) -> f64 {
+    pub(crate) fn inverse_of(self, value: u128) -> f64 {
         let residue = (value % u128::from(self.value)) as u64;
         self.constant(u128::from(self.power(residue, self.value - 2)))
     }
 
     /// This prime for whole registers.
     #[inline(always)]
-    pub(super) fn lanes<S: Simd>(self, simd: S) -> Lanes<S> {
+    pub(crate) fn lanes<S: Simd>(self, simd: S) -> Lanes<S> {
         Lanes {
             simd,
             float: simd.splat_f64s(self.float),
@@ -112,9 +113,9 @@ impl Prime {
 
 /// The arithmetic of a [`Prime`] on registers of one instruction set.
 #[derive(Clone, Copy)]
-pub(super) struct Lanes<S: Simd> {
+pub(crate) struct Lanes<S: Simd> {
     /// The instruction set.
-    pub(super) simd: S,
+    pub(crate) simd: S,
     float: S::f64s,
     inverse: S::f64s,
     rounder: S::f64s,
@@ -123,7 +124,7 @@ pub(super) struct Lanes<S: Simd> {
 impl<S: Simd> Lanes<S> {
     /// [`Prime::multiply`].
     #[inline(always)]
-    pub(super) fn multiply(self, a: S::f64s, b: S::f64s) -> S::f64s {
+    pub(crate) fn multiply(self, a: S::f64s, b: S::f64s) -> S::f64s {
         let simd = self.simd;
         let high = simd.mul_f64s(a, b);
         let low = simd.mul_add_f64s(a, b, simd.neg_f64s(high));
@@ -133,7 +134,7 @@ impl<S: Simd> Lanes<S> {
 
     /// [`Prime::reduce`].
     #[inline(always)]
-    pub(super) fn reduce(self, a: S::f64s) -> S::f64s {
+    pub(crate) fn reduce(self, a: S::f64s) -> S::f64s {
         let simd = self.simd;
         let quotient = simd.sub_f64s(simd.mul_add_f64s(a, self.inverse, self.rounder), self.rounder);
         simd.negate_mul_add_f64s(quotient, self.float, a)
@@ -142,19 +143,19 @@ impl<S: Simd> Lanes<S> {
 
 /// A residue in `0..2^52` as an integer, without the tests of a cast.
 #[inline(always)]
-pub(super) fn to_word(a: f64) -> u64 {
+pub(crate) fn to_word(a: f64) -> u64 {
     (a + f64::from_bits(INTEGER_BITS)).to_bits() ^ INTEGER_BITS
 }
 
 /// An integer below 2^52 as a residue.
 #[inline(always)]
-pub(super) fn from_word(word: u64) -> f64 {
+pub(crate) fn from_word(word: u64) -> f64 {
     f64::from_bits(word | INTEGER_BITS) - f64::from_bits(INTEGER_BITS)
 }
 
 /// The two halves of a word, read as a signed number: `high * 2^32 + low`.
 #[inline(always)]
-pub(super) fn halves(word: u64) -> (f64, f64) {
+pub(crate) fn halves(word: u64) -> (f64, f64) {
     (f64::from((word >> 32) as u32 as i32), f64::from(word as u32))
 }
 

@@ -2,6 +2,7 @@
 //! them, small numbers lifted into them, and the smaller modulus of replies.
 
 use super::prime::{DEGREE, LIMBS, PRIMES, Prime, REPLY_LIMBS, from_word, halves, to_word};
+#[cfg(test)]
 use super::sample::FLOOD_BITS;
 use super::transform;
 use pulp::Arch;
@@ -95,12 +96,11 @@ fn each(prime: Prime, values: &mut [f64], operation: impl Fn(Prime, f64) -> f64)
     );
 }
 
-/// Adds flooding terms, of which [`super::sample::flood`] says how they are written.
-pub(super) fn add_flood(limb: usize, values: &mut [f64], terms: &[[u64; 3]]) {
-    let prime = PRIMES[limb];
+/// Adds flooding terms of so many bits, of which [`super::sample::flood`] says how they are written.
+pub(crate) fn add_flood(prime: Prime, values: &mut [f64], terms: &[[u64; 3]], bits: u32) {
     let power = |exponent: u32| prime.constant(u128::from(prime.power(2, exponent.into())));
     let powers = [32, 64, 96, 128].map(power);
-    let centre = power(FLOOD_BITS);
+    let centre = power(bits);
     Arch::new().dispatch(
         #[inline(always)]
         || {
@@ -300,7 +300,7 @@ pub(super) mod tests {
         let mut flooded = vec![0.0; LIMBS * terms.len()];
         for limb in 0..LIMBS {
             lift(limb, &mut lifted[limb * words.len()..][..words.len()], &words);
-            add_flood(limb, &mut flooded[limb * terms.len()..][..terms.len()], &terms);
+            add_flood(PRIMES[limb], &mut flooded[limb * terms.len()..][..terms.len()], &terms, FLOOD_BITS);
         }
         for (at, word) in words.iter().enumerate() {
             assert_eq!(joined(&column(&lifted, at, words.len())), IBig::from(*word as i64));

@@ -1,13 +1,13 @@
 //! Random polynomials from a stream of words, in time that does not depend on secret values.
 
-use super::prime::{DEGREE, LIMBS, PRIME_BITS, PRIMES, from_word};
+use super::prime::{DEGREE, LIMBS, PRIME_BITS, PRIMES, Prime, from_word};
 use crate::algebra::{Prg, Seed};
 use pulp::Arch;
 use zeroize::Zeroizing;
 
 /// Largest magnitude of the noise of a ciphertext: it is the difference of so many coins and as many more.
 /// The standard deviation is the root of half of it, 3.24.
-pub(super) const NOISE_MAX: u64 = 21;
+pub(crate) const NOISE_MAX: u64 = 21;
 /// The noise that floods a reply is uniform in `-2^FLOOD_BITS..2^FLOOD_BITS`.
 pub(super) const FLOOD_BITS: u32 = 149;
 
@@ -15,18 +15,35 @@ pub(super) const FLOOD_BITS: u32 = 149;
 /// skipped, so the time depends on the seed.
 pub(super) fn uniform(seed: &Seed) -> Vec<f64> {
     let mut prg = Prg::new(seed);
-    let mut words = vec![0; DEGREE / 8];
     let mut values = Vec::with_capacity(LIMBS * DEGREE);
-    for (limb, prime) in PRIMES.iter().enumerate() {
-        let end = (limb + 1) * DEGREE;
-        while values.len() < end {
-            prg.fill_words(&mut words);
-            let residues = words.iter().map(|word| word & ((1 << PRIME_BITS) - 1));
-            let room = end - values.len();
-            values.extend(residues.filter(|word| *word < prime.value).take(room).map(from_word));
-        }
+    for prime in PRIMES {
+        uniform_row(&mut prg, prime, DEGREE, &mut values);
     }
     values
+}
+
+/// Appends `count` uniform residues in `0..prime` from a public stream.
+pub(crate) fn uniform_row(prg: &mut Prg, prime: Prime, count: usize, values: &mut Vec<f64>) {
+    let mut words = [0; DEGREE / 8];
+    let end = values.len() + count;
+    while values.len() < end {
+        prg.fill_words(&mut words);
+        let over = Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                words.iter_mut().fold(false, |over, word| {
+                    *word &= (1 << PRIME_BITS) - 1;
+                    over | (*word >= prime.value)
+                })
+            },
+        );
+        let room = end - values.len();
+        if over || room < words.len() {
+            values.extend(words.into_iter().filter(|word| *word < prime.value).take(room).map(from_word));
+        } else {
+            values.extend(words.into_iter().map(from_word));
+        }
+    }
 }
 
 /// `count` small numbers as signed words, each from one word of the stream.
@@ -44,7 +61,7 @@ fn small(prg: &mut Prg, count: usize, number: impl Fn(u64) -> u64) -> Zeroizing<
 }
 
 /// Secrets: -1, 0 and 1 alike, up to 2^-62.
-pub(super) fn ternary(prg: &mut Prg, count: usize) -> Zeroizing<Vec<u64>> {
+pub(crate) fn ternary(prg: &mut Prg, count: usize) -> Zeroizing<Vec<u64>> {
     small(
         prg,
         count,
@@ -54,7 +71,7 @@ pub(super) fn ternary(prg: &mut Prg, count: usize) -> Zeroizing<Vec<u64>> {
 }
 
 /// Noise: the centred binomial distribution with parameter [`NOISE_MAX`].
-pub(super) fn binomial(prg: &mut Prg, count: usize) -> Zeroizing<Vec<u64>> {
+pub(crate) fn binomial(prg: &mut Prg, count: usize) -> Zeroizing<Vec<u64>> {
     const COINS: u64 = (1 << NOISE_MAX) - 1;
     small(
         prg,
@@ -67,12 +84,13 @@ pub(super) fn binomial(prg: &mut Prg, count: usize) -> Zeroizing<Vec<u64>> {
     )
 }
 
-/// `count` flooding terms, each as its lowest, middle and highest word; the value is that number minus
-/// `2^FLOOD_BITS`.
-pub(super) fn flood(prg: &mut Prg, count: usize) -> Zeroizing<Vec<[u64; 3]>> {
-    const TOP: u64 = u64::MAX >> (3 * 64 - FLOOD_BITS - 1);
+/// `count` flooding terms, each as its lowest, middle and highest word; the value is that number minus `2^bits`, of at
+/// most 191 bits.
+pub(crate) fn flood(prg: &mut Prg, count: usize, bits: u32) -> Zeroizing<Vec<[u64; 3]>> {
+    let kept = |word: u32| (bits + 1).saturating_sub(64 * word).min(64);
+    let masks = [0, 1, 2].map(|word| u64::MAX.checked_shr(64 - kept(word)).unwrap_or(0));
     let words = Zeroizing::new(prg.words(3 * count));
-    let terms = words.chunks_exact(3).map(|term| [term[0], term[1], term[2] & TOP]);
+    let terms = words.chunks_exact(3).map(|term| [0, 1, 2].map(|word| term[word] & masks[word]));
     Zeroizing::new(terms.collect())
 }
 
@@ -116,7 +134,7 @@ mod tests {
 
     #[test]
     fn floods_use_all_their_bits() {
-        let terms = flood(&mut prg(5), 100);
+        let terms = flood(&mut prg(5), 100, FLOOD_BITS);
         let all = terms.iter().fold([0; 3], |all, term| [0, 1, 2].map(|at| all[at] | term[at]));
         assert_eq!(all, [u64::MAX, u64::MAX, (1 << (FLOOD_BITS + 1 - 128)) - 1]);
     }

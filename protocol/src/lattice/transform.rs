@@ -1,10 +1,11 @@
-//! The number-theoretic transform modulo `X^DEGREE + 1`, and products in it.
+//! The number-theoretic transform modulo `X^n + 1` for a power of two `n`, and products in it.
 //!
 //! Forward butterflies split a polynomial modulo `X^2k - r^2` into its remainders modulo `X^k - r` and
 //! `X^k + r`, until only values at the roots are left; inverse ones join them again. Two splits share one
-//! pass over memory. The last three work inside groups of eight coefficients, which are turned so that
-//! registers stand side by side. The order of the values is that of these passes; both parties use the
-//! same. Values grow by about half the prime with each split, which `f64` has room for, so nothing is
+//! pass over memory, before which an even number of splits does one alone. The last three work inside groups of eight
+//! coefficients, which are turned so that registers stand side by side. The order of the values is that of these
+//! passes; both parties use the same: value `i` is the one at the root `r^(2 j + 1)`, where `j` has the bits of `i` in
+//! reverse after its lowest three and the next three have changed places. Values grow by about half the prime with each split, which `f64` has room for, so nothing is
 //! reduced on the way forward.
 
 use super::prime::{DEGREE, LIMBS, Lanes, PRIMES, Prime};
@@ -14,12 +15,16 @@ use std::sync::LazyLock;
 
 /// Coefficients that the last splits work on at a time: eight groups of eight.
 const SQUARE: usize = 64;
-/// Blocks from which on the sums of the inverse have outgrown their room once.
+/// Blocks at which the sums of the inverse are reduced once: at this number or twice it, whichever comes up.
 const REDUCED_AT: usize = 16;
 
-/// Roots for one prime.
-struct Roots {
+/// The degree for which there are fewest coefficients in a quarter, and the largest that room was counted for.
+const DEGREES: std::ops::RangeInclusive<usize> = 1024..=1 << 15;
+
+/// The transform for one prime and degree.
+pub(crate) struct Transform {
     prime: Prime,
+    degree: usize,
     /// Entry `blocks + block` splits that block among so many.
     forward: Vec<f64>,
     inverse: Vec<f64>,
@@ -30,32 +35,64 @@ struct Roots {
     scale: f64,
 }
 
-static ROOTS: LazyLock<[Roots; LIMBS]> = LazyLock::new(|| PRIMES.map(Roots::new));
+static TRANSFORMS: LazyLock<[Transform; LIMBS]> =
+    LazyLock::new(|| PRIMES.map(|prime| Transform::new(prime, DEGREE)));
 
-impl Roots {
-    fn new(prime: Prime) -> Self {
-        let steps = 2 * DEGREE as u64;
-        // The first base whose power has the full order; its DEGREE-th power is then -1.
+impl Transform {
+    /// For polynomials of so many coefficients modulo a prime that is 1 modulo twice as many.
+    ///
+    /// # Panics
+    /// If the degree is no power of two within `DEGREES`, or the prime has no such roots.
+    pub(crate) fn new(prime: Prime, degree: usize) -> Self {
+        assert!(degree.is_power_of_two() && DEGREES.contains(&degree), "degree {degree}");
+        assert!(prime.value % (2 * degree as u64) == 1, "{} has no roots of degree {degree}", prime.value);
+        let steps = 2 * degree as u64;
+        // The first base whose power has the full order; its power to the degree is then -1.
         let candidates = (2..).map(|base| prime.power(base, (prime.value - 1) / steps));
         let root = candidates.into_iter().find(|root| prime.power(*root, steps / 2) == prime.value - 1);
         let root = root.unwrap_or(1);
-        let at = |index: usize| (index.reverse_bits() >> (usize::BITS - DEGREE.ilog2())) as u64;
+        let at = |index: usize| (index.reverse_bits() >> (usize::BITS - degree.ilog2())) as u64;
         let power = |exponent: u64| prime.constant(u128::from(prime.power(root, exponent)));
-        let forward: Vec<f64> = (0..DEGREE).map(|index| power(at(index))).collect();
-        let inverse: Vec<f64> = (0..DEGREE).map(|index| power((steps - at(index)) % steps)).collect();
+        let forward: Vec<f64> = (0..degree).map(|index| power(at(index))).collect();
+        let inverse: Vec<f64> = (0..degree).map(|index| power((steps - at(index)) % steps)).collect();
         Self {
             prime,
+            degree,
             forward_last: last_roots(&forward),
             inverse_last: last_roots(&inverse),
             forward,
             inverse,
-            scale: prime.inverse_of(DEGREE as u128),
+            scale: prime.inverse_of(degree as u128),
         }
+    }
+
+    /// The prime.
+    pub(crate) fn prime(&self) -> Prime {
+        self.prime
+    }
+
+    /// From coefficients to values at the roots, in place. Coefficients are at most a prime in magnitude, the
+    /// values below 9 primes.
+    ///
+    /// # Panics
+    /// If there are not as many coefficients as the degree.
+    pub(crate) fn forward(&self, values: &mut [f64]) {
+        assert_eq!(values.len(), self.degree, "coefficients of a polynomial");
+        Arch::new().dispatch(Forward { roots: self, values });
+    }
+
+    /// From values at the roots to coefficients, in place. Both are at most 0.63 primes in magnitude.
+    ///
+    /// # Panics
+    /// If there are not as many values as the degree.
+    pub(crate) fn inverse(&self, values: &mut [f64]) {
+        assert_eq!(values.len(), self.degree, "values of a polynomial");
+        Arch::new().dispatch(Inverse { roots: self, values });
     }
 }
 
 fn last_roots(roots: &[f64]) -> Vec<f64> {
-    let groups = DEGREE / 8;
+    let groups = roots.len() / 8;
     let mut last = Vec::with_capacity(7 * groups);
     for square in 0..groups / 8 {
         let group = |side: usize| 8 * square + side;
@@ -76,8 +113,7 @@ fn last_roots(roots: &[f64]) -> Vec<f64> {
 /// # Panics
 /// If there are not [`DEGREE`] coefficients.
 pub(super) fn forward(limb: usize, values: &mut [f64]) {
-    assert_eq!(values.len(), DEGREE, "coefficients of a polynomial");
-    Arch::new().dispatch(Forward { roots: &ROOTS[limb], values });
+    TRANSFORMS[limb].forward(values);
 }
 
 /// From values at the roots to coefficients, in place. Both are at most 0.63 primes in magnitude.
@@ -85,8 +121,7 @@ pub(super) fn forward(limb: usize, values: &mut [f64]) {
 /// # Panics
 /// If there are not [`DEGREE`] values.
 pub(super) fn inverse(limb: usize, values: &mut [f64]) {
-    assert_eq!(values.len(), DEGREE, "values of a polynomial");
-    Arch::new().dispatch(Inverse { roots: &ROOTS[limb], values });
+    TRANSFORMS[limb].inverse(values);
 }
 
 /// `sums += a * b`, value by value. `a` may come from [`forward`]; `b` is at most a prime in magnitude. Each
@@ -121,7 +156,7 @@ impl WithSimd for MultiplyAdd<'_> {
 }
 
 struct Forward<'a> {
-    roots: &'a Roots,
+    roots: &'a Transform,
     values: &'a mut [f64],
 }
 
@@ -131,15 +166,23 @@ impl WithSimd for Forward<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let prime = self.roots.prime.lanes(simd);
-        // The first pass needs everything; its quarters then fit the first-level cache one at a time.
-        split_pass(prime, self.values, &self.roots.forward, 1, 0);
-        for (quarter, values) in self.values.chunks_exact_mut(DEGREE / 4).enumerate() {
-            let mut blocks = 4;
-            while blocks * 32 <= DEGREE {
-                split_pass(prime, values, &self.roots.forward, blocks, quarter * blocks / 4);
+        let degree = self.roots.degree;
+        // The first passes need everything; the parts then fit the first-level cache one at a time.
+        let odd = degree.ilog2() % 2 == 1;
+        let parts = if odd { 4 } else { 8 };
+        if !odd {
+            split_once(prime, self.values, self.roots.forward[1]);
+        }
+        for (part, values) in self.values.chunks_exact_mut(4 * degree / parts).enumerate() {
+            split_pass(prime, values, &self.roots.forward, parts / 4, part);
+        }
+        for (part, values) in self.values.chunks_exact_mut(degree / parts).enumerate() {
+            let mut blocks = parts;
+            while blocks * 32 <= degree {
+                split_pass(prime, values, &self.roots.forward, blocks, part * blocks / parts);
                 blocks *= 4;
             }
-            let first = quarter * DEGREE / 4 / SQUARE;
+            let first = part * degree / parts / SQUARE;
             for (square, values) in values.chunks_exact_mut(SQUARE).enumerate() {
                 let at = 7 * 8 * (first + square);
                 split_square(prime, values, &self.roots.forward_last[at..at + 7 * 8]);
@@ -148,11 +191,24 @@ impl WithSimd for Forward<'_> {
     }
 }
 
+/// The first split alone.
+#[inline(always)]
+fn split_once<S: Simd>(prime: Lanes<S>, values: &mut [f64], root: f64) {
+    let simd = prime.simd;
+    let root = simd.splat_f64s(root);
+    let values = cast_slice_mut::<f64, S::f64s>(values);
+    let (a, b) = values.split_at_mut(values.len() / 2);
+    for (a, b) in a.iter_mut().zip(b) {
+        let y = prime.multiply(*b, root);
+        (*a, *b) = (simd.add_f64s(*a, y), simd.sub_f64s(*a, y));
+    }
+}
+
 /// Two splits of every block in `values`, the first of which is number `first` of `blocks` in all.
 #[inline(always)]
 fn split_pass<S: Simd>(prime: Lanes<S>, values: &mut [f64], roots: &[f64], blocks: usize, first: usize) {
     let simd = prime.simd;
-    let quarter = DEGREE / blocks / 4;
+    let quarter = roots.len() / blocks / 4;
     for (offset, block) in values.chunks_exact_mut(4 * quarter).enumerate() {
         let at = blocks + first + offset;
         let whole = simd.splat_f64s(roots[at]);
@@ -208,7 +264,7 @@ fn split_square<S: Simd>(prime: Lanes<S>, values: &mut [f64], roots: &[f64]) {
 }
 
 struct Inverse<'a> {
-    roots: &'a Roots,
+    roots: &'a Transform,
     values: &'a mut [f64],
 }
 
@@ -218,19 +274,27 @@ impl WithSimd for Inverse<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let prime = self.roots.prime.lanes(simd);
-        for (quarter, values) in self.values.chunks_exact_mut(DEGREE / 4).enumerate() {
-            let first = quarter * DEGREE / 4 / SQUARE;
+        let degree = self.roots.degree;
+        let odd = degree.ilog2() % 2 == 1;
+        let parts = if odd { 4 } else { 8 };
+        for (part, values) in self.values.chunks_exact_mut(degree / parts).enumerate() {
+            let first = part * degree / parts / SQUARE;
             for (square, values) in values.chunks_exact_mut(SQUARE).enumerate() {
                 let at = 7 * 8 * (first + square);
                 join_square(prime, values, &self.roots.inverse_last[at..at + 7 * 8]);
             }
-            let mut blocks = DEGREE / 32;
-            while blocks > 1 {
-                join_pass(prime, values, &self.roots.inverse, blocks, quarter * blocks / 4);
+            let mut blocks = degree / 32;
+            while blocks >= parts {
+                join_pass(prime, values, &self.roots.inverse, blocks, part * blocks / parts);
                 blocks /= 4;
             }
         }
-        join_pass(prime, self.values, &self.roots.inverse, 1, 0);
+        for (part, values) in self.values.chunks_exact_mut(4 * degree / parts).enumerate() {
+            join_pass(prime, values, &self.roots.inverse, parts / 4, part);
+        }
+        if !odd {
+            join_once(prime, self.values, self.roots.inverse[1]);
+        }
         let scale = simd.splat_f64s(self.roots.scale);
         for value in cast_slice_mut::<f64, S::f64s>(self.values) {
             *value = prime.multiply(*value, scale);
@@ -238,11 +302,25 @@ impl WithSimd for Inverse<'_> {
     }
 }
 
+/// Undoes [`split_once`], times two.
+#[inline(always)]
+fn join_once<S: Simd>(prime: Lanes<S>, values: &mut [f64], root: f64) {
+    let simd = prime.simd;
+    let root = simd.splat_f64s(root);
+    let values = cast_slice_mut::<f64, S::f64s>(values);
+    let (a, b) = values.split_at_mut(values.len() / 2);
+    for (a, b) in a.iter_mut().zip(b) {
+        let difference = simd.sub_f64s(*a, *b);
+        *a = simd.add_f64s(*a, *b);
+        *b = prime.multiply(difference, root);
+    }
+}
+
 /// Undoes [`split_pass`], times four.
 #[inline(always)]
 fn join_pass<S: Simd>(prime: Lanes<S>, values: &mut [f64], roots: &[f64], blocks: usize, first: usize) {
     let simd = prime.simd;
-    let quarter = DEGREE / blocks / 4;
+    let quarter = roots.len() / blocks / 4;
     for (offset, block) in values.chunks_exact_mut(4 * quarter).enumerate() {
         let at = blocks + first + offset;
         let whole = simd.splat_f64s(roots[at]);
@@ -251,7 +329,7 @@ fn join_pass<S: Simd>(prime: Lanes<S>, values: &mut [f64], roots: &[f64], blocks
         let ((a, b), (c, d)) = (ab.split_at_mut(ab.len() / 2), cd.split_at_mut(cd.len() / 2));
         for ((a, b), (c, d)) in a.iter_mut().zip(b).zip(c.iter_mut().zip(d)) {
             let (mut w, mut x, mut y, mut z) = (*a, *b, *c, *d);
-            if blocks == REDUCED_AT {
+            if blocks == REDUCED_AT || blocks == 2 * REDUCED_AT {
                 (w, x) = (prime.reduce(w), prime.reduce(x));
                 (y, z) = (prime.reduce(y), prime.reduce(z));
             }
@@ -350,7 +428,7 @@ mod tests {
     }
 
     fn both_ways<S: Simd>(simd: S, limb: usize, start: &[f64]) -> [Vec<f64>; 2] {
-        let roots = &ROOTS[limb];
+        let roots = &TRANSFORMS[limb];
         let mut values = start.to_vec();
         simd.vectorize(Forward { roots, values: &mut values });
         let mut back: Vec<f64> = values.iter().map(|value| PRIMES[limb].reduce(*value)).collect();

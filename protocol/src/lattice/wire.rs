@@ -16,7 +16,7 @@ pub(super) const LINEAR_CUT: u32 = 6;
 pub(super) const CONSTANT_CUT: u32 = 20;
 
 /// Bytes of packed values.
-const fn packed_bytes(count: usize, width: u32) -> usize {
+pub(crate) const fn packed_bytes(count: usize, width: u32) -> usize {
     (count * width as usize).div_ceil(8)
 }
 

@@ -130,11 +130,12 @@
 //! | computational | 128 | AES-128 in counter mode from 16-byte seeds; HMAC-SHA-256 to derive seeds; SHA-256 for names |
 //! | base transfers | 126 | Diffie-Hellman in ristretto255 |
 //! | offsets of transfers | 127 | 102 against the best attack that we know after 2^32 silent rows ([`review`](super::review)) |
-//! | lattices | 128 | `N` = 8192, 215 bits of modulus, by the table of the homomorphic encryption standard |
+//! | lattices | 128 | `N` = 8192 with 215 bits of modulus, `N` = 16384 with at most 344, by the table of the homomorphic encryption standard |
 //! | parity with noise | about 128 | parameters of emp-ot |
 //! | names of releases, models, masks, epochs | 128 | random, or SHA-256 cut to 16 bytes |
 //! | statistical, online | none needed | masks are uniform in the very ring in which values are opened |
 //! | statistical, preprocessing | 40 | floods of lattice replies, over the life of a mask of weights |
+//! | statistical, answers under a client's key | 40 | floods, for each answer, by an estimate of the noise ([`homomorphic`](super::homomorphic)) |
 //! | noise | about 2^-128 a table entry or coin | distance of a draw from its exact law |
 //! | privacy amounts | units of 2^-40 | costs rounded up, budgets down |
 //!
