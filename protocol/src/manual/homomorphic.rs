@@ -18,8 +18,9 @@
 //! | what it costs | rounds, few bytes, milliseconds | one round, many bytes; most answers for the time in batches |
 //!
 //! Exact logits let a client that may ask often enough reconstruct the model: solving for the weights of a network of
-//! this kind takes about as many logits as it has weights. Nothing here prevents that; an owner limits how many inputs a
-//! client may ask about. Where that is not enough, the two-party way with a noisy label is the one to take.
+//! this kind takes about as many logits as it has weights. Nothing here prevents that, and files do not count questions: an
+//! owner must limit how many inputs it answers for a client. Where that is not enough, the two-party way with a noisy label is
+//! the one to take.
 //!
 //! # Scheme
 //!
@@ -51,6 +52,13 @@
 //! *Single queries.* See the layout in `homomorphic/layout.rs`. Keys are pairs for each prime of the modulus, with the last
 //! prime as the special one; a rotation or a product takes the residues of a polynomial as small numbers. Dividing by a
 //! prime of the modulus divides the message too, modulo `t`, which the next weights make up for.
+//!
+//! # Which library
+//!
+//! None computes here. The transform is the one that preprocessing has, in `f64` and without `unsafe`; of libraries that were
+//! looked at, `tfhe-ntt` has a faster one, under BSD-3-Clause-Clear, which grants no patents, and `fhe` (MIT) has no
+//! plaintext modulus of several primes under one set of keys and ties keys to the plaintext prime. `fhe` is the oracle of a
+//! test: the same small network, the same residues. With it `tfhe-ntt` comes in for that test alone; no program has it.
 //!
 //! # Why the answer is right
 //!
@@ -101,7 +109,7 @@
 //!
 //! - *The model from many questions*, as said above. A client may also send inputs beyond the range, or different inputs in
 //!   different plaintext primes: it then learns residues of logits of those, one input's worth for each slot and prime, and
-//!   its account counts one.
+//!   for the owner it asked about one.
 //! - *From a client that does not follow the protocol.* Keys that are not what they should be make answers that are not
 //!   sanitised: an "encryption of zero" with large noise, or with a secret structure, takes the freshness away. A query
 //!   with other noise than it should have, which the flood does not cover, may show sums of weights in the noise of one

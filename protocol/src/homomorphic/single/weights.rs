@@ -37,49 +37,38 @@ impl Weights {
             slots.encode(&mut values);
             Zeroizing::new(SINGLE.lifted(limbs, &values, 1))
         };
-        if stage.step == Step::Taps {
-            let (taps, channels) = kernel(plan, net);
-            let positions = map.outputs() / channels;
-            let constant = |channel: usize| {
-                // The same number in all slots is a constant polynomial: the same number at all roots.
-                let mut rows = Zeroizing::new(SINGLE.zero(stage.limbs));
-                rows.fill(prime.centre(bias(channel * positions)));
-                rows
-            };
-            return Self { taps, plaintexts: Vec::new(), bias: (0..channels).map(constant).collect() };
-        }
-        let degree = SINGLE.degree();
-        let (mut groups, chunk): (BTreeMap<usize, Secret>, usize) = match &stage.step {
-            Step::Taps | Step::Spread { .. } => {
-                let Step::Spread { period, chunk } = stage.step else { return Self::empty() };
-                (spread_groups(map, layout, index, period, chunk), chunk)
+        let (mut groups, count, chunk, spread) = match &stage.step {
+            Step::Taps => {
+                let (taps, channels) = kernel(plan, net);
+                let positions = map.outputs() / channels;
+                let constant = |channel: usize| {
+                    // The same number in all slots is a constant polynomial: the same number at all roots.
+                    let mut rows = Zeroizing::new(SINGLE.zero(stage.limbs));
+                    rows.fill(prime.centre(bias(channel * positions)));
+                    rows
+                };
+                return Self { taps, plaintexts: Vec::new(), bias: (0..channels).map(constant).collect() };
             }
-            Step::Gather { chunk } => (gather_groups(map, *chunk), *chunk),
-        };
-        let count = match &stage.step {
-            Step::Spread { period, chunk } => period / chunk * ciphertexts(layout, index, map.inputs),
-            _ => map.outputs(),
+            Step::Spread { period, chunk } => {
+                let groups = spread_groups(map, layout, index, *period, *chunk);
+                (groups, period / chunk * ciphertexts(layout, index, map.inputs), *chunk, true)
+            }
+            Step::Gather { chunk } => (gather_groups(map, *chunk), map.outputs(), *chunk, false),
         };
         let mut plaintexts: Vec<Option<Secret>> = (0..count).map(|_| None).collect();
         for (place, values) in &mut groups {
             each(values, |value| prime.multiply(value, factor));
             plaintexts[*place] = Some(encoded(std::mem::take(values), stage.limbs));
         }
-        let mut values = Zeroizing::new(vec![0.0; degree]);
+        let mut values = Zeroizing::new(vec![0.0; SINGLE.degree()]);
+        // Behind a gather that is squared, values are repeated in all chunks.
+        let chunks = if stage.squared && !spread { SINGLE.degree() / chunk } else { 1 };
         for output in 0..map.outputs() {
-            let slot = if matches!(stage.step, Step::Spread { .. }) { output * chunk } else { output };
-            values[slot] = bias(output);
-        }
-        if stage.squared && matches!(stage.step, Step::Gather { .. }) {
-            // Repeated in all chunks.
-            let block = values[..chunk].to_vec();
-            values.chunks_exact_mut(chunk).for_each(|chunk| chunk.copy_from_slice(&block));
+            for copy in 0..chunks {
+                values[if spread { output * chunk } else { copy * chunk + output }] = bias(output);
+            }
         }
         Self { taps: Zeroizing::default(), plaintexts, bias: vec![encoded(values, stage.limbs)] }
-    }
-
-    fn empty() -> Self {
-        Self { taps: Zeroizing::default(), plaintexts: Vec::new(), bias: Vec::new() }
     }
 }
 
