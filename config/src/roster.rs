@@ -2,7 +2,9 @@
 
 mod changes;
 mod check;
+mod homomorphic;
 mod image;
+mod kind;
 mod member;
 mod module;
 mod quorum;
@@ -16,7 +18,9 @@ pub(crate) mod words;
 pub(crate) use read::roster as read;
 
 pub use changes::{Change, Recipients, Spenders};
+pub use homomorphic::HomomorphicTask;
 pub use image::{Colour, Image, Resize, Window};
+use kind::Tasks;
 pub use member::{Member, Pair, Role, Seats};
 pub use module::Module;
 pub use quorum::Quorum;
@@ -44,8 +48,8 @@ pub struct Roster {
     members: Vec<Member>,
     #[serde(rename = "pair", skip_serializing_if = "Vec::is_empty")]
     pairs: Vec<Pair>,
-    #[serde(rename = "task", skip_serializing_if = "Vec::is_empty")]
-    tasks: Vec<Task>,
+    #[serde(rename = "task", skip_serializing_if = "Tasks::is_empty")]
+    tasks: Tasks,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -68,8 +72,18 @@ impl Roster {
         module: Option<Module>,
     ) -> Result<Self, ConfigError> {
         let consortium = Consortium { name: consortium.into(), quorum: Quorum::default() };
+        let tasks = Tasks { paired: tasks, ..Tasks::default() };
         let roster = Self { consortium, module, members, pairs, tasks };
         Self::parse("roster.toml", &roster.to_toml())
+    }
+
+    /// The same roster with these homomorphic tasks in place of those that it has, checked like a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] as for a file; places are those in [`Roster::to_toml`]'s text.
+    pub fn with_homomorphic(mut self, tasks: Vec<HomomorphicTask>) -> Result<Self, ConfigError> {
+        self.tasks.homomorphic = tasks;
+        Self::parse("roster.toml", &self.to_toml())
     }
 
     /// Reads a file.
@@ -119,11 +133,19 @@ impl Roster {
         hasher.list(&self.members, |hasher, member| member.feed(hasher));
         hasher.list(&self.pairs, |hasher, pair| pair.feed(hasher));
         hasher.list(self.module.as_slice(), |hasher, module| module.feed(hasher));
-        hasher.list(&self.tasks, |hasher, task| {
+        hasher.list(&self.tasks.paired, |hasher, task| {
             hasher.text(&task.title);
             task.stock.feed(hasher);
             task.feed(hasher);
         });
+        // A roster without such tasks has the digest that it had before they existed.
+        if !self.tasks.homomorphic.is_empty() {
+            hasher.text("homomorphic");
+            hasher.list(&self.tasks.homomorphic, |hasher, task| {
+                hasher.text(&task.title);
+                task.feed(hasher);
+            });
+        }
         hasher.finish()
     }
 
@@ -162,9 +184,14 @@ impl Roster {
         &self.pairs
     }
 
-    /// All tasks, in the order written.
+    /// All tasks that pairs compute, in the order written.
     pub fn tasks(&self) -> &[Task] {
-        &self.tasks
+        &self.tasks.paired
+    }
+
+    /// All tasks that one owner computes on encrypted inputs, in the order written.
+    pub fn homomorphic_tasks(&self) -> &[HomomorphicTask] {
+        &self.tasks.homomorphic
     }
 
     /// The member of that name.
@@ -187,9 +214,14 @@ impl Roster {
         self.pairs.iter().find(|pair| pair.name.as_str() == name)
     }
 
-    /// The task of that name.
+    /// The task of that name that pairs compute.
     pub fn task(&self, name: &str) -> Option<&Task> {
-        self.tasks.iter().find(|task| task.name.as_str() == name)
+        self.tasks.paired.iter().find(|task| task.name.as_str() == name)
+    }
+
+    /// The task of that name that one owner computes on encrypted inputs.
+    pub fn homomorphic_task(&self, name: &str) -> Option<&HomomorphicTask> {
+        self.tasks.homomorphic.iter().find(|task| task.name.as_str() == name)
     }
 
     /// The members of a pair. `None` only for a pair of another roster.
@@ -217,14 +249,20 @@ impl Roster {
         pairs.find(|pair| pair.zero.as_str() == member || pair.one.as_str() == member)
     }
 
-    /// The tasks in which a member owns a model, asks, computes or deals.
+    /// The tasks of pairs in which a member owns a model, asks, computes or deals.
     pub fn tasks_of<'r>(&'r self, member: &'r str) -> impl Iterator<Item = &'r Task> {
-        self.tasks.iter().filter(move |task| {
+        self.tasks.paired.iter().filter(move |task| {
             let named = |names: &[crate::Name]| names.iter().any(|name| name.as_str() == member);
             let seated = |pair: &Pair| pair.members().any(|name| name.as_str() == member);
             let mut pairs = task.pairs().filter_map(|name| self.pair(name.as_str()));
             named(&task.owners) || named(&task.clients) || pairs.any(seated)
         })
+    }
+
+    /// The homomorphic tasks in which a member has the model or asks.
+    pub fn homomorphic_tasks_of<'r>(&'r self, member: &'r str) -> impl Iterator<Item = &'r HomomorphicTask> {
+        let named = move |task: &&HomomorphicTask| task.owner.as_str() == member || task.has_client(member);
+        self.tasks.homomorphic.iter().filter(named)
     }
 }
 
@@ -369,7 +407,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "530027207fa578dc265c26435182bb432e15a2d07974358490df1be016597af9"
+            "c2104f2954ecfba65425c40cf9bb0af44d3af2169c552b00d9e1791b7c0c512a"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),

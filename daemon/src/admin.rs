@@ -4,6 +4,7 @@
 //! its only intended client.
 
 mod books;
+mod encrypted;
 mod export;
 mod serve;
 mod status;
@@ -11,17 +12,19 @@ mod status;
 pub use books::{LedgerReport, Loss, OtherView, OwnerAccount, PartyBooks, SignedReport};
 pub use export::export;
 pub(crate) use serve::normalised;
-pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all};
+pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all, publish_planned};
 pub use status::{
     Level, MemberStatus, ModuleStatus, NoiseStatus, Prospect, Refill, Report, SeatStatus, TaskStatus,
 };
 
 use crate::client::Answer;
 use crate::consortium::{ConsortiumReply, ConsortiumRequest};
+use crate::encrypted::{Opened, Planned};
 use crate::ledger::{Head, ReleaseId, SignedStatement};
 use crate::message::Refusal;
 use crate::owner::{Published, Wanted};
 use crate::registry::ModelId;
+use consilium_protocol::homomorphic::{Mode, Scales};
 use serde::{Deserialize, Serialize};
 
 /// Longest administrator's message.
@@ -42,8 +45,19 @@ pub enum AdminRequest {
         /// What messages call each file.
         files: Vec<String>,
     },
+    /// Plan and publish, for a homomorphic task, the ONNX model that follows in one raw frame.
+    Plan {
+        /// The task.
+        task: String,
+        /// How inputs are encrypted; in both ways, as far as there are plans, if absent.
+        mode: Option<Mode>,
+        /// Scales of inputs and weights; found if absent.
+        scales: Option<Scales>,
+    },
     /// The book of published models.
     Models,
+    /// What is published for homomorphic tasks.
+    AllPlanned,
     /// Withdraw what was published at once.
     Withdraw {
         /// The registration.
@@ -57,6 +71,17 @@ pub enum AdminRequest {
         rows: Vec<Vec<f64>>,
         /// Name of the question, to ask it again without a charge; drawn if absent.
         release: Option<ReleaseId>,
+    },
+    /// Ask the owner of a homomorphic task.
+    AskEncrypted {
+        /// The task.
+        task: String,
+        /// One or more rows of raw values.
+        rows: Vec<Vec<f64>>,
+        /// How inputs are encrypted; by their number if absent.
+        mode: Option<Mode>,
+        /// Whether logits are wanted beside classes.
+        logits: bool,
     },
     /// Which terms of a task the node has, for one who prepares inputs by a roster file.
     Terms {
@@ -103,12 +128,23 @@ pub enum AdminReply {
         /// What the importer dropped or folded.
         warnings: Vec<String>,
     },
+    /// Clients of the homomorphic task may ask.
+    Planned {
+        /// What is in force.
+        entry: Planned,
+        /// What the importer dropped or folded, and why a mode has no plan.
+        warnings: Vec<String>,
+    },
     /// The book of published models.
     Models(Vec<Published>),
+    /// What is published for homomorphic tasks.
+    AllPlanned(Vec<Planned>),
     /// The models are gone.
     Withdrawn,
     /// The answer.
     Answer(Box<Answer>),
+    /// The owner's answer, opened.
+    Opened(Box<Opened>),
     /// The digest of the task's terms, in hexadecimal.
     Terms {
         /// As [`consilium_config::Task::digest`] gives it.

@@ -61,10 +61,12 @@ pub enum Step {
     ReconnectZero,
     /// Both settled.
     ReconnectDone,
+    /// An owner counted the inputs of an encrypted query; nothing is evaluated.
+    EncryptedReserved,
 }
 
 impl Step {
-    /// All of them.
+    /// All that compute parties pass.
     pub const ALL: [Self; 27] = [
         Self::ReserveZero,
         Self::ReserveAsk,

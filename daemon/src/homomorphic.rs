@@ -24,18 +24,20 @@ mod order;
 mod question;
 mod self_test;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 pub use container::{FORMAT, FileKind, HEADER_BYTES_MAX};
 pub use evaluate::{evaluate, prepare};
 pub use fault::HomomorphicError;
 pub use formats::{
-    KeyId, Keys, QueryId, Secret, Ticket, make_keys, read_keys, read_plan, read_secret, read_ticket,
-    write_plan,
+    KeyId, Keys, QueryId, Secret, Ticket, make_keys, read_keys, read_plan, read_query, read_secret,
+    read_ticket, write_plan,
 };
 pub use inspect::{Inspected, inspect};
-pub use question::{Decrypted, Sizes, decrypt, encode, encrypt};
-pub use self_test::{SelfTest, self_test};
+pub use question::{Decrypted, Sizes, class, decrypt, encode, encrypt};
+pub use self_test::{SelfTest, random_samples, self_test};
 
 /// What each side learns, in words.
 pub const LEARNS: [(&str, &str); 4] = [

@@ -160,6 +160,11 @@ impl App {
         let offers = self.backend.offers();
         let found = offers.iter().find(|terms| terms.name() == name).cloned();
         found.ok_or_else(|| {
+            if self.backend.is_homomorphic(name) {
+                return Failure::unknown(format!(
+                    "task {name} is homomorphic, and this interface does not encrypt; ask by `consilium ask --task {name}`"
+                ));
+            }
             let names: Vec<&str> = offers.iter().map(|terms| terms.name()).collect();
             let list = if names.is_empty() {
                 "it is a client of no task in the roster".to_owned()

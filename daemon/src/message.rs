@@ -56,6 +56,10 @@ pub enum Obstacle {
     Noise,
     /// The two privacy ledgers do not match.
     Ledger,
+    /// The client has had as many inputs answered as the roster grants it.
+    Inputs,
+    /// As much is being done as may be at a time; later it may be granted.
+    Busy,
     /// Storage or memory of the one who refuses.
     Local,
 }

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::compute::{Allowance, Background, Compute, ComputeLimits, Progress, Source, Traffic, Yielding};
 use crate::consortium::{self, Council};
 use crate::dealer::Dealer;
+use crate::encrypted::Encrypted;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{self, Address, ChannelError, Identity, Incoming, Limits, Network, PeerId, SeldomOf};
@@ -64,6 +65,7 @@ pub struct Shared {
     pub(crate) hosted: Option<module::Hosted>,
     pub(crate) owner: Owner,
     pub(crate) client: Client,
+    pub(crate) encrypted: Encrypted,
     pub(crate) identity: Arc<Identity>,
     pub(crate) tally: Arc<Tally>,
     faults: Mutex<u64>,
@@ -93,7 +95,7 @@ impl Node {
         for task in roster.tasks() {
             tasks.insert(task.name.to_string(), Arc::new(TaskTerms::new(task)?));
         }
-        let tally = Arc::new(Tally::new(tasks.keys().cloned()));
+        let tally = Arc::new(Tally::new(task_names(&roster)));
         let (network, incoming) = start_network(config, &roster, &identity)?;
         let hosted = module::Hosted::new(config, &roster, &me)?;
         let mut ledgers = Vec::new();
@@ -113,11 +115,13 @@ impl Node {
         }
         let deals = roster.pairs().iter().any(|pair| pair.dealer.as_ref() == Some(&me.name));
         let dealer = if deals {
-            Some(Arc::new(Dealer::new(open_masks(&state.join("masks.redb"), key)?)?))
+            Some(Arc::new(Dealer::new(open_masks(&state.join("masks.redb"), key.clone())?)?))
         } else {
             None
         };
         let deadline = config.network().query_deadline;
+        let mine = (&roster, me.name.as_str());
+        let encrypted = Encrypted::open(state, mine, (network.clone(), deadline), &key, &tally)?;
         let name = me.name.to_string();
         let owner = Owner::new(name, network.clone(), deadline * 4, state.join("published.json"));
         let client =
@@ -134,6 +138,7 @@ impl Node {
             hosted,
             owner,
             client,
+            encrypted,
             identity,
             tally,
             faults: Mutex::new(0),
@@ -163,7 +168,7 @@ impl Node {
     /// Refuses further questions, and returns when those in progress have their answers. May be dropped.
     pub async fn drain(&self) {
         let seats = join_all(self.shared.seats.iter().map(|(_, compute)| compute.reception.close()));
-        tokio::join!(seats, self.shared.client.close());
+        tokio::join!(seats, self.shared.client.close(), self.shared.encrypted.close());
     }
 
     /// Stops serving, closes the network and the stores. Queries in progress fail on the other side.
@@ -187,7 +192,13 @@ impl Shared {
     pub(crate) fn task(&self, name: &str) -> Result<Arc<TaskTerms>, Refusal> {
         let known: Vec<&str> = self.tasks.keys().map(String::as_str).collect();
         let unknown = || {
-            let text = format!("no task {name:?} in the roster; it has {}", known.join(", "));
+            let text = match self.roster.homomorphic_task(name) {
+                Some(task) => format!(
+                    "task {name} is homomorphic: {} computes on encrypted inputs, and there is no pair and no ledger",
+                    task.owner
+                ),
+                None => format!("no task {name:?} in the roster; it has {}", known.join(", ")),
+            };
             Refusal::new(Obstacle::Task, text)
         };
         self.tasks.get(name).cloned().ok_or_else(unknown)
@@ -256,6 +267,12 @@ pub fn check(config: &NodeConfig, roster: &Roster, peer: Option<PeerId>) -> Resu
         return Err(NodeError::Seats(first.name.to_string(), second.name.to_string()));
     }
     Ok(())
+}
+
+/// The names of all tasks, of any kind.
+fn task_names(roster: &Roster) -> impl Iterator<Item = String> {
+    let encrypted = roster.homomorphic_tasks().iter().map(|task| &task.name);
+    roster.tasks().iter().map(|task| &task.name).chain(encrypted).map(ToString::to_string)
 }
 
 fn own_member(config: &NodeConfig, roster: &Roster, peer: PeerId) -> Result<Member, NodeError> {

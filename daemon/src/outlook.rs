@@ -55,6 +55,7 @@ pub fn another_may(obstacle: Obstacle) -> bool {
         | Obstacle::Correlations
         | Obstacle::Noise
         | Obstacle::Ledger
+        | Obstacle::Busy
         | Obstacle::Local => true,
         Obstacle::NotAllowed
         | Obstacle::Roster
@@ -63,6 +64,7 @@ pub fn another_may(obstacle: Obstacle) -> bool {
         | Obstacle::Model
         | Obstacle::Budget
         | Obstacle::Release
+        | Obstacle::Inputs
         | Obstacle::Models => false,
     }
 }

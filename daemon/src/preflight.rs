@@ -317,7 +317,7 @@ impl Look<'_> {
         }
     }
 
-    /// A compute party or dealer can be reached, and sits in one pair only.
+    /// A compute party, dealer or owner of a homomorphic task can be reached, and a party sits in one pair only.
     fn seats(&mut self) {
         let Some((roster, _)) = self.roster else { return };
         let Some((_, me)) = self.member() else { return };
@@ -338,10 +338,11 @@ impl Look<'_> {
             self.note(Severity::Error, "network.listen", message, "an address of QUIC", help);
         }
         let behind_nat = self.settings.node.network().behind_nat;
-        if listen.is_empty() && !behind_nat && (deals || !pairs.is_empty()) {
+        let answers = roster.homomorphic_tasks().iter().any(|task| task.owner == name);
+        if listen.is_empty() && !behind_nat && (deals || answers || !pairs.is_empty()) {
             let message = "others must reach this node, and it does not listen".to_owned();
-            let help = "write `listen = [\"/ip4/0.0.0.0/tcp/4710\"]`: compute parties and dealers are dialled; or \
-                        `behind_nat = true`, if others are to reach it through members that relay";
+            let help = "write `listen = [\"/ip4/0.0.0.0/tcp/4710\"]`: compute parties, dealers and owners of homomorphic \
+                        tasks are dialled; or `behind_nat = true`, if others are to reach it through members that relay";
             return self.note(Severity::Error, "network.listen", message, "listens nowhere", help);
         }
         let relayed = addresses.iter().any(consilium_config::Address::is_relayed);

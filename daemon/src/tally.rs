@@ -30,6 +30,8 @@ pub enum Side {
     Client,
     /// It was asked, as a compute party.
     Compute,
+    /// It was asked, as the owner of a homomorphic task.
+    Owner,
 }
 
 impl Side {
@@ -37,6 +39,7 @@ impl Side {
         match self {
             Self::Client => "client",
             Self::Compute => "compute",
+            Self::Owner => "owner",
         }
     }
 }
@@ -193,6 +196,8 @@ pub fn name(obstacle: Obstacle) -> &'static str {
         Obstacle::Deadline => "deadline",
         Obstacle::Noise => "noise",
         Obstacle::Ledger => "ledger",
+        Obstacle::Inputs => "inputs",
+        Obstacle::Busy => "busy",
         Obstacle::Local => "local",
     }
 }

@@ -14,6 +14,7 @@ mod consensus;
 mod crashes;
 mod deaths;
 mod distill;
+mod encrypted;
 mod far;
 mod hostile;
 mod http;

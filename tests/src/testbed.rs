@@ -13,9 +13,10 @@ mod nat;
 mod switch;
 mod host;
 mod tally;
-mod load;
 mod node;
 mod terms;
+mod encrypted;
+mod load;
 mod world;
 mod forming;
 mod growth;
@@ -191,6 +192,7 @@ fn ask(world: &World, questions: &Arc<Questions>, second: Second) -> (JoinSet<()
             let seconds = if *task == terms::PRIVATE { 8.0 } else { 2.5 };
             asking.spawn(asker(stream(client, task, seconds)).keep_asking(number * 50));
         }
+        asking.spawn(asker(stream(client, encrypted::TASK, 5.0)).keep_asking(number * 50));
         probes.extend(second.exact().iter().map(|task| asker(stream(client, task, 1.0))));
     }
     (asking, probes)
@@ -247,6 +249,8 @@ async fn close(
         || summary.faults.as_ref().is_some_and(|faults| faults.unhealed.is_some());
     if !unhealed {
         summary.books = books::check(&world.nodes, &world.board.answers()).await?;
+        let counted = encrypted::check(&world.nodes, &world.board.encrypted_inputs()).await?;
+        summary.books.iter_mut().take(1).for_each(|books| books.problems.extend(counted.clone()));
         say("ledgers are read");
     }
     summary.carried = world.carried();

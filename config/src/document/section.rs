@@ -156,11 +156,19 @@ impl<'d> Section<'d> {
 
     /// A key that had a meaning once. Whether it is there; if so, it is reported with what to write now.
     pub(crate) fn retired(&mut self, key: &'static str, message: &str, help: &str) -> bool {
+        self.unwanted(key, "no longer a key", message, help)
+    }
+
+    /// A key that has a meaning in other tables of that name, and none in this one. As [`Section::retired`].
+    pub(crate) fn foreign(&mut self, key: &'static str, message: &str, help: &str) -> bool {
+        self.unwanted(key, "does not belong here", message, help)
+    }
+
+    fn unwanted(&mut self, key: &'static str, label: &str, message: &str, help: &str) -> bool {
         self.retired.push(key);
         let Body::Table(table) = self.body else { return false };
         let Some((key, _)) = table.iter().find(|(name, _)| name.get_ref() == key) else { return false };
-        self.document
-            .report(|| Problem::new(message).at(key.span(), "no longer a key").help(help.to_owned()));
+        self.document.report(|| Problem::new(message).at(key.span(), label).help(help.to_owned()));
         true
     }
 

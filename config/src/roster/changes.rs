@@ -59,7 +59,7 @@ impl Roster {
     pub fn recipients(&self, peer: &str) -> BTreeMap<Name, Recipients> {
         let named =
             |name: &Name| self.member(name.as_str()).is_some_and(|member| member.peer.as_str() == peer);
-        let mine = self.tasks.iter().filter(|task| task.owners.iter().chain(&task.clients).any(named));
+        let mine = self.tasks.paired.iter().filter(|task| task.owners.iter().chain(&task.clients).any(named));
         let keys = |task: &Task| {
             let key = |member: &Member| member.peer.clone();
             let seats = self.seats_of(task).unwrap_or_default().into_iter();
@@ -79,7 +79,7 @@ impl Roster {
 
     /// Who spends the budget of each task that has one.
     pub fn spenders(&self) -> BTreeMap<Name, Spenders> {
-        let with_budget = self.tasks.iter().filter(|task| task.release.terms().is_some());
+        let with_budget = self.tasks.paired.iter().filter(|task| task.release.terms().is_some());
         let spenders = |task: &Task| {
             let seats = self.seats_of(task).unwrap_or_default().into_iter();
             let spender = |(pair, seats): (&Pair, Seats<'_>)| {

@@ -2,6 +2,8 @@
 //!
 //! Each check runs only on values that could be read, so that one mistake is reported once.
 
+mod homomorphic;
+mod input;
 mod module;
 mod standby;
 mod task;
@@ -10,7 +12,7 @@ pub(super) use module::module;
 
 use super::{
     Comparison, Quorum, Role,
-    read::{MemberDraft, PairDraft, TaskDraft},
+    read::{MemberDraft, PairDraft, TaskDraft, TaskDrafts},
 };
 use crate::{
     document::{Document, closest},
@@ -24,7 +26,7 @@ use std::{
 };
 use toml::Spanned;
 
-pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[PairDraft], tasks: &[TaskDraft]) {
+pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[PairDraft], tasks: &TaskDrafts) {
     if members.is_empty() {
         document.report(|| {
             Problem::new("the consortium has no members").help(
@@ -45,7 +47,7 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
         });
     }
     unique(document, "pair", pairs.iter().filter_map(|pair| pair.name.as_ref()));
-    unique(document, "task", tasks.iter().filter_map(|task| task.name.as_ref()));
+    unique(document, "task", tasks.names());
     for member in members {
         self::member(document, member);
     }
@@ -56,7 +58,7 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
     let pair_names: Vec<&str> =
         pairs.iter().filter_map(|pair| Some(pair.name.as_ref()?.get_ref().as_str())).collect();
     let pairs_known = pair_names.len() == pairs.len();
-    for task in tasks {
+    for task in &tasks.paired {
         for name in named_pairs(task).filter(|_| pairs_known) {
             if !pair_names.contains(&name.get_ref().as_str()) {
                 unknown(document, "pair", name, &pair_names);
@@ -65,6 +67,9 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
         task::task(document, &directory, task);
         keys(document, pairs, task);
         standby::standby(document, pairs, task);
+    }
+    for task in &tasks.homomorphic {
+        homomorphic::task(document, &directory, task);
     }
 }
 
@@ -187,23 +192,24 @@ fn pair(document: &Document, directory: &Directory<'_>, pair: &PairDraft) {
     ];
     for (position, (second, later)) in seats.iter().enumerate() {
         let Some((name, member)) = later else { continue };
-        if let Some(addresses) = member.addresses.as_ref().filter(|addresses| addresses.get_ref().is_empty())
-        {
-            document.report(|| {
-                Problem::new(format!(
-                    "member `{}` cannot be dialled, but others must reach it",
-                    name.get_ref()
-                ))
-                .at(name.span(), "sits in a pair")
-                .at(addresses.span(), "has no address")
-                .help("give it an address, or let another member take this seat".to_owned())
-            });
-        }
+        dialled(document, name, member, "sits in a pair");
         for (first, earlier) in seats.iter().take(position) {
             if let Some(earlier) = earlier {
                 apart(document, (first, earlier), (second, &(name.clone(), member)));
             }
         }
+    }
+}
+
+/// Whoever others must reach has an address.
+fn dialled(document: &Document, name: &Spanned<Name>, member: &MemberDraft, why: &str) {
+    if let Some(addresses) = member.addresses.as_ref().filter(|addresses| addresses.get_ref().is_empty()) {
+        document.report(|| {
+            Problem::new(format!("member `{}` cannot be dialled, but others must reach it", name.get_ref()))
+                .at(name.span(), why)
+                .at(addresses.span(), "has no address")
+                .help("give it an address, or let another member take this seat".to_owned())
+        });
     }
 }
 

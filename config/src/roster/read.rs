@@ -1,18 +1,22 @@
 //! From text to a roster: first each table by itself, then what they say about each other.
 
+mod homomorphic;
 mod image;
+mod input;
 mod module;
 mod release;
 mod standby;
 mod task;
 
+pub(super) use homomorphic::HomomorphicDraft;
 pub(super) use image::ImageDraft;
+pub(super) use input::InputDraft;
 pub(super) use module::ModuleDraft;
 pub(super) use release::mechanism_words;
 pub(super) use standby::StandbyDraft;
 pub(super) use task::TaskDraft;
 
-use super::{Consortium, Member, Pair, Quorum, Role, Roster, check, quorum};
+use super::{Consortium, Member, Pair, Quorum, Role, Roster, Tasks, check, kind::Word, quorum};
 use crate::{
     address::Address,
     document::{Document, Section, value},
@@ -37,15 +41,13 @@ pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roste
     let members = root.tables("member", *MEMBERS.end()).map(drafts);
     let drafts = |sections: Vec<Section<'_>>| sections.into_iter().map(PairDraft::read).collect::<Vec<_>>();
     let pairs = root.tables("pair", PAIRS_MAX).map(drafts);
-    let draft = |section| TaskDraft::read(document, section);
-    let tasks =
-        root.tables("task", TASKS_MAX).map(|sections| sections.into_iter().map(draft).collect::<Vec<_>>());
+    let tasks = root.tables("task", TASKS_MAX).map(|sections| TaskDrafts::read(document, sections));
     root.finish();
     // Without the members and pairs every reference would look wrong.
     let (members, pairs, tasks) = (members?, pairs?, tasks?);
     check::roster(document, &members, &pairs, &tasks);
     check::quorum(document, quorum.as_ref().and_then(Option::as_ref), &members);
-    check::module(document, head.as_ref(), &module, &members, &pairs, &tasks);
+    check::module(document, head.as_ref(), &module, &members, &pairs, &tasks.paired);
     Some(Roster {
         consortium: Consortium {
             name: name?.into_inner(),
@@ -54,8 +56,50 @@ pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roste
         module: module.finish()?,
         members: members.into_iter().map(MemberDraft::finish).collect::<Option<_>>()?,
         pairs: pairs.into_iter().map(PairDraft::finish).collect::<Option<_>>()?,
-        tasks: tasks.into_iter().map(TaskDraft::finish).collect::<Option<_>>()?,
+        tasks: tasks.finish()?,
     })
+}
+
+/// The tasks as far as they could be read, by kind.
+#[derive(Default)]
+pub(super) struct TaskDrafts {
+    pub(super) paired: Vec<TaskDraft>,
+    pub(super) homomorphic: Vec<HomomorphicDraft>,
+}
+
+impl TaskDrafts {
+    fn read(document: &Document, sections: Vec<Section<'_>>) -> Self {
+        let mut drafts = Self::default();
+        for mut section in sections {
+            let word = section.defaulted("kind", Word::default(), |found| value::choice(found, &Word::NAMES));
+            match word.map(|word| (*word.get_ref(), word.span())) {
+                Some((Word::Homomorphic, _)) => {
+                    drafts.homomorphic.push(HomomorphicDraft::read(document, section));
+                }
+                Some((Word::Paired(kind), span)) => {
+                    drafts.paired.push(TaskDraft::read(document, section, Some(Spanned::new(span, kind))));
+                }
+                None => drafts.paired.push(TaskDraft::read(document, section, None)),
+            }
+        }
+        drafts
+    }
+
+    /// The names of all tasks, in the order written.
+    pub(super) fn names(&self) -> Vec<&Spanned<Name>> {
+        let paired = self.paired.iter().filter_map(|task| task.name.as_ref());
+        let homomorphic = self.homomorphic.iter().filter_map(|task| task.name.as_ref());
+        let mut names: Vec<_> = paired.chain(homomorphic).collect();
+        names.sort_by_key(|name| name.span().start);
+        names
+    }
+
+    fn finish(self) -> Option<Tasks> {
+        Some(Tasks {
+            paired: self.paired.into_iter().map(TaskDraft::finish).collect::<Option<_>>()?,
+            homomorphic: self.homomorphic.into_iter().map(HomomorphicDraft::finish).collect::<Option<_>>()?,
+        })
+    }
 }
 
 /// A member as far as it could be read.

@@ -149,9 +149,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them with their names in a file.
-    pub(super) const NAMES: [(&'static str, Self); 2] = [("vote", Self::Vote), ("one-class", Self::OneClass)];
-
     /// Whether models vote.
     pub fn is_vote(&self) -> bool {
         *self == Self::Vote
@@ -228,7 +225,7 @@ impl Features {
         (raw - pick(&self.offset, 0.0)) * pick(&self.scale, 1.0)
     }
 
-    fn feed(&self, hasher: &mut Hasher) {
+    pub(super) fn feed(&self, hasher: &mut Hasher) {
         hasher.list(&self.names, |hasher, name| hasher.text(name));
         hasher.list(&self.offset, |hasher, value| hasher.real(*value));
         hasher.list(&self.scale, |hasher, value| hasher.real(*value));
@@ -236,7 +233,7 @@ impl Features {
 }
 
 /// A vector by its length, anything else by channels, rows and columns.
-fn shape<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn shape<S: Serializer>(shape: &Shape, serializer: S) -> Result<S::Ok, S::Error> {
     let sides: &[u32] = match shape {
         Shape { channels, height: 1, width: 1 } => &[*channels],
         Shape { channels, height, width } => &[*channels, *height, *width],

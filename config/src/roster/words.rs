@@ -1,8 +1,9 @@
 //! The words that a roster knows, for its schema.
 
 use super::{
-    Comparison, Kind, Role, Unit,
+    Comparison, Role, Unit,
     image::{Colour, Resize, WINDOWS},
+    kind::Word,
     read::mechanism_words,
     release::NOISE_WORDS,
 };
@@ -23,7 +24,7 @@ pub(crate) fn comparisons() -> Vec<&'static str> {
 
 /// Of kinds of tasks.
 pub(crate) fn kinds() -> Vec<&'static str> {
-    of(&Kind::NAMES)
+    of(&Word::NAMES)
 }
 
 /// Of mechanisms.

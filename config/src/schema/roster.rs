@@ -91,10 +91,10 @@ fn pair() -> Value {
 fn task() -> Value {
     let magnitude = f64::from(1_u32 << VALUE_BITS.end());
     let positive = json!({ "type": "number", "exclusiveMinimum": 0, "maximum": magnitude });
-    table(vec![
+    let mut task = table(vec![
         needed("name", "By which users and models refer to it.", name()),
         needed("title", "What it is about, for people.", label()),
-        needed("pair", "The pair that computes it, and is asked first.", name()),
+        optional("pair", "The pair that computes it, and is asked first.", name()),
         needed(
             "input",
             "Size of one input: values, or channels, rows and columns.",
@@ -102,7 +102,8 @@ fn task() -> Value {
         ),
         optional(
             "kind",
-            "Whether models vote, or the owner is named whose model knows the input best. Default vote.",
+            "Whether models vote, the owner is named whose model knows the input best, or one owner computes on \
+             encrypted inputs. Default vote.",
             words(known::kinds()),
         ),
         optional(
@@ -111,6 +112,12 @@ fn task() -> Value {
             list(&CLASSES, label()),
         ),
         needed("input_abs_max", "No input value is larger in magnitude.", positive),
+        optional("input_min", "Of a homomorphic task: no input value is smaller.", real(magnitude)),
+        optional(
+            "inputs_per_client_max",
+            "Of a homomorphic task: how many inputs the owner answers for each client, ever. No default.",
+            whole(&INPUTS_PER_CLIENT),
+        ),
         optional("fraction_bits", "Bits after the binary point. Default 16.", whole(&FRACTION_BITS)),
         optional("value_bits", "Bits before the binary point. Default 12.", whole(&VALUE_BITS)),
         optional(
@@ -118,7 +125,8 @@ fn task() -> Value {
             "Of a one-class task: bits before the binary point of a distance. Default 20.",
             whole(&DISTANCE_BITS),
         ),
-        needed("owners", "Members whose models vote.", list(&OWNERS, name())),
+        optional("owners", "Members whose models vote.", list(&OWNERS, name())),
+        optional("owner", "Of a homomorphic task: the member that computes.", name()),
         needed("clients", "Members that may ask.", list(&CLIENTS, name())),
         optional("owners_min", "Fewest owners that must vote. Default 2.", whole(&OWNERS_MIN)),
         optional("shards", "Models of each owner. Default 1.", whole(&SHARDS)),
@@ -132,8 +140,41 @@ fn task() -> Value {
         optional("pool", "How many queries each party prepares ahead.", pool()),
         optional("image", "How files of images become inputs.", image()),
         optional("features", "Public normalisation by the client: (raw - offset) * scale.", features()),
-        needed("release", "How the label is let out.", release()),
-    ])
+        optional("release", "How the label is let out.", release()),
+    ]);
+    task["allOf"] = by_kind();
+    task
+}
+
+/// Which keys a task needs, and which it must not have, by its kind.
+fn by_kind() -> Value {
+    let none = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
+    let kind = json!({ "properties": { "kind": { "const": "homomorphic" } }, "required": ["kind"] });
+    let of_pairs = [
+        "pair",
+        "standby",
+        "release",
+        "pool",
+        "owners",
+        "owners_min",
+        "shards",
+        "batch",
+        "comparison",
+        "fraction_bits",
+        "value_bits",
+        "distance_bits",
+    ];
+    json!([{
+        "if": kind,
+        "then": {
+            "required": ["owner", "classes", "inputs_per_client_max"],
+            "not": { "anyOf": none(&of_pairs) },
+        },
+        "else": {
+            "required": ["pair", "owners", "release"],
+            "not": { "anyOf": none(&["owner", "input_min", "inputs_per_client_max"]) },
+        },
+    }])
 }
 
 fn standby() -> Value {

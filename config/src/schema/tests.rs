@@ -165,6 +165,11 @@ fn single_values_out_of_bounds_are_refused_by_both() {
         (&of_roster, "slice = \"0.3\"", "slice = 0.3"),
         (&of_roster, "pair = \"second\"\nslice", "pair = \"Second\"\nslice"),
         (&of_roster, "colour = \"grey\"", "colour = \"gray\""),
+        (&of_roster, "inputs_per_client_max = 1000", "inputs_per_client_max = 0"),
+        (&of_roster, "inputs_per_client_max = 1000", "inputs_per_client_max = \"1000\""),
+        (&of_roster, "owner = \"north\"", "owner = \"north\"\npair = \"main\""),
+        (&of_roster, "owner = \"north\"", "owners = [\"north\"]"),
+        (&of_roster, "input_min = 0", "input_min = \"0\""),
     ] {
         let text = held.edited(from, to);
         assert!(!(held.read)(&text), "the reader accepts {to}");

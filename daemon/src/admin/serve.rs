@@ -1,14 +1,16 @@
 //! The socket, on both sides.
 
 use super::export::send_export;
-use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, OwnerAccount, Report, SignedReport};
+use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, OwnerAccount, Report, SignedReport, encrypted};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::node::Shared;
 use crate::owner::{NamedModel, unfit};
+use crate::registry::ModelId;
 use crate::task::TaskTerms;
 use crate::vault::hex;
 use consilium_protocol::graph::Shape;
+use consilium_protocol::homomorphic::{Mode, Scales};
 use consilium_protocol::model::{
     AnyModel, FILE_BYTES_MAX, ImportError, ImportedOneClass, import_for, import_one_class,
 };
@@ -153,6 +155,7 @@ async fn converse(mut channel: Channel, shared: Arc<Shared>, visitor: Visitor) {
 fn note(request: &AdminRequest, Visitor { uid, pid }: Visitor) {
     let (what, task) = match request {
         AdminRequest::Publish { task, .. } => ("publish", task.as_str()),
+        AdminRequest::Plan { task, .. } => ("plan", task.as_str()),
         AdminRequest::Withdraw { .. } => ("withdraw", ""),
         AdminRequest::Declare { task, .. } => ("declare", task.as_str()),
         AdminRequest::Export => ("export", ""),
@@ -172,22 +175,25 @@ async fn answer(
             let found = shared.readiness(PROSPECTS_WITHIN).await;
             Ok(AdminReply::Prospects(found.into_iter().map(Into::into).collect()))
         }
-        AdminRequest::Publish { task, files } => {
-            let terms = shared.task(&task);
-            let (models, warnings) = receive_models(channel, &terms, files).await?;
-            let terms = terms?;
-            let (entry, missed) = shared.owner.publish(&terms, &shared.pairs_of(&terms)?, models).await?;
-            let warnings = [warnings, missed].concat();
-            Ok(AdminReply::Published { entry, warnings })
+        AdminRequest::Publish { task, files } if shared.roster.homomorphic_task(&task).is_some() => {
+            encrypted::publish(channel, shared, &task, files.len(), (None, None)).await
         }
+        AdminRequest::Plan { task, mode, scales } => {
+            encrypted::publish(channel, shared, &task, 1, (mode, scales)).await
+        }
+        AdminRequest::Publish { task, files } => share(channel, shared, &task, files).await,
         AdminRequest::Models => Ok(AdminReply::Models(shared.owner.published()?)),
-        AdminRequest::Withdraw { model } => {
-            let book = shared.owner.published()?;
-            let entry = book.iter().find(|entry| entry.model == model);
-            let unknown = || Refusal::new(Obstacle::Model, format!("this node published no model {model}"));
-            let terms = shared.task(&entry.ok_or_else(unknown)?.task)?;
-            shared.owner.withdraw(&shared.pairs_of(&terms)?, model).await?;
-            Ok(AdminReply::Withdrawn)
+        AdminRequest::AllPlanned => Ok(AdminReply::AllPlanned(
+            shared.encrypted.owner.as_ref().map_or_else(Vec::new, |owner| owner.published()),
+        )),
+        AdminRequest::Withdraw { model } => withdraw(shared, model).await,
+        AdminRequest::Ask { task, rows, release: None }
+            if shared.roster.homomorphic_task(&task).is_some() =>
+        {
+            encrypted::ask(shared, &task, rows, (None, false)).await
+        }
+        AdminRequest::AskEncrypted { task, rows, mode, logits } => {
+            encrypted::ask(shared, &task, rows, (mode, logits)).await
         }
         AdminRequest::Ask { task, rows, release } => {
             let terms = shared.task(&task)?;
@@ -196,7 +202,11 @@ async fn answer(
             Ok(AdminReply::Answer(Box::new(answer)))
         }
         AdminRequest::Terms { task } => {
-            Ok(AdminReply::Terms { digest: hex::encode(&shared.task(&task)?.digest) })
+            let digest = match shared.roster.homomorphic_task(&task) {
+                Some(known) => known.digest().to_bytes(),
+                None => shared.task(&task)?.digest,
+            };
+            Ok(AdminReply::Terms { digest: hex::encode(&digest) })
         }
         AdminRequest::Ledger { task, latest } => {
             let report = SignedReport::of(shared, &task, latest).await?;
@@ -218,6 +228,36 @@ async fn answer(
             Ok(AdminReply::Consortium(reply))
         }
     }
+}
+
+/// Publishes the models that follow between the compute parties.
+async fn share(
+    channel: &mut Channel,
+    shared: &Arc<Shared>,
+    task: &str,
+    files: Vec<String>,
+) -> Result<AdminReply, Refusal> {
+    let terms = shared.task(task);
+    let (models, warnings) = receive_models(channel, &terms, files).await?;
+    let terms = terms?;
+    let (entry, missed) = shared.owner.publish(&terms, &shared.pairs_of(&terms)?, models).await?;
+    let warnings = [warnings, missed].concat();
+    Ok(AdminReply::Published { entry, warnings })
+}
+
+/// Withdraws what was published at once, of a task of any kind.
+async fn withdraw(shared: &Arc<Shared>, model: ModelId) -> Result<AdminReply, Refusal> {
+    if let Some(owner) = &shared.encrypted.owner
+        && owner.withdraw(model).await?
+    {
+        return Ok(AdminReply::Withdrawn);
+    }
+    let book = shared.owner.published()?;
+    let entry = book.iter().find(|entry| entry.model == model);
+    let unknown = || Refusal::new(Obstacle::Model, format!("this node published no model {model}"));
+    let terms = shared.task(&entry.ok_or_else(unknown)?.task)?;
+    shared.owner.withdraw(&shared.pairs_of(&terms)?, model).await?;
+    Ok(AdminReply::Withdrawn)
 }
 
 /// Reads as many model files as are named. After a file that is no model, a wrong number of files or an unknown
@@ -322,6 +362,22 @@ pub async fn call(path: &Path, request: &AdminRequest) -> Result<AdminReply, Adm
 pub async fn publish(path: &Path, task: String, file: &[u8]) -> Result<AdminReply, AdminError> {
     let file = ModelFile { name: "the model".to_owned(), bytes: file.to_vec() };
     publish_all(path, task, &[file]).await
+}
+
+/// Plans and publishes the bytes of an ONNX file for a homomorphic task.
+///
+/// # Errors
+/// As [`call`].
+pub async fn publish_planned(
+    path: &Path,
+    task: String,
+    (mode, scales): (Option<Mode>, Option<Scales>),
+    file: &[u8],
+) -> Result<AdminReply, AdminError> {
+    let mut channel = Caller::open(path).await?.channel.with_frame_bytes_max(FILE_BYTES_MAX);
+    channel.send_value(&AdminRequest::Plan { task, mode, scales }).await?;
+    channel.send(file).await?;
+    Ok(channel.receive_value(ADMIN_BYTES_MAX).await?)
 }
 
 /// An ONNX file to publish.

@@ -2,6 +2,7 @@
 
 use crate::client::Detour;
 use crate::compute::{Compute, Epoch};
+use crate::encrypted::EncryptedStatus;
 use crate::ledger::{Account, seconds_now};
 use crate::losses::Losses;
 use crate::net::PeerId;
@@ -42,6 +43,9 @@ pub struct Report {
     /// Pairs that this node's questions go around for now.
     #[serde(default)]
     pub detours: Vec<Detour>,
+    /// Homomorphic tasks that this node has the model of, or may ask.
+    #[serde(default)]
+    pub encrypted: Vec<EncryptedStatus>,
 }
 
 /// What would become of a question of a task now.
@@ -257,6 +261,8 @@ impl Report {
             }
         };
         let members = members.map(status).collect();
+        let here = shared.encrypted.clone();
+        let encrypted = tokio::task::spawn_blocking(move || here.status());
         let mut seats = Vec::new();
         for (pair, compute) in &shared.seats {
             seats.push(seat(pair, compute).await);
@@ -272,6 +278,7 @@ impl Report {
             dealer: shared.dealer.is_some(),
             faults: shared.faults(),
             detours: shared.client.detours(),
+            encrypted: encrypted.await.unwrap_or_default(),
         }
     }
 }

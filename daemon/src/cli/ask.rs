@@ -1,13 +1,16 @@
 //! `consilium ask`: one question, one label; of the consortium, or of a student on this machine.
 
 mod input;
+mod opened;
 
 pub(super) use input::cases;
 
 use super::NodeArgs;
+use super::he::plan::PlanMode;
 use super::model::parse_id;
 use super::output::{print_json, request, table, unexpected};
 use crate::admin::{AdminReply, AdminRequest};
+use crate::client::Answer;
 use crate::ledger::ReleaseId;
 use clap::Args;
 use miette::{Result, miette};
@@ -39,6 +42,12 @@ pub(super) struct AskArgs {
     /// without a charge
     #[arg(long, value_name = "HEX")]
     id: Option<String>,
+    /// Of a homomorphic task: how the cases are encrypted [default: single for one case, batch for several]
+    #[arg(long, value_enum, conflicts_with_all = ["student", "id"])]
+    mode: Option<PlanMode>,
+    /// Of a homomorphic task: print the logits too, the integers and what they mean
+    #[arg(long, conflicts_with_all = ["student", "id"])]
+    logits: bool,
     #[command(flatten)]
     node: NodeArgs,
 }
@@ -57,13 +66,25 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         (None, None) => return Err(miette!("name the task by --task, or a student by --student")),
     };
     let release = args.id.as_deref().map(parse_id).transpose()?.map(ReleaseId);
-    let ask = AdminRequest::Ask { task, rows, release };
-    let AdminReply::Answer(answer) = request(&args.node, &ask)? else {
-        return Err(unexpected());
+    let ask = if args.logits || args.mode.is_some() {
+        AdminRequest::AskEncrypted { task, rows, mode: args.mode.map(PlanMode::mode), logits: args.logits }
+    } else {
+        AdminRequest::Ask { task, rows, release }
+    };
+    let answer = match request(&args.node, &ask)? {
+        AdminReply::Answer(answer) => answer,
+        AdminReply::Opened(opened) => return opened::show(&opened, args.node.json),
+        _ => return Err(unexpected()),
     };
     if args.node.json {
         return print_json(&answer);
     }
+    show(&answer);
+    Ok(())
+}
+
+/// An answer of the consortium, and what it cost.
+fn show(answer: &Answer) {
     let mut rows = table(&["case", "class"]);
     for (index, class) in answer.classes.iter().enumerate() {
         rows.add_row([(index + 1).to_string(), class.clone().unwrap_or_else(|| "no consensus".into())]);
@@ -106,5 +127,4 @@ pub(crate) fn run(args: &AskArgs) -> Result<()> {
         println!("answered by pair {}: {}", answer.pair, answer.tried_in_words());
     }
     println!("name of this question: {}", answer.release);
-    Ok(())
 }

@@ -5,7 +5,7 @@ mod encrypt;
 mod evaluate;
 mod explain;
 mod keygen;
-mod plan;
+pub(super) mod plan;
 
 use crate::demo::Progress;
 use crate::homomorphic::{Heard, LEARNS};
@@ -61,8 +61,9 @@ enum What {
     /// query is read block by block; in a batch each thread needs memory for one block with its values at the roots,
     /// about 180 kB for each number of an input.
     ///
-    /// Each answer shows exact logits to the client, and enough of them rebuild the model. Nothing here counts: decide
-    /// how many queries whom is worth.
+    /// Each answer shows exact logits to the client, and enough of them rebuild the model. Files are not counted: decide
+    /// how many queries whom is worth, and write it down. A node counts: for a task of kind "homomorphic" in the roster it
+    /// answers each client as many inputs as the roster says, and no more. What is answered here does not count there.
     Evaluate(evaluate::EvaluateArgs),
     /// Open an answer: the class of each row, or its logits
     ///
@@ -174,7 +175,7 @@ fn print_learns() {
 }
 
 /// Bytes for people.
-fn size(bytes: f64) -> String {
+pub(super) fn size(bytes: f64) -> String {
     match bytes {
         ..1e3 => format!("{bytes:.0} B"),
         1e3..1e6 => format!("{:.1} kB", bytes / 1e3),

@@ -1,11 +1,14 @@
 //! `consilium model`: publish, list, withdraw.
 
 use super::NodeArgs;
+use super::he::{plan::scales, size};
 use super::output::{block_on, granted, node_file, print_json, request, table, unexpected};
-use crate::admin::{AdminReply, AdminRequest, ModelFile, publish_all};
+use crate::admin::{AdminReply, AdminRequest, ModelFile, publish_all, publish_planned};
+use crate::encrypted::Planned;
 use crate::registry::ModelId;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use consilium_config::limits::SHARDS;
+use consilium_protocol::homomorphic::{Mode, Scales};
 use miette::{IntoDiagnostic, Result, miette};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +34,10 @@ enum Action {
     /// records of a patient belong in the same part. Let a random number or a keyed hash of the patient's
     /// number choose the part, never the data: a split that balances classes moves others when one changes.
     /// Nobody else can check this.
+    ///
+    /// Of a task of kind "homomorphic" nothing leaves this node. It plans the model for the range of inputs in the
+    /// roster, as `consilium he plan` does, tries the plans on encrypted inputs, and answers clients by them from then
+    /// on, as many inputs for each as the roster says.
     #[command(verbatim_doc_comment)]
     Publish {
         /// The ONNX file
@@ -42,6 +49,12 @@ enum Action {
         /// The task to vote in
         #[arg(long, short)]
         task: String,
+        /// Of a homomorphic task: how clients encrypt their inputs [default: both, as far as the model has plans]
+        #[arg(long, value_enum, conflicts_with = "shards")]
+        mode: Option<PublishMode>,
+        /// Of a homomorphic task: scale of the inputs, then one for the weights of each layer, as for `he plan`
+        #[arg(long, value_name = "INPUT,MAP1,..", value_parser = scales, conflicts_with = "shards")]
+        scales: Option<Scales>,
         #[command(flatten)]
         node: NodeArgs,
     },
@@ -61,13 +74,21 @@ enum Action {
 
 pub(crate) fn run(args: &ModelArgs) -> Result<()> {
     match &args.action {
-        Action::Publish { file, shards, task, node } => {
+        Action::Publish { file, shards, task, mode, scales, node } => {
             let files: Vec<PathBuf> = file.iter().chain(shards).cloned().collect();
             let files = model_files(&files)?;
             let socket = node_file(node)?.admin().socket.clone();
-            let reply = block_on(publish_all(&socket, task.clone(), &files))?.into_diagnostic()?;
-            let AdminReply::Published { entry, warnings } = granted(node.json, reply)? else {
-                return Err(unexpected());
+            let reply = match files.as_slice() {
+                [file] if mode.is_some() || scales.is_some() => {
+                    let how = (mode.and_then(PublishMode::mode), scales.clone());
+                    block_on(publish_planned(&socket, task.clone(), how, &file.bytes))
+                }
+                _ => block_on(publish_all(&socket, task.clone(), &files)),
+            };
+            let (entry, warnings) = match granted(node.json, reply?.into_diagnostic()?)? {
+                AdminReply::Published { entry, warnings } => (entry, warnings),
+                AdminReply::Planned { entry, warnings } => return planned(&entry, &warnings, node.json),
+                _ => return Err(unexpected()),
             };
             if node.json {
                 return print_json(&serde_json::json!({ "published": entry, "warnings": warnings }));
@@ -82,28 +103,7 @@ pub(crate) fn run(args: &ModelArgs) -> Result<()> {
             println!("model {} (version {}) of task {} {what}", entry.model, entry.version, entry.task);
             println!("{} with {} parameters{all}", entry.summary, entry.parameters);
         }
-        Action::List { node } => {
-            let AdminReply::Models(models) = request(node, &AdminRequest::Models)? else {
-                return Err(unexpected());
-            };
-            if node.json {
-                return print_json(&models);
-            }
-            let heads = ["model", "task", "pairs", "version", "votes", "architecture", "parameters"];
-            let mut rows = table(&heads);
-            for entry in models {
-                rows.add_row([
-                    entry.model.to_string(),
-                    entry.task,
-                    entry.pairs.join(", "),
-                    entry.version.to_string(),
-                    entry.shards.to_string(),
-                    entry.summary,
-                    entry.parameters.to_string(),
-                ]);
-            }
-            println!("{rows}");
-        }
+        Action::List { node } => list(node)?,
         Action::Withdraw { model, node } => {
             let model = ModelId(parse_id(model)?);
             let AdminReply::Withdrawn = request(node, &AdminRequest::Withdraw { model })? else {
@@ -112,9 +112,96 @@ pub(crate) fn run(args: &ModelArgs) -> Result<()> {
             if node.json {
                 return print_json(&serde_json::json!({ "withdrawn": model }));
             }
-            println!("model {model} is gone from the compute parties");
+            println!("model {model} is gone");
         }
     }
+    Ok(())
+}
+
+/// What this node has published, for tasks of any kind.
+fn list(node: &NodeArgs) -> Result<()> {
+    let AdminReply::Models(models) = request(node, &AdminRequest::Models)? else {
+        return Err(unexpected());
+    };
+    let AdminReply::AllPlanned(encrypted) = request(node, &AdminRequest::AllPlanned)? else {
+        return Err(unexpected());
+    };
+    if node.json {
+        let listed = models.iter().map(serde_json::to_value);
+        let listed = listed.chain(encrypted.iter().map(serde_json::to_value));
+        return print_json(&listed.collect::<Result<Vec<_>, _>>().into_diagnostic()?);
+    }
+    let heads = ["model", "task", "pairs", "version", "votes", "architecture", "parameters"];
+    let mut rows = table(&heads);
+    for entry in models {
+        rows.add_row([
+            entry.model.to_string(),
+            entry.task,
+            entry.pairs.join(", "),
+            entry.version.to_string(),
+            entry.shards.to_string(),
+            entry.summary,
+            entry.parameters.to_string(),
+        ]);
+    }
+    for entry in encrypted {
+        rows.add_row([
+            entry.model.to_string(),
+            entry.task,
+            "encrypted".to_owned(),
+            entry.version.to_string(),
+            "-".to_owned(),
+            entry.summary,
+            entry.parameters.to_string(),
+        ]);
+    }
+    println!("{rows}");
+    Ok(())
+}
+
+/// How clients of a homomorphic task may encrypt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PublishMode {
+    /// Up to 8,192 inputs at once
+    Batch,
+    /// One input, sooner
+    Single,
+    /// Either, as far as the model has plans
+    Both,
+}
+
+impl PublishMode {
+    /// The only mode, if it is one.
+    fn mode(self) -> Option<Mode> {
+        match self {
+            Self::Batch => Some(Mode::Batch),
+            Self::Single => Some(Mode::Single),
+            Self::Both => None,
+        }
+    }
+}
+
+/// Shows what is in force for a homomorphic task.
+fn planned(entry: &Planned, warnings: &[String], json: bool) -> Result<()> {
+    if json {
+        return print_json(&serde_json::json!({ "published": entry, "warnings": warnings }));
+    }
+    warnings.iter().for_each(|warning| eprintln!("note: {warning}"));
+    println!("model {} (version {}) of task {} answers its clients", entry.model, entry.version, entry.task);
+    println!("{} with {} parameters; it stays on this node", entry.summary, entry.parameters);
+    let mut rows = table(&["mode", "plan", "inputs", "logits", "keys", "query", "answer"]);
+    for plan in &entry.plans {
+        rows.add_row([
+            format!("{:?}", plan.mode).to_lowercase(),
+            plan.digest.get(..16).unwrap_or_default().to_owned(),
+            plan.inputs_max.to_string(),
+            format!("{} bits", plan.logit_bits),
+            size(plan.bytes.keys as f64),
+            size(plan.bytes.query as f64),
+            size(plan.bytes.answer as f64),
+        ]);
+    }
+    println!("{rows}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ mod watch;
 use super::NodeArgs;
 use super::output::{node_file, print_json, request, table, unexpected};
 use crate::admin::{AdminReply, AdminRequest, MemberStatus, ModuleStatus, Report, SeatStatus};
+use crate::encrypted::{ClientCount, EncryptedStatus, PlanEntry, Planned};
 use crate::ledger::seconds_now;
 use crate::losses::rounded_up_to;
 use clap::Args;
@@ -60,7 +61,25 @@ pub(crate) fn run(args: &StatusArgs) -> Result<()> {
         println!("{}", detour.in_words());
     }
     report.seats.iter().for_each(seat);
+    report.encrypted.iter().for_each(|task| println!("{}", encrypted(task)));
     Ok(())
+}
+
+/// A homomorphic task in one line.
+fn encrypted(task: &EncryptedStatus) -> String {
+    let EncryptedStatus { task: name, owner, answered, refused, .. } = task;
+    let mut told =
+        format!("encrypted task {name} of {owner}: {answered} queries answered, {refused} refused");
+    if let Some(Planned { version, plans, .. }) = &task.published {
+        let each =
+            |plan: &PlanEntry| format!("{:?} {}", plan.mode, plan.digest.get(..16).unwrap_or_default());
+        let plans: Vec<String> = plans.iter().map(each).collect();
+        told += &format!("; version {version}, plans {}", plans.join(", ").to_lowercase());
+    }
+    for ClientCount { client, counted, left } in &task.clients {
+        told += &format!("; {client}: {counted} of {} inputs, {left} left", task.inputs_per_client_max);
+    }
+    told
 }
 
 fn members(report: &Report) {

@@ -120,6 +120,13 @@ pub struct Keys {
     pub(super) id: KeyId,
 }
 
+impl Keys {
+    /// The name of their secret.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+}
+
 /// Writes a plan. An existing file is replaced.
 ///
 /// # Errors
@@ -194,6 +201,17 @@ pub fn read_keys(path: &Path, plan: &Plan) -> Result<Keys, Error> {
     let keys = EvaluationKeys::decode(plan, &body);
     let keys = keys.map_err(|source| Error::Bytes { path: path.to_owned(), source })?;
     Ok(Keys { keys, id: heading.key })
+}
+
+/// Reads the heading of a query under a key, whose body is not looked at.
+///
+/// # Errors
+/// [`Error`] says what is wrong with the file.
+pub fn read_query(path: &Path, plan: &Plan, key: KeyId) -> Result<Ticket, Error> {
+    let reader = Reader::open_as(path, FileKind::Query)?;
+    let heading: QueryHeading = reader.heading()?;
+    heading.ticket.check(&reader, plan, key)?;
+    Ok(heading.ticket)
 }
 
 /// Writes what a client keeps of a query.

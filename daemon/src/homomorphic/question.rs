@@ -95,7 +95,8 @@ pub fn encrypt(
 }
 
 /// Bytes that go over the line for a plan, without headings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Sizes {
     /// Evaluation keys, once.
     pub keys: u64,
@@ -212,4 +213,24 @@ pub(super) fn open(
         Ok(())
     })?;
     Ok(opened)
+}
+
+/// The place of the largest logit, the first of equals; of a single logit, whether it is above zero.
+pub fn class(logits: &[i128]) -> usize {
+    match logits {
+        [single] => usize::from(*single > 0),
+        _ => (1..logits.len()).fold(0, |best, place| if logits[place] > logits[best] { place } else { best }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_largest_logit_names_the_class() {
+        for (logits, expected) in [(&[3, 5, 5][..], 1), (&[-2, -9], 0), (&[0], 0), (&[1], 1), (&[-1], 0)] {
+            assert_eq!(class(logits), expected, "{logits:?}");
+        }
+    }
 }

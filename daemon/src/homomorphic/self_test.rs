@@ -18,6 +18,20 @@ const INPUTS_MIN: usize = 16;
 /// Queries of single mode.
 const SINGLES: usize = 2;
 
+/// Rows by which rounding is judged where there are none.
+const RANDOM_ROWS: usize = 256;
+
+/// Random rows of so many numbers within a range, one after the other, by which the rounding of a model may be judged.
+///
+/// # Errors
+/// [`Error::Seed`].
+pub fn random_samples(width: usize, [low, high]: [f64; 2]) -> Result<Vec<f64>, Error> {
+    let mut prg = Prg::new(&Seed::random()?);
+    let unit = |word: u64| (word >> 11) as f64 / (1_u64 << 53) as f64;
+    let words = prg.words(RANDOM_ROWS * width);
+    Ok(words.into_iter().map(|word| low + (high - low) * unit(word)).collect())
+}
+
 /// What a self-test found.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct SelfTest {

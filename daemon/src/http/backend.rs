@@ -41,6 +41,9 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Tasks that questions may be asked of.
     fn offers(&self) -> Vec<Arc<TaskTerms>>;
 
+    /// Whether a task is homomorphic, which this interface does not ask.
+    fn is_homomorphic(&self, task: &str) -> bool;
+
     /// Asks about raw rows.
     fn ask<'a>(
         &'a self,
@@ -68,6 +71,10 @@ pub(crate) trait Backend: Send + Sync + 'static {
 impl Backend for Shared {
     fn offers(&self) -> Vec<Arc<TaskTerms>> {
         self.offers()
+    }
+
+    fn is_homomorphic(&self, task: &str) -> bool {
+        self.roster.homomorphic_task(task).is_some()
     }
 
     fn ask<'a>(

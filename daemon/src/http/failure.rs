@@ -64,7 +64,7 @@ impl Failure {
 fn status(obstacle: Obstacle) -> StatusCode {
     match obstacle {
         Obstacle::Request | Obstacle::Model => StatusCode::BAD_REQUEST,
-        Obstacle::NotAllowed | Obstacle::Budget => StatusCode::FORBIDDEN,
+        Obstacle::NotAllowed | Obstacle::Budget | Obstacle::Inputs => StatusCode::FORBIDDEN,
         Obstacle::Roster | Obstacle::Task | Obstacle::Release => StatusCode::CONFLICT,
         Obstacle::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Obstacle::Local => StatusCode::INTERNAL_SERVER_ERROR,
@@ -74,6 +74,7 @@ fn status(obstacle: Obstacle) -> StatusCode {
         | Obstacle::Peer
         | Obstacle::Dealer
         | Obstacle::Noise
+        | Obstacle::Busy
         | Obstacle::Ledger => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -76,6 +76,7 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Fai
         let labels = [("pair", detour.pair.as_str()), ("task", detour.task.as_str())];
         gauges.flag("detour", "1 while this node's questions of the task go around the pair", &labels, true);
     }
+    encrypted(&mut gauges, &report);
     readiness(&mut gauges, &app, &outlooks);
     for (name, help, family) in gauges.0 {
         registry.register(name, help, family);
@@ -102,6 +103,19 @@ fn members(gauges: &mut Gauges, report: &Report) {
         if let Some(trip) = member.round_trip_ms {
             let help = "Last measured round trip to the member";
             gauges.set("member_round_trip_seconds", help, &[("member", member.name.as_str())], trip / 1e3);
+        }
+    }
+}
+
+/// What an owner of homomorphic tasks has counted.
+fn encrypted(gauges: &mut Gauges, report: &Report) {
+    for task in &report.encrypted {
+        for client in &task.clients {
+            let labels = [("task", task.task.as_str()), ("client", client.client.as_str())];
+            let help = "Encrypted inputs that the owner has counted for the client";
+            gauges.set("encrypted_inputs", help, &labels, client.counted as f64);
+            let help = "Encrypted inputs that the owner still answers for the client";
+            gauges.set("encrypted_inputs_left", help, &labels, client.left as f64);
         }
     }
 }

@@ -52,6 +52,10 @@ impl Backend for Still {
         vec![self.terms.clone()]
     }
 
+    fn is_homomorphic(&self, task: &str) -> bool {
+        task == "encrypted"
+    }
+
     fn ask<'a>(
         &'a self,
         _: &'a Arc<TaskTerms>,
@@ -192,6 +196,7 @@ fn report() -> Report {
             looked_at_in: 4,
             reason: "it is down".into(),
         }],
+        encrypted: Vec::new(),
     }
 }
 
@@ -350,6 +355,7 @@ async fn every_refusal_has_the_form_of_the_protocol() {
     assert!(long.status == 413 && long.error().contains("longer than 4096 bytes"));
     for (method, path, status, text) in [
         (Method::GET, "/v2/models/x", 404, "offers breast-cancer"),
+        (Method::GET, "/v2/models/encrypted", 404, "ask by `consilium ask --task encrypted`"),
         (Method::GET, "/v2/models/breast-cancer/versions/2", 404, "one version, 1"),
         (Method::GET, "/v2/models/%ff", 400, "UTF-8"),
         (Method::GET, "/v2/models/breast-cancer/infer", 405, "another method"),

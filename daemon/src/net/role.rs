@@ -20,6 +20,8 @@ pub enum Role {
     Publish,
     /// A client's shared input and the answer to it.
     Query,
+    /// Encrypted inputs of a client, which their owner computes on, and the answer to them.
+    Homomorphic,
     /// Bytes between a compute party and the module that draws noise, which the module's host carries.
     Module,
     /// What a member tells another about its health.
@@ -34,13 +36,14 @@ pub enum Role {
 
 impl Role {
     /// Every role that callers open and accept, in the order of the enum.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Online,
         Self::Pair,
         Self::Deal,
         Self::Mask,
         Self::Publish,
         Self::Query,
+        Self::Homomorphic,
         Self::Module,
         Self::Status,
         Self::Roster,
@@ -48,13 +51,14 @@ impl Role {
     ];
 
     /// What a member may open.
-    pub(super) const MEMBER: [Self; 11] = [
+    pub(super) const MEMBER: [Self; 12] = [
         Self::Online,
         Self::Pair,
         Self::Deal,
         Self::Mask,
         Self::Publish,
         Self::Query,
+        Self::Homomorphic,
         Self::Module,
         Self::Status,
         Self::Roster,
@@ -74,6 +78,7 @@ impl Role {
             Self::Mask => "mask",
             Self::Publish => "publish",
             Self::Query => "query",
+            Self::Homomorphic => "homomorphic",
             Self::Module => "module",
             Self::Status => "status",
             Self::Roster => "roster",
@@ -91,6 +96,7 @@ impl Role {
             Self::Mask => "/consilium/mask/1",
             Self::Publish => "/consilium/publish/1",
             Self::Query => "/consilium/query/1",
+            Self::Homomorphic => "/consilium/homomorphic/1",
             Self::Module => "/consilium/module/1",
             Self::Status => "/consilium/status/1",
             Self::Roster => "/consilium/roster/1",

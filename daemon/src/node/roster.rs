@@ -41,6 +41,7 @@ async fn refuse(channel: &mut Channel, role: Role, refusal: Refusal) {
         Role::Query => channel.send_value(&QueryReply::Refused(refusal)).await,
         Role::Publish => channel.send_value(&PublishReply::Refused(refusal)).await,
         Role::Deal => channel.send_value(&DealReply::Refused(refusal)).await,
+        Role::Homomorphic => crate::encrypted::refuse(channel, refusal).await,
         _ => Ok(()),
     };
     drop(told);

@@ -60,6 +60,10 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             Some(compute) => compute.serve_status(channel, name.clone()).await,
             None => return,
         },
+        Role::Homomorphic => match &shared.encrypted.owner {
+            Some(owner) => owner.clone().serve(channel, name.clone()).await,
+            None => return,
+        },
         Role::Roster | Role::Join | Role::Meet => return,
     };
     if let Err(error) = served {

@@ -18,9 +18,12 @@
 //! | what it costs | rounds, few bytes, milliseconds | one round, many bytes; most answers for the time in batches |
 //!
 //! Exact logits let a client that may ask often enough reconstruct the model: solving for the weights of a network of
-//! this kind takes about as many logits as it has weights. Nothing here prevents that, and files do not count questions: an
-//! owner must limit how many inputs it answers for a client. Where that is not enough, the two-party way with a noisy label is
-//! the one to take.
+//! this kind takes about as many logits as it has weights. Nothing in the scheme prevents that: an owner must limit how many
+//! inputs it answers for a client. Files do not count. Over the network the owner's node does: it records the inputs of a
+//! query on its disk before it evaluates, for each task of the roster and each client by its name there, whatever the model,
+//! and refuses what would pass the roster's `inputs_per_client_max`. A crash, a restart, a new model or a new plan lowers no
+//! count; what was counted and not answered stays counted. Clients that pool what they learn have the sum of their limits.
+//! Where that is not enough, the two-party way with a noisy label is the one to take.
 //!
 //! # Scheme
 //!
@@ -109,7 +112,7 @@
 //!
 //! - *The model from many questions*, as said above. A client may also send inputs beyond the range, or different inputs in
 //!   different plaintext primes: it then learns residues of logits of those, one input's worth for each slot and prime, and
-//!   for the owner it asked about one.
+//!   for the owner it asked about one, which is what is counted.
 //! - *From a client that does not follow the protocol.* Keys that are not what they should be make answers that are not
 //!   sanitised: an "encryption of zero" with large noise, or with a secret structure, takes the freshness away. A query
 //!   with other noise than it should have, which the flood does not cover, may show sums of weights in the noise of one
@@ -119,7 +122,10 @@
 //!   can find a client's secret if it learns which of its answers open: an answer that it makes up opens, or not, depending
 //!   on one coefficient of the secret, so that as many reactions as twice the degree give the whole secret and with it
 //!   every query under it. A client must not let the owner see whether an answer opened, not by asking again either; it
-//!   draws a new key after an answer that did not. Errors do not say how large the noise was.
+//!   draws a new key after an answer that did not. Errors do not say how large the noise was. Over the network a client's
+//!   node closes the channel before it opens anything, asks nothing again by itself, and throws the secret away after an
+//!   answer that does not open; that it sends new evaluation keys with its next question does tell the owner so, about a
+//!   secret that is gone.
 //! - *Time.* Evaluation skips weights that are zero and brings sums back by the sizes of weights, so the time of an answer
 //!   tells something about how many weights there are, where, and how large. It does not depend on inputs. When a client
 //!   opens logits, divisions may take longer for larger numbers, on its own machine.

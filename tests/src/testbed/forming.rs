@@ -1,6 +1,7 @@
 //! How a consortium comes to be, by the commands that administrators run: founded, joined by invitations, given its
 //! pairs and tasks by a quorum's signatures, and its models by their owners.
 
+use super::encrypted;
 use super::node::told;
 use super::terms::{MEMBERS, Second, index, with_role, with_tasks};
 use super::world::{Whole, World};
@@ -163,7 +164,7 @@ pub(super) async fn agree(
     Ok(second)
 }
 
-/// Every owner publishes its model for every task.
+/// Every owner publishes its model for every task, and one of them a network with a square for encrypted inputs.
 pub(super) async fn publish(world: &World, scenario: &Scenario, second: Second) -> Result<(), Failure> {
     let owners = with_role("owner").zip(&scenario.hospitals).map(|(owner, hospital)| async move {
         let file = world.root().join(owner).join("model.onnx");
@@ -193,5 +194,10 @@ pub(super) async fn publish(world: &World, scenario: &Scenario, second: Second) 
         Ok(())
     });
     try_join_all(owners).await?;
+    let file = world.root().join(encrypted::OWNER).join("squares.onnx");
+    std::fs::write(&file, export(&encrypted::model(scenario)?, "consilium"))?;
+    let file = file.to_string_lossy().into_owned();
+    let words = ["model", "publish", &file, "--task", encrypted::TASK, "--scales", encrypted::SCALES];
+    world.nodes[index(encrypted::OWNER)].told(&words).await?;
     Ok(())
 }

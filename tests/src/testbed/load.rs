@@ -1,6 +1,7 @@
 //! The questions of a run: who asks what how often, and what came of each.
 
 use super::LOOK_EVERY;
+use super::encrypted::{self, Encrypted};
 use super::tally::{Outcome, Tally};
 use super::terms::pair_of;
 use consilium::admin::{AdminReply, AdminRequest, call};
@@ -42,6 +43,8 @@ struct State {
     nodes: BTreeMap<&'static str, Standing>,
     /// Answers that clients hold: what they cost.
     answers: Vec<(ReleaseId, u64)>,
+    /// Encrypted inputs that were answered, by client.
+    encrypted: BTreeMap<&'static str, u64>,
     over: bool,
 }
 
@@ -82,6 +85,15 @@ impl Board {
     /// Answers that clients hold.
     pub(super) fn answers(&self) -> Vec<(ReleaseId, u64)> {
         self.look().answers.clone()
+    }
+
+    /// Encrypted inputs that were answered, by client.
+    pub(super) fn encrypted_inputs(&self) -> BTreeMap<&'static str, u64> {
+        self.look().encrypted.clone()
+    }
+
+    fn note_encrypted(&self, client: &'static str, inputs: u64) {
+        *self.look().encrypted.entry(client).or_default() += inputs;
     }
 
     fn now(&self) -> usize {
@@ -148,6 +160,7 @@ pub(super) struct Questions {
     rows: Vec<Vec<f64>>,
     verdicts: Vec<Verdict>,
     owners: u32,
+    encrypted: Encrypted,
 }
 
 impl Questions {
@@ -166,7 +179,16 @@ impl Questions {
             verdicts.push(verdict(&votes, scenario.classes.len()));
             rows.push(scenario.test.row(row).iter().map(|value| f64::from(*value)).collect());
         }
-        Ok(Self { rows, verdicts, owners: oracles.len() as u32 })
+        Ok(Self { rows, verdicts, owners: oracles.len() as u32, encrypted: Encrypted::new(scenario)? })
+    }
+
+    fn request(&self, task: &str, row: usize) -> AdminRequest {
+        let task = task.to_owned();
+        if task == encrypted::TASK {
+            let (rows, mode) = self.encrypted.question(row);
+            return AdminRequest::AskEncrypted { task, rows, mode: Some(mode), logits: false };
+        }
+        AdminRequest::Ask { task, rows: vec![self.rows[row].clone()], release: None }
     }
 
     /// What an answer about a case is worth.
@@ -213,11 +235,7 @@ impl Asker {
         let row = row % self.questions.rows.len();
         let (client, task) = (self.stream.client, self.stream.task);
         let (part, before) = (self.board.now(), self.board.standing(client));
-        let request = AdminRequest::Ask {
-            task: task.to_owned(),
-            rows: vec![self.questions.rows[row].clone()],
-            release: None,
-        };
+        let request = self.questions.request(task, row);
         let asked = Instant::now();
         let told = tokio::time::timeout(ANSWER_WITHIN, call(&self.socket, &request)).await;
         let took = asked.elapsed();
@@ -227,6 +245,10 @@ impl Asker {
                 self.board.note_answer(part, &answer);
                 let label = answer.labels.first().copied().flatten();
                 self.questions.judge(row, self.stream.exact, answer.terms.owners, label)
+            }
+            Ok(Ok(AdminReply::Opened(opened))) => {
+                self.board.note_encrypted(client, opened.labels.len() as u64);
+                self.questions.encrypted.wrong(row, &opened).map_or(Outcome::Right, Outcome::Wrong)
             }
             Ok(Ok(AdminReply::Refused(refusal))) => Outcome::Refused(refusal),
             // Whoever asks a node that was stopped meanwhile hears nothing, which is no fault of the node.

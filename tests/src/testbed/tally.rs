@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// What may stand in the way of a question while something is broken, or its budget is spent. Any other refusal is
 /// of a mistake: of the question, of the files, or of the two ledgers.
-const EXPECTED: [Obstacle; 7] = [
+const EXPECTED: [Obstacle; 8] = [
     Obstacle::Peer,
     Obstacle::Deadline,
     Obstacle::Correlations,
@@ -15,6 +15,7 @@ const EXPECTED: [Obstacle; 7] = [
     Obstacle::Release,
     Obstacle::Models,
     Obstacle::Budget,
+    Obstacle::Busy,
 ];
 /// Examples that are kept of what must not be.
 const EXAMPLES: usize = 5;
@@ -201,7 +202,7 @@ mod tests {
             good.note("a", outcome, SECOND);
         }
         assert!(good.is_good(), "{good:?}");
-        assert_eq!((good.asked, good.answered("a"), good.unanswered("a")), (10, 2, 8));
+        assert_eq!((good.asked, good.answered("a"), good.unanswered("a")), (11, 2, 9));
         let bad = [
             Outcome::Wrong("case 1".to_owned()),
             Outcome::Untyped("hangs".to_owned()),

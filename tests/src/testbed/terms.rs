@@ -1,5 +1,6 @@
 //! Who takes part, and the roster that they sign. What the roster's language has for a second pair stands here alone.
 
+use super::encrypted;
 use consilium::client::Answer;
 use consilium::demo::Scenario;
 use consilium_config::Roster;
@@ -127,7 +128,7 @@ fn text(members: &str, scenario: &Scenario, second: Second) -> String {
         text += "\n\n";
         text += &task(name, scenario, second);
     }
-    text + "\n"
+    text + "\n\n" + &encrypted::task(scenario)
 }
 
 fn task(name: &str, scenario: &Scenario, second: Second) -> String {
@@ -193,6 +194,7 @@ mod tests {
                 Roster::parse("roster.toml", &text).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
             let names: Vec<&str> = roster.tasks().iter().map(|task| task.name.as_str()).collect();
             assert_eq!((names.as_slice(), roster.pairs().len()), (second.tasks(), 2));
+            assert_eq!(roster.homomorphic_tasks().len(), 1);
             assert!(roster.tasks().iter().all(|task| task.owners.len() == 6 && task.features.is_some()));
         }
     }

@@ -1,13 +1,12 @@
-//! What the values of one task say about each other and about the members.
+//! What the values of one task of compute parties say about each other and about the members.
 
-use super::{Directory, unique};
+use super::{Directory, input::input, unique};
 use crate::{
     document::Document,
     error::Problem,
     limits::{CLASSES, DISTANCE_WORD_BITS_MAX, PRODUCT_BITS_MAX, VOTES_MAX},
     roster::{Kind, NOBODY, Role, read::TaskDraft},
 };
-use std::ops::Range;
 use toml::Spanned;
 
 pub(super) fn task(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
@@ -20,8 +19,7 @@ pub(super) fn task(document: &Document, directory: &Directory<'_>, task: &TaskDr
     threshold(document, task);
     numbers(document, task);
     stock(document, task);
-    image(document, task);
-    features(document, task);
+    input(document, &task.input, None);
 }
 
 fn people(document: &Document, directory: &Directory<'_>, task: &TaskDraft) {
@@ -160,7 +158,7 @@ fn numbers(document: &Document, task: &TaskDraft) {
             });
         }
     }
-    if let Some(largest) = &task.input_abs_max
+    if let Some(largest) = &task.input.abs_max
         && *largest.get_ref() >= f64::from(1_u32 << bits.get_ref())
     {
         document.report(|| {
@@ -193,61 +191,6 @@ fn stock(document: &Document, task: &TaskDraft) {
                 .at(batch.span(), format!("{} used at once", batch.get_ref()))
                 .help("raise `high` or lower `batch`".to_owned())
         });
-    }
-}
-
-/// The values of an image fill the input, and are allowed in it.
-fn image(document: &Document, task: &TaskDraft) {
-    let (Some(draft), Some(input)) = (&task.image, &task.input) else { return };
-    let Some(image) = &draft.image else { return };
-    let values = input.get_ref().len();
-    if image.values() != values as u64 {
-        let (channels, rows, columns) = (image.colour.channels(), image.rows, image.columns);
-        document.report(|| {
-            Problem::new("an image does not fill the input")
-                .at(draft.place.clone(), format!("{channels} channels of {rows} rows and {columns} columns"))
-                .at(input.span(), format!("{values} values"))
-                .help(
-                    "set `size` to rows and columns, and `colour` to \"grey\" (1 channel) or \"rgb\" (3)"
-                        .to_owned(),
-                )
-        });
-    }
-    if let (None, Some(bound), Some(range)) = (&task.features, &task.input_abs_max, &draft.range)
-        && image.low.abs().max(image.high.abs()) > *bound.get_ref()
-    {
-        document.report(|| {
-            Problem::new("values of an image are larger than any input may be")
-                .at(range.clone(), format!("from {} to {}", image.low, image.high))
-                .at(bound.span(), format!("inputs up to {}", bound.get_ref()))
-                .help("lower `range`, raise `input_abs_max`, or normalise by `[task.features]`".to_owned())
-        });
-    }
-}
-
-fn features(document: &Document, task: &TaskDraft) {
-    let (Some(features), Some(input)) = (&task.features, &task.input) else { return };
-    let values = input.get_ref().len();
-    let report = |key: &str, span: Range<usize>, found: usize, or_one: &str| {
-        document.report(|| {
-            Problem::new(format!("`{key}` does not match the input"))
-                .at(span, format!("{found} of them"))
-                .at(input.span(), format!("{values} values"))
-                .help(format!("give one per input value{or_one}"))
-        });
-    };
-    if let Some(Some(names)) = &features.names {
-        unique(document, "feature", names.get_ref());
-        if names.get_ref().len() != values {
-            report("names", names.span(), names.get_ref().len(), "");
-        }
-    }
-    for (key, list) in [("offset", &features.offset), ("scale", &features.scale)] {
-        if let Some(Some(list)) = list
-            && ![1, values].contains(&list.get_ref().len())
-        {
-            report(key, list.span(), list.get_ref().len(), ", or a single one for all");
-        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::AskArgs;
 use crate::admin::{AdminReply, AdminRequest};
 use crate::cli::output::{node_file, request, unexpected};
 use crate::imaging::{self, FILE_BYTES_MAX, is_image};
-use consilium_config::{Image, Roster, Task};
+use consilium_config::{Image, Roster};
 use miette::{Result, miette};
 use std::io::Read;
 use std::path::Path;
@@ -63,32 +63,34 @@ fn declared(args: &AskArgs) -> Result<Image> {
         else {
             return Err(unexpected());
         };
-        same(&digest, rule.0, &path)?;
+        same(&digest, (name, &rule.0), &path)?;
     }
     Ok(rule.1)
 }
 
-/// The task and its rule.
-fn rule_of<'r>(roster: &'r Roster, name: &str) -> Result<(&'r Task, Image)> {
-    let task = roster.task(name).ok_or_else(|| miette!("no task {name:?} in this node's roster"))?;
-    let rule = task.image.ok_or_else(|| {
+/// The digest of a task of any kind, and its rule.
+fn rule_of(roster: &Roster, name: &str) -> Result<(String, Image)> {
+    let paired = roster.task(name).map(|task| (task.digest(), task.image));
+    let encrypted = roster.homomorphic_task(name).map(|task| (task.digest(), task.image));
+    let (digest, image) =
+        paired.or(encrypted).ok_or_else(|| miette!("no task {name:?} in this node's roster"))?;
+    let rule = image.ok_or_else(|| {
         miette!(
             help = "give the values as CSV, or have the members add `[task.image]` to the task in the roster",
             "task {name} takes numbers: its roster does not say how an image becomes them"
         )
     })?;
-    Ok((task, rule))
+    Ok((digest.to_string(), rule))
 }
 
 /// Images prepared by other terms than the node asks by would get answers to another question.
-fn same(digest: &str, task: &Task, roster: &Path) -> Result<()> {
-    if digest == task.digest().to_string() {
+fn same(digest: &str, (task, own): (&str, &str), roster: &Path) -> Result<()> {
+    if digest == own {
         return Ok(());
     }
     Err(miette!(
         help = "have the node read its roster anew, or put the roster back that it runs by",
-        "the running node has other terms of task {} than {}",
-        task.name,
+        "the running node has other terms of task {task} than {}",
         roster.display()
     ))
 }
@@ -167,14 +169,13 @@ mod tests {
     #[test]
     fn only_a_task_that_says_how_takes_images() {
         let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
-        let (task, rule) = rule_of(&roster, "digits").unwrap();
+        let (own, rule) = rule_of(&roster, "digits").unwrap();
         assert_eq!(rule.values(), 64);
         let error = rule_of(&roster, "breast-cancer").unwrap_err();
         assert!(error.to_string().contains("takes numbers") && error.help().is_some(), "{error}");
         assert!(rule_of(&roster, "unknown").is_err());
-        let digest = task.digest().to_string();
-        assert!(same(&digest, task, Path::new("r")).is_ok());
-        let error = same(&"0".repeat(64), task, Path::new("r")).unwrap_err();
+        assert!(same(&own, ("digits", &own), Path::new("r")).is_ok());
+        let error = same(&"0".repeat(64), ("digits", &own), Path::new("r")).unwrap_err();
         assert!(error.to_string().contains("other terms of task digits"), "{error}");
     }
 

@@ -174,7 +174,8 @@ fn summary(read: &Read, found: &Found) -> String {
             let roles = roster.member(name.as_str()).map_or_else(String::new, |member| {
                 member.roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             });
-            let tasks = roster.tasks_of(name.as_str()).count();
+            let encrypted = roster.homomorphic_tasks_of(name.as_str()).count();
+            let tasks = roster.tasks_of(name.as_str()).count() + encrypted;
             format!(
                 "{name} can start: {roles} in {} tasks of {}, roster {}; {counts}",
                 tasks,
@@ -249,7 +250,7 @@ mod tests {
         let (read, found) = look(&args(&file, &[]));
         assert_eq!((found.errors, found.warnings), (0, 0), "{:?}", found.listed);
         assert!(
-            summary(&read, &found).starts_with("practice can start: client in 6 tasks of Northern hospitals")
+            summary(&read, &found).starts_with("practice can start: client in 7 tasks of Northern hospitals")
         );
         // A stranger's key: the line of the roster is named.
         std::fs::write(folder.path().join("roster.toml"), EXAMPLE_ROSTER).unwrap();

@@ -2,7 +2,7 @@
 
 use super::super::output::{print_json, table};
 use super::WorkArgs;
-use crate::homomorphic::{QueryId, decrypt, read_plan, read_secret, read_ticket};
+use crate::homomorphic::{QueryId, class, decrypt, read_plan, read_secret, read_ticket};
 use clap::Args;
 use miette::{IntoDiagnostic, Result, miette};
 use serde::Serialize;
@@ -77,14 +77,6 @@ pub(super) fn run(args: &DecryptArgs) -> Result<()> {
     Ok(())
 }
 
-/// The place of the largest logit, the first of equals; of a single logit, whether it is above zero.
-pub(super) fn class(logits: &[i128]) -> usize {
-    match logits {
-        [single] => usize::from(*single > 0),
-        _ => (1..logits.len()).fold(0, |best, place| if logits[place] > logits[best] { place } else { best }),
-    }
-}
-
 fn show(opened: &Opened) {
     let columns: &[&str] =
         if opened.logits.is_some() { &["row", "class", "logits"] } else { &["row", "class"] };
@@ -106,16 +98,4 @@ fn show(opened: &Opened) {
         opened.seconds,
         opened.margin_bits
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_largest_logit_names_the_class() {
-        for (logits, expected) in [(&[3, 5, 5][..], 1), (&[-2, -9], 0), (&[0], 0), (&[1], 1), (&[-1], 0)] {
-            assert_eq!(class(logits), expected, "{logits:?}");
-        }
-    }
 }

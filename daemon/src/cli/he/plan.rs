@@ -2,10 +2,9 @@
 
 use super::super::output::{print_json, table};
 use super::{WorkArgs, model, own_rows, print_learns, size};
-use crate::homomorphic::{SelfTest, Sizes, self_test, write_plan};
+use crate::homomorphic::{SelfTest, Sizes, random_samples, self_test, write_plan};
 use crate::vault::hex;
 use clap::{Args, ValueEnum};
-use consilium_protocol::algebra::{Prg, Seed};
 use consilium_protocol::homomorphic::{
     Chosen, MODULUS_BITS_MAX, Mode, Plan, Room, STATISTICAL_BITS, Scales, choose_scales, with_scales,
 };
@@ -14,8 +13,6 @@ use miette::{IntoDiagnostic, Result, WrapErr, miette};
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// Random rows where none are given.
-const RANDOM_ROWS: usize = 256;
 /// Most rows that scales are compared on.
 const SAMPLES_MAX: usize = 1024;
 
@@ -48,11 +45,20 @@ pub(super) struct PlanArgs {
 
 /// How inputs are encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PlanMode {
+pub(in crate::cli) enum PlanMode {
     /// Up to 8,192 inputs at once: the most answers for the time
     Batch,
     /// One input in few ciphertexts: the soonest answer
     Single,
+}
+
+impl PlanMode {
+    pub(in crate::cli) fn mode(self) -> Mode {
+        match self {
+            Self::Batch => Mode::Batch,
+            Self::Single => Mode::Single,
+        }
+    }
 }
 
 /// Ends of an interval.
@@ -62,10 +68,7 @@ struct Range([f64; 2]);
 pub(super) fn run(args: &PlanArgs) -> Result<()> {
     let (model, warnings) = model(&args.model)?;
     let samples = samples(args, &model)?;
-    let mode = match args.mode {
-        PlanMode::Batch => Mode::Batch,
-        PlanMode::Single => Mode::Single,
-    };
+    let mode = args.mode.mode();
     let chosen = match &args.scales {
         Some(scales) => with_scales(&model, args.range.0, mode, scales, &samples),
         None => choose_scales(&model, args.range.0, mode, &samples),
@@ -91,10 +94,7 @@ pub(super) fn run(args: &PlanArgs) -> Result<()> {
 fn samples(args: &PlanArgs, model: &Model) -> Result<Vec<f64>> {
     let (shape, [low, high]) = (model.network().input(), args.range.0);
     let Some(path) = &args.rows else {
-        let mut prg = Prg::new(&Seed::random().into_diagnostic()?);
-        let unit = |word: u64| (word >> 11) as f64 / (1_u64 << 53) as f64;
-        let words = prg.words(RANDOM_ROWS * shape.len());
-        return Ok(words.into_iter().map(|word| low + (high - low) * unit(word)).collect());
+        return random_samples(shape.len(), args.range.0).into_diagnostic();
     };
     let rows = own_rows(path, shape, args.range.0)?;
     let examples = rows.examples();
@@ -294,7 +294,7 @@ fn range(text: &str) -> std::result::Result<Range, String> {
 }
 
 /// A whole number for the inputs, and positive ones for weights.
-fn scales(text: &str) -> std::result::Result<Scales, String> {
+pub(in crate::cli) fn scales(text: &str) -> std::result::Result<Scales, String> {
     let all = numbers(text).unwrap_or_default();
     match all.split_first() {
         Some((input, maps)) if !maps.is_empty() && maps.iter().all(|scale| *scale > 0.0) => {

@@ -85,6 +85,9 @@ pub(super) fn lines(seen: &Seen, columns: u16, now: Instant) -> Vec<Line<'static
         lines.push(Line::default());
         self::seat(seen, seat, columns, &mut lines);
     }
+    for task in &report.encrypted {
+        lines.push(Line::from(super::encrypted(task)));
+    }
     lines.push(Line::default());
     let every = seen.every.as_secs_f64();
     lines.push(Line::from(format!("every {every} s; q leaves, arrows move").dim()));
@@ -226,6 +229,7 @@ mod tests {
     use super::*;
     use crate::admin::{Level, NoiseStatus, Refill};
     use crate::client::Detour;
+    use crate::encrypted::{ClientCount, EncryptedStatus};
     use consilium_protocol::party::Party;
 
     fn task() -> TaskStatus {
@@ -295,6 +299,16 @@ mod tests {
                 looked_at_in: 4,
                 reason: "it is down".into(),
             }],
+            encrypted: vec![EncryptedStatus {
+                task: "digits".into(),
+                owner: "north".into(),
+                inputs_per_client_max: 1000,
+                published: None,
+                clients: vec![ClientCount { client: "practice".into(), counted: 8, left: 992 }],
+                queries: 1,
+                answered: 5,
+                refused: 2,
+            }],
         }
     }
 
@@ -324,6 +338,7 @@ mod tests {
             "10 answered, up to 2 together; 17 rounds each",
             "the module, or no release; 4 ahead",
             "last draw failed: it slept",
+            "encrypted task digits of north: 5 queries answered, 2 refused; practice: 8 of 1000 inputs, 992 left",
             "every 2 s; q leaves",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing from\n{text}");
