@@ -43,8 +43,9 @@ pub use node::{
 };
 pub use places::Places;
 pub use roster::{
-    Change, Colour, Comparison, Features, HomomorphicTask, Image, Kind, Member, Module, NOBODY, Pair, Quorum,
-    Recipients, Release, Resize, Role, Roster, Seats, Spenders, Standby, Stock, Task, Terms, Unit, Window,
+    Change, Colour, Comparison, EncodingsTask, Features, HomomorphicTask, Image, Kind, Member, Module,
+    NOBODY, Pair, Quorum, Recipients, Release, Resize, Role, Roster, Seats, Spenders, Standby, Stock, Task,
+    Terms, Unit, Window,
 };
 pub use starter::Start;
 

@@ -50,6 +50,8 @@ pub const SHARDS: RangeInclusive<u32> = 1..=64;
 pub const VOTES_MAX: usize = MODELS_MAX;
 /// Clients of a task.
 pub const CLIENTS: RangeInclusive<usize> = 1..=2048;
+/// Members of a task of encodings.
+pub const HOSPITALS: RangeInclusive<usize> = 2..=2048;
 /// Inputs that one client may have answered in all by the owner of a homomorphic task.
 pub const INPUTS_PER_CLIENT: RangeInclusive<u64> = 1..=1_000_000_000;
 /// Values of one query's input.

@@ -2,6 +2,7 @@
 
 mod changes;
 mod check;
+mod encodings;
 mod homomorphic;
 mod image;
 mod kind;
@@ -18,6 +19,7 @@ pub(crate) mod words;
 pub(crate) use read::roster as read;
 
 pub use changes::{Change, Recipients, Spenders};
+pub use encodings::EncodingsTask;
 pub use homomorphic::HomomorphicTask;
 pub use image::{Colour, Image, Resize, Window};
 use kind::Tasks;
@@ -86,6 +88,15 @@ impl Roster {
         Self::parse("roster.toml", &self.to_toml())
     }
 
+    /// The same roster with these tasks of encodings in place of those that it has, checked like a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] as for a file; places are those in [`Roster::to_toml`]'s text.
+    pub fn with_encodings(mut self, tasks: Vec<EncodingsTask>) -> Result<Self, ConfigError> {
+        self.tasks.encodings = tasks;
+        Self::parse("roster.toml", &self.to_toml())
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -146,6 +157,13 @@ impl Roster {
                 task.feed(hasher);
             });
         }
+        if !self.tasks.encodings.is_empty() {
+            hasher.text("encodings");
+            hasher.list(&self.tasks.encodings, |hasher, task| {
+                hasher.text(&task.title);
+                task.feed(hasher);
+            });
+        }
         hasher.finish()
     }
 
@@ -194,6 +212,11 @@ impl Roster {
         &self.tasks.homomorphic
     }
 
+    /// All tasks of encodings, in the order written.
+    pub fn encodings_tasks(&self) -> &[EncodingsTask] {
+        &self.tasks.encodings
+    }
+
     /// The member of that name.
     pub fn member(&self, name: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.name.as_str() == name)
@@ -222,6 +245,11 @@ impl Roster {
     /// The task of that name that one owner computes on encrypted inputs.
     pub fn homomorphic_task(&self, name: &str) -> Option<&HomomorphicTask> {
         self.tasks.homomorphic.iter().find(|task| task.name.as_str() == name)
+    }
+
+    /// The task of encodings of that name.
+    pub fn encodings_task(&self, name: &str) -> Option<&EncodingsTask> {
+        self.tasks.encodings.iter().find(|task| task.name.as_str() == name)
     }
 
     /// The members of a pair. `None` only for a pair of another roster.
@@ -263,6 +291,11 @@ impl Roster {
     pub fn homomorphic_tasks_of<'r>(&'r self, member: &'r str) -> impl Iterator<Item = &'r HomomorphicTask> {
         let named = move |task: &&HomomorphicTask| task.owner.as_str() == member || task.has_client(member);
         self.tasks.homomorphic.iter().filter(named)
+    }
+
+    /// The tasks of encodings in which a member sends and takes.
+    pub fn encodings_tasks_of<'r>(&'r self, member: &'r str) -> impl Iterator<Item = &'r EncodingsTask> {
+        self.tasks.encodings.iter().filter(move |task| task.has_hospital(member))
     }
 }
 
@@ -407,7 +440,7 @@ mod tests {
         let roster = roster(EXAMPLE_ROSTER).unwrap();
         assert_eq!(
             roster.digest().to_string(),
-            "c2104f2954ecfba65425c40cf9bb0af44d3af2169c552b00d9e1791b7c0c512a"
+            "2d233eac72bfce8d8c952c635d72e38db791a2e04e7a3faa21d22bb083110748"
         );
         assert_eq!(
             roster.tasks()[0].digest().to_string(),

@@ -6,11 +6,13 @@
 mod books;
 mod encrypted;
 mod export;
+mod laboratory;
 mod serve;
 mod status;
 
 pub use books::{LedgerReport, Loss, OtherView, OwnerAccount, PartyBooks, SignedReport};
 pub use export::export;
+pub use laboratory::send_encodings;
 pub(crate) use serve::normalised;
 pub use serve::{AdminError, Caller, Door, ModelFile, call, publish, publish_all, publish_planned};
 pub use status::{
@@ -20,6 +22,8 @@ pub use status::{
 use crate::client::Answer;
 use crate::consortium::{ConsortiumReply, ConsortiumRequest};
 use crate::encrypted::{Opened, Planned};
+use crate::lab::Figure;
+use crate::laboratory::{Held, Sent};
 use crate::ledger::{Head, ReleaseId, SignedStatement};
 use crate::message::Refusal;
 use crate::owner::{Published, Wanted};
@@ -83,6 +87,19 @@ pub enum AdminRequest {
         /// Whether logits are wanted beside classes.
         logits: bool,
     },
+    /// Send a member a file of encodings. It follows in frames after [`AdminReply::SendFile`].
+    SendEncodings {
+        /// The task.
+        task: String,
+        /// The member.
+        to: String,
+        /// Bytes of the file.
+        bytes: u64,
+        /// What the file says of its attack, for those who are refused.
+        figure: Figure,
+    },
+    /// Which encodings came.
+    Received,
     /// Which terms of a task the node has, for one who prepares inputs by a roster file.
     Terms {
         /// The task.
@@ -145,6 +162,12 @@ pub enum AdminReply {
     Answer(Box<Answer>),
     /// The owner's answer, opened.
     Opened(Box<Opened>),
+    /// The file may follow.
+    SendFile,
+    /// The member keeps the encodings.
+    EncodingsSent(Box<Sent>),
+    /// Encodings that came.
+    Received(Vec<Held>),
     /// The digest of the task's terms, in hexadecimal.
     Terms {
         /// As [`consilium_config::Task::digest`] gives it.

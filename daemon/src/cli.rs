@@ -12,6 +12,7 @@ mod dashboard;
 mod distill;
 mod he;
 mod identity;
+mod lab;
 mod model;
 mod module;
 mod output;
@@ -75,6 +76,8 @@ enum Command {
     Distill(distill::DistillArgs),
     /// Ask one owner's network under your own key: two sides, files between them, no compute party
     He(he::HeArgs),
+    /// A broken idea, encodings by secret random networks, with the attack that breaks it: protects nothing
+    Lab(lab::LabArgs),
     /// Measure questions to a running consortium, or what preprocessing costs on this machine
     Bench(bench::BenchArgs),
     /// What answers cost in privacy: the ledger, budgets and what they buy
@@ -127,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Ask(args) => ask::run(&args),
         Command::Distill(args) => distill::run(&args),
         Command::He(args) => he::run(&args),
+        Command::Lab(args) => lab::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Privacy(args) => privacy::run(&args),
         Command::Status(args) => status::run(&args),

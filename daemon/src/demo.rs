@@ -21,7 +21,7 @@ pub use scenario::{
     breast_cancer, breast_cancer_shards, train_all, train_shards,
 };
 pub use shards::{ShardOf, Split};
-pub use world::{Layout, Process, World, WorldError, names, tasks};
+pub use world::{Layout, Process, World, WorldError, free_port, names, tasks};
 
 use clap::{Args, ValueEnum};
 use consilium_config::{ModuleSocket, NoiseRule};

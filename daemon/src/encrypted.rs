@@ -19,9 +19,8 @@ mod message;
 mod owner;
 mod shelf;
 mod spool;
-mod transfer;
 
-pub use client::{Opened, OpenedTerms};
+pub use client::{Opened, OpenedTerms, Unanswered};
 pub use shelf::{PlanEntry, Planned, ToPublish};
 
 pub(crate) use client::Asker;
@@ -30,6 +29,7 @@ pub(crate) use owner::Owner;
 use crate::message::Refusal;
 use crate::net::{Channel, ChannelError, Network};
 use crate::tally::{Side, Tally};
+use crate::transfer;
 use crate::vault::{StorageKey, private_directory};
 use consilium_config::{HomomorphicTask, Roster};
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,7 @@ impl Encrypted {
         if !tasks.is_empty() {
             private_directory(&folder).map_err(transfer::local)?;
         }
+        client::sweep_secrets(&folder, &asked).map_err(transfer::local)?;
         let (owner, asker) = (!owned.is_empty(), !asked.is_empty());
         let owner =
             owner.then(|| Owner::open(&folder, owned, key.clone(), threads, tally.clone())).transpose()?;

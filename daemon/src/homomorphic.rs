@@ -31,6 +31,7 @@ mod tests;
 pub use container::{FORMAT, FileKind, HEADER_BYTES_MAX};
 pub use evaluate::{evaluate, prepare};
 pub use fault::HomomorphicError;
+pub(crate) use fault::nameless;
 pub use formats::{
     KeyId, Keys, QueryId, Secret, Ticket, make_keys, read_keys, read_plan, read_query, read_secret,
     read_ticket, write_plan,

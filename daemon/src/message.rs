@@ -58,6 +58,8 @@ pub enum Obstacle {
     Ledger,
     /// The client has had as many inputs answered as the roster grants it.
     Inputs,
+    /// Encodings protect nothing, and the roster does not call the task an experiment.
+    Laboratory,
     /// As much is being done as may be at a time; later it may be granted.
     Busy,
     /// Storage or memory of the one who refuses.
@@ -71,7 +73,8 @@ pub enum Obstacle {
 pub struct Refusal {
     /// What stood in the way.
     pub obstacle: Obstacle,
-    /// What happened and what to do, for people.
+    /// What happened and what to do, for people. Of a peer one line of bounded length is read.
+    #[serde(deserialize_with = "line")]
     pub explanation: String,
 }
 
@@ -81,6 +84,13 @@ impl Refusal {
         let explanation = explanation.to_string().chars().take(EXPLANATION_CHARS_MAX).collect();
         Self { obstacle, explanation }
     }
+}
+
+/// A peer's explanation, which goes to logs and terminals: cut, and without control characters.
+fn line<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    let shown = |letter: char| if letter.is_control() { ' ' } else { letter };
+    Ok(text.chars().take(EXPLANATION_CHARS_MAX).map(shown).collect())
 }
 
 /// From an owner to a compute party.
@@ -573,6 +583,17 @@ mod tests {
             decode::<MaskRequest>(bytes).is_ok(),
             decode::<MaskReply>(bytes).is_ok(),
         ]
+    }
+
+    #[test]
+    fn what_a_peer_explains_is_one_line_of_bounded_length() {
+        let said = Refusal {
+            obstacle: Obstacle::Busy,
+            explanation: format!("a\nb\u{1b}[2J{}", "é".repeat(EXPLANATION_CHARS_MAX)),
+        };
+        let heard: Refusal = decode(&encode(&said).unwrap()).unwrap();
+        assert!(heard.explanation.starts_with("a b [2Jé"), "{heard}");
+        assert_eq!(heard.explanation.chars().count(), EXPLANATION_CHARS_MAX);
     }
 
     #[test]

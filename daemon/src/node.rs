@@ -14,6 +14,7 @@ use crate::compute::{Allowance, Background, Compute, ComputeLimits, Progress, So
 use crate::consortium::{self, Council};
 use crate::dealer::Dealer;
 use crate::encrypted::Encrypted;
+use crate::laboratory::Laboratory;
 use crate::ledger::{Ledger, LedgerHandle, LedgerThread};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{self, Address, ChannelError, Identity, Incoming, Limits, Network, PeerId, SeldomOf};
@@ -66,6 +67,7 @@ pub struct Shared {
     pub(crate) owner: Owner,
     pub(crate) client: Client,
     pub(crate) encrypted: Encrypted,
+    pub(crate) laboratory: Arc<Laboratory>,
     pub(crate) identity: Arc<Identity>,
     pub(crate) tally: Arc<Tally>,
     faults: Mutex<u64>,
@@ -113,15 +115,11 @@ impl Node {
                 }
             }
         }
-        let deals = roster.pairs().iter().any(|pair| pair.dealer.as_ref() == Some(&me.name));
-        let dealer = if deals {
-            Some(Arc::new(Dealer::new(open_masks(&state.join("masks.redb"), key.clone())?)?))
-        } else {
-            None
-        };
+        let dealer = dealer_of(&roster, &me, state, &key)?;
         let deadline = config.network().query_deadline;
         let mine = (&roster, me.name.as_str());
         let encrypted = Encrypted::open(state, mine, (network.clone(), deadline), &key, &tally)?;
+        let laboratory = Arc::new(Laboratory::open(state, mine, (network.clone(), deadline))?);
         let name = me.name.to_string();
         let owner = Owner::new(name, network.clone(), deadline * 4, state.join("published.json"));
         let client =
@@ -139,6 +137,7 @@ impl Node {
             owner,
             client,
             encrypted,
+            laboratory,
             identity,
             tally,
             faults: Mutex::new(0),
@@ -168,7 +167,8 @@ impl Node {
     /// Refuses further questions, and returns when those in progress have their answers. May be dropped.
     pub async fn drain(&self) {
         let seats = join_all(self.shared.seats.iter().map(|(_, compute)| compute.reception.close()));
-        tokio::join!(seats, self.shared.client.close(), self.shared.encrypted.close());
+        let laboratory = self.shared.laboratory.reception.close();
+        tokio::join!(seats, self.shared.client.close(), self.shared.encrypted.close(), laboratory);
     }
 
     /// Stops serving, closes the network and the stores. Queries in progress fail on the other side.
@@ -196,6 +196,9 @@ impl Shared {
                 Some(task) => format!(
                     "task {name} is homomorphic: {} computes on encrypted inputs, and there is no pair and no ledger",
                     task.owner
+                ),
+                None if self.roster.encodings_task(name).is_some() => format!(
+                    "task {name} is of encodings, of which nothing is computed; `consilium lab send` sends them"
                 ),
                 None => format!("no task {name:?} in the roster; it has {}", known.join(", ")),
             };
@@ -439,6 +442,19 @@ fn limits_of(config: &NodeConfig) -> ComputeLimits {
         waiting_max: WAITING_MAX,
         frame_bytes_max: settings.frame_bytes_max as usize,
     }
+}
+
+/// What deals to pairs, where the roster has this member do that.
+fn dealer_of(
+    roster: &Roster,
+    me: &Member,
+    state: &std::path::Path,
+    key: &Arc<StorageKey>,
+) -> Result<Option<Arc<Dealer>>, NodeError> {
+    if !roster.pairs().iter().any(|pair| pair.dealer.as_ref() == Some(&me.name)) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Dealer::new(open_masks(&state.join("masks.redb"), key.clone())?)?)))
 }
 
 fn open_masks(path: &std::path::Path, key: Arc<StorageKey>) -> Result<MaskStore, NodeError> {

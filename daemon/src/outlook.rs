@@ -65,6 +65,7 @@ pub fn another_may(obstacle: Obstacle) -> bool {
         | Obstacle::Budget
         | Obstacle::Release
         | Obstacle::Inputs
+        | Obstacle::Laboratory
         | Obstacle::Models => false,
     }
 }

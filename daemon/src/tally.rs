@@ -197,6 +197,7 @@ pub fn name(obstacle: Obstacle) -> &'static str {
         Obstacle::Noise => "noise",
         Obstacle::Ledger => "ledger",
         Obstacle::Inputs => "inputs",
+        Obstacle::Laboratory => "laboratory",
         Obstacle::Busy => "busy",
         Obstacle::Local => "local",
     }

@@ -11,6 +11,8 @@
 //! side. The library does not wipe its buffers: while a process trains, and after, copies of records and
 //! weights lie in its freed memory.
 
+mod clone;
+mod encoder;
 mod examples;
 mod forward;
 mod one_class;
@@ -19,21 +21,27 @@ mod own;
 mod parts;
 mod pca;
 mod planes;
+mod products;
 mod recipe;
 mod reconstructor;
 mod soft;
+mod tokens;
 
+pub use clone::{CloneRecipe, train_clone};
+pub use encoder::{Encoder, EncoderParts, Linear, NORM_EPSILON, Norm, Statistics};
 pub use examples::{Examples, ExamplesError, ROWS_MAX, VALUES_MAX};
 pub use one_class::{
     LearnedOneClass, OneClassMethod, OneClassProgress, OneClassSetting, OneClassStage, OneClassTrainError,
     learn_one_class,
 };
-pub use own::{OWN_ROWS_MAX, OwnRows, OwnRowsError, Reading};
+pub use own::{OWN_ROWS_MAX, OwnRows, OwnRowsError, Reading, own_labels};
 pub use parts::{PART_ROWS_MIN, Parts, PartsError, digest_of_positions};
 pub use pca::{PCA_SIZE_MAX, PcaError, pca};
+pub use products::products;
 pub use recipe::{BATCH_MAX, EPOCHS_MAX, Optimiser, Recipe, RecipeError};
 pub use reconstructor::{ReconstructorRecipe, STEPS_MAX, reconstructor_network, train_reconstructor};
 pub use soft::{Targets, TargetsError, train_soft};
+pub use tokens::{NamedWeights, TokenClassifier, TokenRecipe, train_tokens};
 
 use candle_core::{Device, Tensor};
 use consilium_protocol::graph::{Network, NetworkError};

@@ -14,7 +14,7 @@ mod key;
 mod store;
 
 pub use credential::credential;
-pub(crate) use file::{Pieces, read_at, remove_tree, write_pieces};
+pub(crate) use file::{Pieces, move_file, read_at, remove_tree, write_pieces};
 pub use file::{
     private_directory, read_bounded, read_sealed, remove_durably, sweep_unfinished, write_atomic,
     write_sealed,

@@ -92,10 +92,9 @@ fn an_independent_library_computes_the_same_residues() {
     let (mut stream, seed) = (prg(4), Seed::from_bytes([5; 16]));
     let mut parts = vec![Vec::new(); OUTPUTS];
     for plain in 0..plan.primes.len() {
-        let messages = Messages::new(&plan, plain, &inputs, &mut stream);
+        let messages = Messages::new(&plan, plain, &inputs, &Seed::from_bytes([6; 16]));
         let block = |limb| {
-            let rows: Vec<u8> =
-                (0..INPUTS).flat_map(|number| messages.encrypt(&key, &seed, limb, number)).collect();
+            let rows = messages.encrypt(&key, &seed, limb, 0..INPUTS);
             evaluator.evaluate(&seed, Block { plain, limb }, &rows).unwrap()
         };
         let blocks: Vec<_> = (0..plan.query_limbs()).map(block).collect();

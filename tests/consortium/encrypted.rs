@@ -3,7 +3,7 @@
 
 use crate::setting::{INPUTS, SOON, Setting, in_runtime, names_of, peer_of, scenario};
 use consilium::admin::{AdminReply, AdminRequest, call, publish_all, publish_planned};
-use consilium::demo::names;
+use consilium::demo::{free_port, names};
 use consilium::encrypted::{EncryptedStatus, Opened, Planned};
 use consilium::homomorphic::{class, encode, read_plan};
 use consilium::message::{Obstacle, Refusal};
@@ -13,7 +13,6 @@ use consilium_protocol::graph::{Layer, Network, Shape};
 use consilium_protocol::homomorphic::{IntegerNet, Mode};
 use consilium_protocol::model::{Model, Weights, export};
 use serde::{Deserialize, Serialize};
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,7 +50,7 @@ impl Bench {
     async fn new(inputs_per_client_max: u64) -> Self {
         let setting = Setting::prepared(scenario(), "info");
         let owner = names_of(&setting)[0].clone();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let address = format!("/ip4/127.0.0.1/tcp/{port}");
         let path = setting.world.folder_of("roster.toml");
         let roster = Roster::load(&path).unwrap();
@@ -276,6 +275,16 @@ fn a_query_that_dies_with_its_owner_is_counted_and_the_next_one_is_answered() {
         assert_eq!(bench.counts().await, Some((5, 95)), "inputs that were reserved count");
         let opened = bench.right(4, None).await;
         assert_eq!((opened.terms.counted, opened.terms.keys_bytes), (9, 0), "the keys are still there");
+        // What was answered before is not lost.
+        std::fs::write(&order, "EncryptedReserved 2").unwrap();
+        let opened = bench.ask(rows(3), Some(Mode::Single)).await.unwrap();
+        let unanswered = opened.unanswered.clone().unwrap();
+        assert_eq!((opened.labels.len(), opened.terms.counted), (1, 10), "{opened:?}");
+        assert_eq!((unanswered.row, unanswered.refusal.obstacle), (2, Obstacle::Peer), "{unanswered:?}");
+        bench.restart_owner().await;
+        let again = bench.right(1, Some(Mode::Single)).await;
+        assert_eq!((again.logits, again.terms.counted), (opened.logits, 12));
+        assert_eq!(again.unanswered, None);
     });
 }
 

@@ -15,6 +15,7 @@ mod crashes;
 mod deaths;
 mod distill;
 mod encrypted;
+mod laboratory;
 mod far;
 mod hostile;
 mod http;

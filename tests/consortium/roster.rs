@@ -3,10 +3,10 @@
 use crate::setting::{LOOK_EVERY, SOON, in_runtime};
 use ciborium::Value as Cbor;
 use consilium::admin::{AdminReply, AdminRequest, Report, call};
+use consilium::demo::free_port;
 use consilium::message::{Obstacle, QueryReply};
 use consilium::net::{Address, Identity, Limits, Member, Network, PeerId, Reach, Role, Settings};
 use serde_json::Value;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -28,8 +28,7 @@ impl Party {
     fn new(root: &Path, name: &'static str, listens: bool) -> Self {
         let folder = root.join(name);
         std::fs::create_dir(&folder).unwrap();
-        // Free when it was looked for; nothing else on this machine asks for one out of these few.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let listen = if listens { format!("\"/ip4/127.0.0.1/tcp/{port}\"") } else { String::new() };
         let text = format!(
             "[node]\nname = \"{name}\"\nstate = \"state\"\n[network]\nlisten = [{listen}]\n[log]\nformat = \"json\"\n"

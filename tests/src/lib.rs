@@ -5,6 +5,7 @@ pub mod noise;
 pub mod evaluation;
 pub mod goals;
 pub mod homomorphic;
+pub mod lab;
 pub mod link;
 pub mod measured;
 pub mod membership;

@@ -1,8 +1,9 @@
 //! A consortium of eight daemons, each on a machine of its own as far as the kernel can make one: a network namespace
 //! with its own address, 40 ms from all others, over links that lose packets, one of them behind address translation.
 //!
-//! It forms by the commands that administrators run, is asked all the time, is broken in one way after the other, and
-//! has to heal by itself. Every label is held against the oracle, every refusal must have a reason that the fault
+//! It forms by the commands that administrators run, is asked all the time about several subjects, is broken in one way
+//! after the other, and has to heal by itself. Every exact label is held against the oracle, noise must come from the
+//! module that a member hosts or, while that is gone, from software; every refusal must have a reason that the fault
 //! gives, and at the end the ledgers of both pairs must be sound and have every answer once.
 //!
 //! Links are carried in user space, through one TUN device for each node: the network emulation of the kernel is not
@@ -13,37 +14,44 @@ mod nat;
 mod switch;
 mod host;
 mod tally;
-mod node;
+mod subject;
 mod terms;
 mod encrypted;
 mod load;
+mod process;
+mod module;
+mod node;
 mod world;
+mod laboratory;
 mod forming;
 mod growth;
 mod books;
+mod coverage;
 mod endurance;
 mod report;
 mod acts;
 
 pub use books::Books;
+pub use coverage::Coverage;
 pub use endurance::{Faults, Healed};
 pub use growth::{Growth, Holding};
 pub use host::{Offer, offer, sweep};
 pub use report::{Part, Summary};
 pub use switch::{Carried, Line};
-pub use tally::Tally;
+pub use tally::{Counts, Tally};
 pub use terms::Second;
 
-use consilium::demo::{Progress, breast_cancer};
 use growth::Watch;
-use load::{Asker, Questions, Stream};
+use load::Asker;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
+use subject::Subjects;
 use tokio::task::JoinSet;
 use world::{Whole, World};
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long a process may take to come up, or to go when it is asked to.
+const UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// Any error of a run.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -79,11 +87,11 @@ pub enum TestbedError {
         /// What.
         what: String,
     },
-    /// A daemon ended by itself.
-    #[error("the daemon of {node} ended with {status}; its log is {}:\n{tail}", log.display())]
+    /// A process ended by itself.
+    #[error("{name} ended with {status}; its log is {}:\n{tail}", log.display())]
     Ended {
-        /// The node.
-        node: String,
+        /// What it is.
+        name: String,
         /// Its exit status.
         status: String,
         /// Its log.
@@ -131,23 +139,23 @@ pub struct Plan {
 /// It did not come up, or the machine refused something; what a consortium that was up did wrong stands in the
 /// summary.
 pub async fn run(plan: &Plan, root: &Path, say: Say<'_>) -> Result<Summary, Failure> {
-    let owners = terms::with_role("owner").count();
-    let scenario = breast_cancer(owners, plan.seed, &Progress::new(false))?;
-    let questions = Arc::new(Questions::new(&scenario)?);
+    let subjects = Subjects::new(plan.seed)?;
     let mut world = World::new(root, plan)?;
     say("namespaces, links and node files are made");
     let started = Instant::now();
     forming::form(&mut world, say).await?;
     let joined = started.elapsed();
-    let second = forming::agree(&mut world, &scenario, plan.apart, say).await?;
-    forming::publish(&world, &scenario, second).await?;
+    let second = forming::agree(&mut world, &subjects, plan.apart, say).await?;
+    forming::publish(&world, &subjects, second).await?;
     say("all models are published");
     world.until(terms::MEMBERS.len(), Whole::Serving).await?;
     let answering = started.elapsed();
     say("all pools have bundles");
     let round_trip_ms = world.round_trip().await;
 
-    let (asking, probes) = ask(&world, &questions, second);
+    let courier = laboratory::Courier::new(&world, plan.seed)?;
+    let (mut asking, probes) = ask(&world, &subjects, second);
+    asking.spawn(courier.keep_sending());
     let mut summary = Summary {
         seed: plan.seed,
         second,
@@ -155,6 +163,7 @@ pub async fn run(plan: &Plan, root: &Path, say: Say<'_>) -> Result<Summary, Fail
         forming_seconds: [joined.as_secs_f64(), answering.as_secs_f64()],
         parts: Vec::new(),
         faults: None,
+        coverage: None,
         growth: Vec::new(),
         books: Vec::new(),
         disks: Vec::new(),
@@ -172,28 +181,22 @@ pub async fn run(plan: &Plan, root: &Path, say: Say<'_>) -> Result<Summary, Fail
 }
 
 /// Starts all askers, and gives those that probe.
-fn ask(world: &World, questions: &Arc<Questions>, second: Second) -> (JoinSet<()>, Vec<Asker>) {
-    let asker = |stream: Stream| Asker {
+fn ask(world: &World, subjects: &Subjects, second: Second) -> (JoinSet<()>, Vec<Asker>) {
+    let asker = |client, task| Asker {
         board: world.board.clone(),
-        questions: questions.clone(),
-        socket: world.nodes[terms::index(stream.client)].socket(),
-        stream,
-    };
-    let stream = |client, task, seconds| Stream {
         client,
         task,
-        every: Duration::from_secs_f64(seconds),
-        exact: task != terms::PRIVATE,
+        subject: subjects.of(task),
+        socket: world.nodes[terms::index(client)].socket(),
     };
     let (mut asking, mut probes) = (JoinSet::new(), Vec::new());
     world.board.turn();
     for (number, client) in terms::with_role("client").enumerate() {
         for task in second.tasks() {
-            let seconds = if *task == terms::PRIVATE { 8.0 } else { 2.5 };
-            asking.spawn(asker(stream(client, task, seconds)).keep_asking(number * 50));
+            asking.spawn(asker(client, task).keep_asking(number * 50));
         }
-        asking.spawn(asker(stream(client, encrypted::TASK, 5.0)).keep_asking(number * 50));
-        probes.extend(second.exact().iter().map(|task| asker(stream(client, task, 1.0))));
+        let probed = second.tasks().iter().filter(|task| task.probed);
+        probes.extend(probed.map(|task| asker(client, task)));
     }
     (asking, probes)
 }
@@ -245,12 +248,17 @@ async fn close(
         whole.add(&before);
         first.count(whole);
     }
+    if let Some(part) = summary.faults.as_ref().and(summary.parts.last()) {
+        let length = Duration::from_secs_f64(part.seconds);
+        summary.coverage = Some(Coverage::of(&summary.tally(), summary.second, length));
+    }
     let unhealed = summary.parts.iter().any(|part| !part.problems.is_empty())
         || summary.faults.as_ref().is_some_and(|faults| faults.unhealed.is_some());
     if !unhealed {
         summary.books = books::check(&world.nodes, &world.board.answers()).await?;
         let counted = encrypted::check(&world.nodes, &world.board.encrypted_inputs()).await?;
-        summary.books.iter_mut().take(1).for_each(|books| books.problems.extend(counted.clone()));
+        let problems = [counted, laboratory::check(world)?].concat();
+        summary.books.iter_mut().take(1).for_each(|books| books.problems.extend(problems.clone()));
         say("ledgers are read");
     }
     summary.carried = world.carried();

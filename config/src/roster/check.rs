@@ -2,6 +2,7 @@
 //!
 //! Each check runs only on values that could be read, so that one mistake is reported once.
 
+mod encodings;
 mod homomorphic;
 mod input;
 mod module;
@@ -70,6 +71,9 @@ pub(super) fn roster(document: &Document, members: &[MemberDraft], pairs: &[Pair
     }
     for task in &tasks.homomorphic {
         homomorphic::task(document, &directory, task);
+    }
+    for task in &tasks.encodings {
+        encodings::task(document, &directory, task);
     }
 }
 

@@ -9,7 +9,7 @@ use consilium_protocol::graph::Shape;
 use serde::Serialize;
 
 /// One question that one owner answers under the client's key. Nobody else takes part: no pair, no release. The client
-/// learns all logits exactly, so it is the number of inputs that protects the model.
+/// learns all logits exactly, so it is the number of inputs that protects the model, from clients that follow the protocol.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename = "homomorphic")]
 pub struct HomomorphicTask {

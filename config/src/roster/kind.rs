@@ -1,6 +1,6 @@
 //! The tasks of a roster by kind: what a file has in one list, in the order of kinds.
 
-use super::{HomomorphicTask, Kind, Task};
+use super::{EncodingsTask, HomomorphicTask, Kind, Task};
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 /// What a file says after `kind`: which table of a task it is.
@@ -10,14 +10,17 @@ pub(super) enum Word {
     Paired(Kind),
     /// Computed by one owner.
     Homomorphic,
+    /// Not computed: files of encodings are sent.
+    Encodings,
 }
 
 impl Word {
     /// All of them with their names in a file.
-    pub(super) const NAMES: [(&'static str, Self); 3] = [
+    pub(super) const NAMES: [(&'static str, Self); 4] = [
         ("vote", Self::Paired(Kind::Vote)),
         ("one-class", Self::Paired(Kind::OneClass)),
         ("homomorphic", Self::Homomorphic),
+        ("encodings", Self::Encodings),
     ];
 }
 
@@ -32,20 +35,26 @@ impl Default for Word {
 pub(super) struct Tasks {
     pub(super) paired: Vec<Task>,
     pub(super) homomorphic: Vec<HomomorphicTask>,
+    pub(super) encodings: Vec<EncodingsTask>,
 }
 
 impl Tasks {
     pub(super) fn is_empty(&self) -> bool {
-        self.paired.is_empty() && self.homomorphic.is_empty()
+        self.count() == 0
+    }
+
+    fn count(&self) -> usize {
+        self.paired.len() + self.homomorphic.len() + self.encodings.len()
     }
 }
 
 /// One list, as a file has it.
 impl Serialize for Tasks {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut list = serializer.serialize_seq(Some(self.paired.len() + self.homomorphic.len()))?;
+        let mut list = serializer.serialize_seq(Some(self.count()))?;
         self.paired.iter().try_for_each(|task| list.serialize_element(task))?;
         self.homomorphic.iter().try_for_each(|task| list.serialize_element(task))?;
+        self.encodings.iter().try_for_each(|task| list.serialize_element(task))?;
         list.end()
     }
 }

@@ -1,5 +1,6 @@
 //! From text to a roster: first each table by itself, then what they say about each other.
 
+mod encodings;
 mod homomorphic;
 mod image;
 mod input;
@@ -8,6 +9,7 @@ mod release;
 mod standby;
 mod task;
 
+pub(super) use encodings::EncodingsDraft;
 pub(super) use homomorphic::HomomorphicDraft;
 pub(super) use image::ImageDraft;
 pub(super) use input::InputDraft;
@@ -65,6 +67,7 @@ pub(crate) fn roster(document: &Document, mut root: Section<'_>) -> Option<Roste
 pub(super) struct TaskDrafts {
     pub(super) paired: Vec<TaskDraft>,
     pub(super) homomorphic: Vec<HomomorphicDraft>,
+    pub(super) encodings: Vec<EncodingsDraft>,
 }
 
 impl TaskDrafts {
@@ -76,6 +79,7 @@ impl TaskDrafts {
                 Some((Word::Homomorphic, _)) => {
                     drafts.homomorphic.push(HomomorphicDraft::read(document, section));
                 }
+                Some((Word::Encodings, _)) => drafts.encodings.push(EncodingsDraft::read(section)),
                 Some((Word::Paired(kind), span)) => {
                     drafts.paired.push(TaskDraft::read(document, section, Some(Spanned::new(span, kind))));
                 }
@@ -89,7 +93,8 @@ impl TaskDrafts {
     pub(super) fn names(&self) -> Vec<&Spanned<Name>> {
         let paired = self.paired.iter().filter_map(|task| task.name.as_ref());
         let homomorphic = self.homomorphic.iter().filter_map(|task| task.name.as_ref());
-        let mut names: Vec<_> = paired.chain(homomorphic).collect();
+        let encodings = self.encodings.iter().filter_map(|task| task.name.as_ref());
+        let mut names: Vec<_> = paired.chain(homomorphic).chain(encodings).collect();
         names.sort_by_key(|name| name.span().start);
         names
     }
@@ -98,6 +103,7 @@ impl TaskDrafts {
         Some(Tasks {
             paired: self.paired.into_iter().map(TaskDraft::finish).collect::<Option<_>>()?,
             homomorphic: self.homomorphic.into_iter().map(HomomorphicDraft::finish).collect::<Option<_>>()?,
+            encodings: self.encodings.into_iter().map(EncodingsDraft::finish).collect::<Option<_>>()?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The schema of a roster file.
 
-use super::{address, exact, file, label, list, name, needed, optional, real, table, whole, words};
+use super::{address, exact, file, flag, label, list, name, needed, optional, real, table, whole, words};
 use crate::{limits::*, roster::words as known};
 use serde_json::{Value, json};
 
@@ -95,15 +95,15 @@ fn task() -> Value {
         needed("name", "By which users and models refer to it.", name()),
         needed("title", "What it is about, for people.", label()),
         optional("pair", "The pair that computes it, and is asked first.", name()),
-        needed(
+        optional(
             "input",
             "Size of one input: values, or channels, rows and columns.",
             json!({ "anyOf": [list(&(1..=1), whole(&INPUT_VALUES)), list(&(3..=3), whole(&INPUT_VALUES))] }),
         ),
         optional(
             "kind",
-            "Whether models vote, the owner is named whose model knows the input best, or one owner computes on \
-             encrypted inputs. Default vote.",
+            "Whether models vote, the owner is named whose model knows the input best, one owner computes on \
+             encrypted inputs, or files of encodings are sent. Default vote.",
             words(known::kinds()),
         ),
         optional(
@@ -111,7 +111,7 @@ fn task() -> Value {
             "The labels, in the order of the models' outputs. Needed but in one-class tasks.",
             list(&CLASSES, label()),
         ),
-        needed("input_abs_max", "No input value is larger in magnitude.", positive),
+        optional("input_abs_max", "No input value is larger in magnitude.", positive),
         optional("input_min", "Of a homomorphic task: no input value is smaller.", real(magnitude)),
         optional(
             "inputs_per_client_max",
@@ -127,7 +127,13 @@ fn task() -> Value {
         ),
         optional("owners", "Members whose models vote.", list(&OWNERS, name())),
         optional("owner", "Of a homomorphic task: the member that computes.", name()),
-        needed("clients", "Members that may ask.", list(&CLIENTS, name())),
+        optional("clients", "Members that may ask.", list(&CLIENTS, name())),
+        optional(
+            "hospitals",
+            "Of a task of encodings: members that send and take.",
+            list(&HOSPITALS, name()),
+        ),
+        optional("lab", "Of a task of encodings: whether anything is sent and taken. Default false.", flag()),
         optional("owners_min", "Fewest owners that must vote. Default 2.", whole(&OWNERS_MIN)),
         optional("shards", "Models of each owner. Default 1.", whole(&SHARDS)),
         optional("batch", "Queries evaluated side by side. Default 1.", whole(&BATCH_QUERIES)),
@@ -149,7 +155,7 @@ fn task() -> Value {
 /// Which keys a task needs, and which it must not have, by its kind.
 fn by_kind() -> Value {
     let none = |keys: &[&str]| keys.iter().map(|key| json!({ "required": [key] })).collect::<Vec<_>>();
-    let kind = json!({ "properties": { "kind": { "const": "homomorphic" } }, "required": ["kind"] });
+    let kind = |word: &str| json!({ "properties": { "kind": { "const": word } }, "required": ["kind"] });
     let of_pairs = [
         "pair",
         "standby",
@@ -164,17 +170,23 @@ fn by_kind() -> Value {
         "value_bits",
         "distance_bits",
     ];
-    json!([{
-        "if": kind,
-        "then": {
-            "required": ["owner", "classes", "inputs_per_client_max"],
-            "not": { "anyOf": none(&of_pairs) },
-        },
-        "else": {
-            "required": ["pair", "owners", "release"],
-            "not": { "anyOf": none(&["owner", "input_min", "inputs_per_client_max"]) },
-        },
-    }])
+    let of_owners = ["owner", "input_min", "inputs_per_client_max"];
+    let of_both = ["input", "input_abs_max", "clients", "classes", "image", "features"];
+    let of_hospitals = ["hospitals", "lab"];
+    let homomorphic = json!({
+        "required": ["input", "input_abs_max", "clients", "owner", "classes", "inputs_per_client_max"],
+        "not": { "anyOf": none(&[of_pairs.as_slice(), &of_hospitals].concat()) },
+    });
+    let encodings = json!({
+        "required": ["hospitals"],
+        "not": { "anyOf": none(&[of_pairs.as_slice(), &of_owners, &of_both].concat()) },
+    });
+    let paired = json!({
+        "required": ["input", "input_abs_max", "clients", "pair", "owners", "release"],
+        "not": { "anyOf": none(&[of_owners.as_slice(), &of_hospitals].concat()) },
+    });
+    let rest = json!({ "if": kind("encodings"), "then": encodings, "else": paired });
+    json!([{ "if": kind("homomorphic"), "then": homomorphic, "else": rest }])
 }
 
 fn standby() -> Value {

@@ -2,6 +2,7 @@
 
 use super::AdminReply;
 use crate::encrypted::ToPublish;
+use crate::ledger::ReleaseId;
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, PeerId};
 use crate::node::Shared;
@@ -38,6 +39,17 @@ pub(super) async fn publish(
     })?;
     let (entry, warnings) = owner.publish(task, ToPublish { file, mode, scales }).await?;
     Ok(AdminReply::Planned { entry, warnings })
+}
+
+/// Whether a question has no name, which none of a homomorphic task has.
+pub(super) fn named(task: &str, name: Option<ReleaseId>) -> Result<(), Refusal> {
+    match name {
+        None => Ok(()),
+        Some(_) => {
+            let text = format!("task {task} is homomorphic, and its questions have no names; leave --id out");
+            Err(Refusal::new(Obstacle::Request, text))
+        }
+    }
 }
 
 /// Asks the owner of a task.

@@ -1,7 +1,9 @@
 //! The socket, on both sides.
 
 use super::export::send_export;
-use super::{ADMIN_BYTES_MAX, AdminReply, AdminRequest, OwnerAccount, Report, SignedReport, encrypted};
+use super::{
+    ADMIN_BYTES_MAX, AdminReply, AdminRequest, OwnerAccount, Report, SignedReport, encrypted, laboratory,
+};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::node::Shared;
@@ -158,6 +160,7 @@ fn note(request: &AdminRequest, Visitor { uid, pid }: Visitor) {
         AdminRequest::Plan { task, .. } => ("plan", task.as_str()),
         AdminRequest::Withdraw { .. } => ("withdraw", ""),
         AdminRequest::Declare { task, .. } => ("declare", task.as_str()),
+        AdminRequest::SendEncodings { task, .. } => ("send encodings", task.as_str()),
         AdminRequest::Export => ("export", ""),
         _ => return,
     };
@@ -187,9 +190,8 @@ async fn answer(
             shared.encrypted.owner.as_ref().map_or_else(Vec::new, |owner| owner.published()),
         )),
         AdminRequest::Withdraw { model } => withdraw(shared, model).await,
-        AdminRequest::Ask { task, rows, release: None }
-            if shared.roster.homomorphic_task(&task).is_some() =>
-        {
+        AdminRequest::Ask { task, rows, release } if shared.roster.homomorphic_task(&task).is_some() => {
+            encrypted::named(&task, release)?;
             encrypted::ask(shared, &task, rows, (None, false)).await
         }
         AdminRequest::AskEncrypted { task, rows, mode, logits } => {
@@ -201,6 +203,10 @@ async fn answer(
             let answer = shared.client.ask(&terms, &shared.pairs_of(&terms)?, &rows, release).await?;
             Ok(AdminReply::Answer(Box::new(answer)))
         }
+        AdminRequest::SendEncodings { task, to, bytes, figure } => {
+            laboratory::send(channel, shared, (&task, &to), (bytes, &figure)).await
+        }
+        AdminRequest::Received => laboratory::received(shared).await,
         AdminRequest::Terms { task } => {
             let digest = match shared.roster.homomorphic_task(&task) {
                 Some(known) => known.digest().to_bytes(),

@@ -3,6 +3,7 @@
 use crate::client::Detour;
 use crate::compute::{Compute, Epoch};
 use crate::encrypted::EncryptedStatus;
+use crate::laboratory::LaboratoryStatus;
 use crate::ledger::{Account, seconds_now};
 use crate::losses::Losses;
 use crate::net::PeerId;
@@ -46,6 +47,9 @@ pub struct Report {
     /// Homomorphic tasks that this node has the model of, or may ask.
     #[serde(default)]
     pub encrypted: Vec<EncryptedStatus>,
+    /// Tasks of encodings, which protect nothing, in which this node sends and takes.
+    #[serde(default)]
+    pub laboratory: Vec<LaboratoryStatus>,
 }
 
 /// What would become of a question of a task now.
@@ -263,6 +267,8 @@ impl Report {
         let members = members.map(status).collect();
         let here = shared.encrypted.clone();
         let encrypted = tokio::task::spawn_blocking(move || here.status());
+        let here = shared.laboratory.clone();
+        let laboratory = tokio::task::spawn_blocking(move || here.status());
         let mut seats = Vec::new();
         for (pair, compute) in &shared.seats {
             seats.push(seat(pair, compute).await);
@@ -279,6 +285,7 @@ impl Report {
             faults: shared.faults(),
             detours: shared.client.detours(),
             encrypted: encrypted.await.unwrap_or_default(),
+            laboratory: laboratory.await.unwrap_or_default(),
         }
     }
 }

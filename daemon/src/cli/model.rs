@@ -63,7 +63,10 @@ enum Action {
         #[command(flatten)]
         node: NodeArgs,
     },
-    /// Have both compute parties delete what was published at once, with all its models
+    /// Take back what was published at once, with all its models
+    ///
+    /// Both compute parties delete their shares of it. What was published for a homomorphic task is only here, and this
+    /// node deletes it.
     Withdraw {
         /// Its name, from `consilium model list`
         model: String,

@@ -43,10 +43,19 @@ pub(crate) fn request(args: &super::NodeArgs, request: &AdminRequest) -> Result<
 
 /// The reply unless it is a refusal.
 pub(crate) fn granted(json: bool, reply: AdminReply) -> Result<AdminReply> {
+    granted_with(json, reply, |refusal| serde_json::json!({ "refused": refusal }))
+}
+
+/// As [`granted`], with what machines are told of a refusal.
+pub(crate) fn granted_with(
+    json: bool,
+    reply: AdminReply,
+    told: impl FnOnce(&Refusal) -> serde_json::Value,
+) -> Result<AdminReply> {
     match reply {
         AdminReply::Refused(refusal) => {
             if json {
-                print_json(&serde_json::json!({ "refused": refusal }))?;
+                print_json(&told(&refusal))?;
             }
             Err(refused(&refusal))
         }

@@ -7,6 +7,7 @@ use super::NodeArgs;
 use super::output::{node_file, print_json, request, table, unexpected};
 use crate::admin::{AdminReply, AdminRequest, MemberStatus, ModuleStatus, Report, SeatStatus};
 use crate::encrypted::{ClientCount, EncryptedStatus, PlanEntry, Planned};
+use crate::laboratory::LaboratoryStatus;
 use crate::ledger::seconds_now;
 use crate::losses::rounded_up_to;
 use clap::Args;
@@ -62,6 +63,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<()> {
     }
     report.seats.iter().for_each(seat);
     report.encrypted.iter().for_each(|task| println!("{}", encrypted(task)));
+    report.laboratory.iter().for_each(|task| println!("{}", laboratory(task)));
     Ok(())
 }
 
@@ -80,6 +82,18 @@ fn encrypted(task: &EncryptedStatus) -> String {
         told += &format!("; {client}: {counted} of {} inputs, {left} left", task.inputs_per_client_max);
     }
     told
+}
+
+/// A task of encodings in one line.
+fn laboratory(LaboratoryStatus { task, hospitals, lab, files }: &LaboratoryStatus) -> String {
+    let hospitals = hospitals.join(", ");
+    match lab {
+        true => format!(
+            "laboratory task {task} of {hospitals}: {files} files of encodings came; NOT confidential, `consilium lab received` \
+             says how many of their images an attack finds"
+        ),
+        false => format!("laboratory task {task} of {hospitals}: the roster lets no encoding move"),
+    }
 }
 
 fn members(report: &Report) {

@@ -6,6 +6,7 @@ mod port;
 mod task;
 
 pub use layout::Layout;
+pub use port::free_port;
 
 use super::scenario::{Preprocessing, Scenario};
 use crate::admin::{AdminError, AdminReply, AdminRequest, Report, call};

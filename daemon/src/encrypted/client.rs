@@ -3,13 +3,13 @@
 mod exchange;
 
 use super::shelf::word;
-use super::transfer::local;
 use crate::homomorphic::{HomomorphicError, Secret, Ticket, class, decrypt, encode, make_keys, read_secret};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Network, PeerId};
 use crate::reception::Reception;
 use crate::tally::{Side, Tally};
-use crate::vault::{VaultError, hex, private_directory, remove_durably, remove_tree};
+use crate::transfer::local;
+use crate::vault::{VaultError, hex, private_directory, remove_durably, remove_tree, sweep_unfinished};
 use consilium_config::HomomorphicTask;
 use consilium_protocol::homomorphic::{Mode, Plan};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
+
+/// Longest time for the end of a channel.
+const CLOSED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Opened answers, with what they rest on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,19 @@ pub struct Opened {
     pub output_scale: f64,
     /// Where they come from and what they cost.
     pub terms: OpenedTerms,
+    /// Why further rows have no answer; nothing where all have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unanswered: Option<Unanswered>,
+}
+
+/// The rows of a question that were not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unanswered {
+    /// The first of them, counted from 1: it and all after it.
+    pub row: u64,
+    /// Why.
+    pub refusal: Refusal,
 }
 
 /// Where opened answers come from and what they cost.
@@ -89,9 +105,12 @@ struct Prepared {
     secret: Arc<Secret>,
     inputs: Arc<Zeroizing<Vec<i64>>>,
     rows: usize,
+    files: Files,
+    keys_bytes: u64,
 }
 
 /// The files of a client for a task and mode.
+#[derive(Clone, Debug)]
 struct Files {
     plan: PathBuf,
     secret: PathBuf,
@@ -146,9 +165,11 @@ impl Asker {
     }
 
     /// Encrypts rows, has the owner compute on them, and opens what comes back. Without a mode one row goes as a single
-    /// query and several as a batch, as far as the owner has both plans.
+    /// query and several as a batch, as far as the owner has both plans. Where the exchange ends before its time, what was
+    /// answered until then is opened.
     ///
     /// # Errors
+    /// Where nothing was answered:
     /// [`Obstacle::Request`] where rows do not fit, [`Obstacle::Inputs`] where too few are left, what the owner refuses,
     /// and [`Obstacle::Peer`] for an answer that does not open.
     pub(crate) async fn ask(
@@ -161,7 +182,11 @@ impl Asker {
         let _visit = self.reception.enter()?;
         let started = Instant::now();
         let outcome = self.asked((task, owner), rows, mode, started).await;
-        let obstacle = outcome.as_ref().err().map(|refusal| refusal.obstacle);
+        let refused = match &outcome {
+            Ok(opened) => opened.unanswered.as_ref().map(|unanswered| &unanswered.refusal),
+            Err(refusal) => Some(refusal),
+        };
+        let obstacle = refused.map(|refusal| refusal.obstacle);
         self.tally.note(Side::Client, task.name.as_str(), started.elapsed(), obstacle);
         let mut opened = outcome?;
         opened.logits = opened.logits.filter(|_| logits);
@@ -191,20 +216,23 @@ impl Asker {
         let (asker, of) = (self.clone(), task.clone());
         let prepared = blocking(move || asker.prepared(&of, plan, &rows)).await?;
         let (plan, secret) = (prepared.plan.clone(), prepared.secret.clone());
-        private_directory(&self.spool(task)).map_err(local)?;
         let mut cost = Cost::default();
-        let exchanged = self.exchange(&mut channel, task, &prepared, &mut cost).await;
-        // Closed before anything is opened: what the answers open to must not show in what the owner sees.
-        drop(channel.close().await);
-        let outcome = match exchanged {
-            Ok(received) => {
-                let (asker, of) = (self.clone(), task.clone());
-                blocking(move || asker.opened(&of, &prepared, &received)).await
+        let (received, refused) = self.exchange(&mut channel, task, &prepared, &mut cost).await;
+        // Closed before anything is opened: what the answers open to must not show in what the owner sees. The end is
+        // abrupt for an owner that does not take it.
+        drop(tokio::time::timeout(CLOSED_WITHIN, channel.close()).await);
+        let (of, spool, threads) = (task.clone(), self.spool(task), self.threads);
+        let worked = blocking(move || {
+            let outcome = match refused {
+                Some(refusal) if received.is_empty() => Err(refusal),
+                refused => open_all(&of, &prepared, &received, threads).map(|opened| (opened, refused)),
+            };
+            if let Err(error) = remove_tree(&spool) {
+                tracing::warn!("{error}; the next question or start removes it");
             }
-            Err(refusal) => Err(refusal),
-        };
-        remove_tree(&self.spool(task)).map_err(local)?;
-        let (decrypted, margin) = outcome?;
+            outcome
+        });
+        let ((decrypted, margin), refused) = worked.await?;
         let labels: Vec<u32> = decrypted.iter().map(|logits| class(logits) as u32).collect();
         let named = |label: &u32| task.classes.get(*label as usize).cloned().unwrap_or_default();
         Ok(Opened {
@@ -225,13 +253,14 @@ impl Asker {
                 margin_bits: margin,
                 milliseconds: started.elapsed().as_secs_f64() * 1e3,
             },
+            unanswered: refused.map(|refusal| Unanswered { row: labels.len() as u64 + 1, refusal }),
             labels,
             output_scale: plan.scales.output(),
             logits: Some(decrypted),
         })
     }
 
-    /// Rows as integers, and the secret of this plan: the one that is here, or a new one.
+    /// Rows as integers, and the secret of this plan: the one that is here, or a new one. The spool is there and empty.
     fn prepared(
         &self,
         task: &HomomorphicTask,
@@ -261,43 +290,17 @@ impl Asker {
                 read_secret(&files.secret, &plan).map_err(of_files)?
             }
         };
+        let length = std::fs::metadata(&files.keys);
+        let length = length.map_err(|source| local(VaultError::io(&files.keys, "inspect", source)))?;
+        remove_tree(&self.spool(task)).and_then(|()| private_directory(&self.spool(task))).map_err(local)?;
         Ok(Prepared {
             plan: Arc::new(plan),
             secret: Arc::new(secret),
             inputs: Arc::new(inputs),
             rows: rows.len(),
+            files,
+            keys_bytes: length.len(),
         })
-    }
-
-    /// Opens all answers. After one that does not open the secret is not used again: whoever makes such answers on purpose
-    /// could learn about it from what this side does next.
-    fn opened(
-        &self,
-        task: &HomomorphicTask,
-        prepared: &Prepared,
-        received: &[Received],
-    ) -> Result<(Vec<Vec<i128>>, f64), Refusal> {
-        let (mut logits, mut margin) = (Vec::with_capacity(prepared.rows), f64::INFINITY);
-        for Received { ticket, answer } in received {
-            let opened = decrypt(&prepared.plan, &prepared.secret, ticket, answer, self.threads, &|_, _| ());
-            match opened {
-                Ok(opened) => {
-                    logits.extend(opened.logits);
-                    margin = margin.min(opened.margin);
-                }
-                Err(HomomorphicError::Vault(error)) => return Err(local(error)),
-                Err(error) => {
-                    self.files(task, prepared.plan.mode).and_then(|files| files.forget()).map_err(local)?;
-                    let text = format!(
-                        "an answer of {} does not open: {error}. The next question is under a new secret; do not tell the \
-                         owner more than that you ask again",
-                        task.owner
-                    );
-                    return Err(Refusal::new(Obstacle::Peer, text));
-                }
-            }
-        }
-        Ok((logits, margin))
     }
 
     fn files(&self, task: &HomomorphicTask, mode: Mode) -> Result<Files, VaultError> {
@@ -316,6 +319,74 @@ impl Files {
     }
 }
 
+/// The files of a secret, which are removed with this unless everything opened.
+struct Suspect<'a> {
+    files: &'a Files,
+    opened: bool,
+}
+
+impl Drop for Suspect<'_> {
+    fn drop(&mut self) {
+        if !self.opened
+            && let Err(error) = self.files.forget()
+        {
+            tracing::error!("{error}; remove the secret yourself before this node asks again");
+        }
+    }
+}
+
+/// Opens all answers: their logits, and the least margin in bits. Where one does not open, for whatever reason, the secret
+/// is not used again: whoever makes such answers on purpose could learn about it from what this side does next.
+fn open_all(
+    task: &HomomorphicTask,
+    prepared: &Prepared,
+    received: &[Received],
+    threads: NonZero<usize>,
+) -> Result<(Vec<Vec<i128>>, f64), Refusal> {
+    let mut suspect = Suspect { files: &prepared.files, opened: false };
+    let (mut logits, mut margin) = (Vec::with_capacity(prepared.rows), f64::INFINITY);
+    for Received { ticket, answer } in received {
+        let opened = decrypt(&prepared.plan, &prepared.secret, ticket, answer, threads, &|_, _| ());
+        let opened = opened.map_err(|error| {
+            let text = format!(
+                "an answer of {} does not open: {error}. The next question is under a new secret; do not tell the owner \
+                 more than that you ask again",
+                task.owner
+            );
+            let obstacle = match error {
+                HomomorphicError::Vault(_) => Obstacle::Local,
+                _ => Obstacle::Peer,
+            };
+            Refusal::new(obstacle, text)
+        })?;
+        logits.extend(opened.logits);
+        margin = margin.min(opened.margin);
+    }
+    suspect.opened = true;
+    Ok((logits, margin))
+}
+
+/// Removes secrets of tasks that this node asks no longer, and what a crash left of a file.
+///
+/// # Errors
+/// [`VaultError`].
+pub(super) fn sweep_secrets(folder: &Path, asked: &[HomomorphicTask]) -> Result<(), VaultError> {
+    let secrets = folder.join("secrets");
+    if !secrets.is_dir() {
+        return Ok(());
+    }
+    let failed = |source| VaultError::io(&secrets, "list", source);
+    for entry in std::fs::read_dir(&secrets).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        match (entry.path(), asked.iter().any(|task| entry.file_name() == *task.name.as_str())) {
+            (path, _) if !path.is_dir() => remove_durably(&path)?,
+            (path, true) => sweep_unfinished(&path)?,
+            (path, false) => remove_tree(&path)?,
+        }
+    }
+    Ok(())
+}
+
 /// Rows after the task's public normalisation.
 fn normalised(task: &HomomorphicTask, rows: Vec<Vec<f64>>) -> Result<Vec<Zeroizing<Vec<f32>>>, Refusal> {
     if rows.is_empty() {
@@ -326,15 +397,16 @@ fn normalised(task: &HomomorphicTask, rows: Vec<Vec<f64>>) -> Result<Vec<Zeroizi
         Some(features) => features.normalise(at, *value) as f32,
         None => *value as f32,
     };
-    let row = |(index, row): (usize, Vec<f64>)| {
-        let row = Zeroizing::new(row);
+    // All of them first: those after a bad one are to be zeroised as well.
+    let rows: Vec<Zeroizing<Vec<f64>>> = rows.into_iter().map(Zeroizing::new).collect();
+    let row = |(index, row): (usize, &Zeroizing<Vec<f64>>)| {
         if row.len() != values {
             let text = format!("row {} has {} values, the task takes {values}", index + 1, row.len());
             return Err(Refusal::new(Obstacle::Request, text));
         }
         Ok(Zeroizing::new(row.iter().enumerate().map(normalise).collect()))
     };
-    rows.into_iter().enumerate().map(row).collect()
+    rows.iter().enumerate().map(row).collect()
 }
 
 async fn blocking<T: Send + 'static>(
@@ -350,6 +422,7 @@ fn of_files(error: HomomorphicError) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::homomorphic::{encrypt, testing};
     use consilium_config::{EXAMPLE_ROSTER, Features, Roster};
 
     #[test]
@@ -363,5 +436,55 @@ mod tests {
         let told = |rows| normalised(&task, rows).unwrap_err().explanation;
         assert_eq!(told(vec![vec![0.0; 64], vec![0.0; 63]]), "row 2 has 63 values, the task takes 64");
         assert_eq!(told(Vec::new()), "no row was given");
+    }
+
+    #[test]
+    fn secrets_that_nobody_uses_are_removed_at_the_start() {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        let tasks = [roster.homomorphic_task("digits-encrypted").unwrap().clone()];
+        let folder = tempfile::tempdir().unwrap();
+        sweep_secrets(folder.path(), &tasks).unwrap();
+        let at = |name: &str| folder.path().join("secrets").join(name);
+        for task in ["digits-encrypted", "gone"] {
+            std::fs::create_dir_all(at(task)).unwrap();
+            std::fs::write(at(task).join("batch.secret"), "x").unwrap();
+            std::fs::write(at(task).join(".unfinished-1"), "x").unwrap();
+        }
+        std::fs::write(at("stray"), "x").unwrap();
+        sweep_secrets(folder.path(), &tasks).unwrap();
+        let left = |path: &Path| std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left(&folder.path().join("secrets")).collect::<Vec<_>>(), ["digits-encrypted"]);
+        assert_eq!(left(&at("digits-encrypted")).collect::<Vec<_>>(), ["batch.secret"]);
+        sweep_secrets(folder.path(), &[]).unwrap();
+        assert_eq!(left(&folder.path().join("secrets")).count(), 0);
+    }
+
+    #[test]
+    fn a_secret_is_not_used_again_after_an_answer_that_does_not_open() {
+        let roster = Roster::parse("roster.toml", EXAMPLE_ROSTER).unwrap();
+        let task = roster.homomorphic_task("digits-encrypted").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let (plan, threads) = (testing::small_plan(), NonZero::<usize>::MIN);
+        for (answer, obstacle) in [("query", Obstacle::Peer), ("none", Obstacle::Local)] {
+            let files = Files { plan: at("plan"), secret: at("secret"), keys: at("keys") };
+            make_keys(&plan, &files.secret, &files.keys).unwrap();
+            let secret = read_secret(&files.secret, &plan).unwrap();
+            let to = (&*at("query"), &*at("ticket"));
+            let (ticket, _) = encrypt(&plan, &secret, &[1, 2, 3, 4, 0], to, threads, &|_, _| ()).unwrap();
+            let prepared = Prepared {
+                plan: Arc::new(plan.clone()),
+                secret: Arc::new(secret),
+                inputs: Arc::default(),
+                rows: 1,
+                files,
+                keys_bytes: 0,
+            };
+            let received = Received { ticket, answer: at(answer) };
+            let refusal = open_all(task, &prepared, &[received], threads).unwrap_err();
+            assert_eq!(refusal.obstacle, obstacle, "{refusal}");
+            assert!(refusal.explanation.contains("under a new secret"), "{refusal}");
+            assert!(!at("secret").exists() && !at("keys").exists());
+        }
     }
 }

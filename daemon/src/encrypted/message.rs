@@ -1,9 +1,9 @@
-//! What a client and an owner say to each other. Files follow in frames of bounded size ([`super::transfer`]).
+//! What a client and an owner say to each other. Files follow in frames of bounded size ([`crate::transfer`]).
 //!
 //! ```text
 //! client                                    owner
 //! Plan           ------------------------>
-//!                <------------------------  Plan, and the plan in one raw frame
+//!                <------------------------  Plan, and the plan in frames
 //! Ask            ------------------------>
 //!                <------------------------  Keys, where it does not hold them
 //! evaluation keys, in frames  ----------->
@@ -63,8 +63,10 @@ pub(super) enum Request {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) enum Reply {
-    /// The plan follows in one raw frame, as a file.
+    /// The plan follows in frames, as a file.
     Plan {
+        /// Its bytes.
+        bytes: u64,
         /// Inputs that the owner still answers for this client.
         left: u64,
     },
@@ -142,7 +144,7 @@ mod tests {
     fn replies_fit_their_bound() {
         let refusal = Refusal::new(Obstacle::Inputs, "é".repeat(10_000));
         for reply in [
-            Reply::Plan { left: u64::MAX },
+            Reply::Plan { bytes: u64::MAX, left: u64::MAX },
             Reply::Answer { bytes: u64::MAX, counted: u64::MAX, left: u64::MAX },
             Reply::Refused(refusal),
         ] {

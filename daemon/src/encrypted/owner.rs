@@ -2,19 +2,21 @@
 //!
 //! One query is worked on at a time, on threads of its own; a few wait. Files are on the disk, in bounded places.
 
+mod telling;
+
 use super::books::{Books, Count, spent};
 use super::keyring::Keyring;
 use super::message::{FRAMING_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request};
 use super::shelf::{Live, LivePlan, Planned, Shelf, ToPublish, fits, word};
 use super::spool::{Berth, Spool};
-use super::transfer::{local, receive_file, send_file};
 use crate::crash::{self, Step};
-use crate::homomorphic::{KeyId, Keys, Sizes, evaluate, read_query};
+use crate::homomorphic::{HomomorphicError, KeyId, Keys, Sizes, Ticket, evaluate, nameless, read_query};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError, SeldomOf};
 use crate::reception::Reception;
 use crate::registry::ModelId;
 use crate::tally::{Side, Tally};
+use crate::transfer::{local, receive_file, send_bytes, send_file};
 use crate::vault::{StorageKey, read_bounded};
 use consilium_config::HomomorphicTask;
 use consilium_protocol::homomorphic::Mode;
@@ -22,14 +24,11 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use telling::{CLOSED_WITHIN, Progress, for_client, lost, tell, watched};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// How often a client hears that its query is waited for or worked on.
-pub(super) const WORKING_EVERY: Duration = Duration::from_secs(5);
-/// Longest time for a message to a client.
-const TOLD_WITHIN: Duration = Duration::from_secs(30);
 /// Longest time for a request that has begun.
 const REQUEST_WITHIN: Duration = Duration::from_secs(10);
 
@@ -63,15 +62,8 @@ struct Question {
 /// What is counted now, and the bytes of the answer.
 type Worked = Result<(Count, u64), Refusal>;
 
-/// How far an evaluation is, in bytes.
-#[derive(Debug, Default)]
-struct Progress {
-    done: AtomicU64,
-    all: AtomicU64,
-}
-
 impl Owner {
-    /// Opens everything below `folder`. `new` says that there never were any counts.
+    /// Opens everything below `folder`.
     ///
     /// # Errors
     /// [`Obstacle::Local`]: a file is damaged, or counts are gone.
@@ -90,7 +82,7 @@ impl Owner {
         let clients: Vec<&str> =
             tasks.iter().flat_map(|task| &task.clients).map(|client| client.as_str()).collect();
         Ok(Self {
-            shelf: Shelf::open(&models, key)?,
+            shelf: Shelf::open(&models, &tasks, key)?,
             books,
             keyring: Keyring::open(&folder.join("keys"), &clients).map_err(local)?,
             spool: Arc::new(Spool::open(&folder.join("spool")).map_err(local)?),
@@ -134,7 +126,11 @@ impl Owner {
         wanted: ToPublish,
     ) -> Result<(Planned, Vec<String>), Refusal> {
         let task = self.task(task)?.clone();
-        self.blocking(move |owner| owner.shelf.publish(&task, &wanted, owner.threads)).await
+        let owner = self.clone();
+        let planned = on_thread("planning", move || owner.shelf.publish(&task, &wanted, owner.threads))?;
+        planned
+            .await
+            .map_err(|_| Refusal::new(Obstacle::Local, "planning failed; this is a bug, see the log"))?
     }
 
     /// Takes a publication out of force. Whether there was one of that name.
@@ -177,9 +173,10 @@ impl Owner {
             }
             if let Err(refusal) = outcome {
                 self.note(task.as_deref(), &client, &refusal);
-                tell(&mut channel, &Reply::Refused(refusal)).await?;
-                // What the client still sends makes no sense after this.
-                return channel.close().await;
+                tell(&mut channel, &Reply::Refused(for_client(refusal))).await?;
+                // What the client still sends makes no sense after this. The end is abrupt for one that does not take it.
+                let closed = tokio::time::timeout(CLOSED_WITHIN, channel.close()).await;
+                return closed.unwrap_or(Err(ChannelError::Deadline { within: CLOSED_WITHIN }));
             }
         }
     }
@@ -213,18 +210,18 @@ impl Owner {
             Refusal::new(Obstacle::Models, text)
         };
         let plan = plan.ok_or_else(none)?;
-        let (name, client) = (task.name.to_string(), client.to_owned());
+        let client = client.to_owned();
         let read = self.blocking(move |owner| {
-            let count = owner.books.count(&name, &client, task.inputs_per_client_max)?;
-            Ok((count, read_bounded(&plan.file, FRAMING_BYTES_MAX).map_err(local)?))
+            let count = owner.books.count(task.name.as_str(), &client, task.inputs_per_client_max)?;
+            let file = read_bounded(&plan.file, FRAMING_BYTES_MAX);
+            // Before an error is looked at: what is withdrawn is removed.
+            owner.still(&task, &live)?;
+            Ok((count, file.map_err(local)?))
         });
-        let (count, file) = read.await?;
-        let sending = async {
-            tell(channel, &Reply::Plan { left: count.left }).await?;
-            channel.send(&file).await
-        };
-        let sent = tokio::time::timeout(TOLD_WITHIN, sending).await;
-        sent.unwrap_or(Err(ChannelError::Deadline { within: TOLD_WITHIN })).map_err(|error| lost(&error))
+        let (Count { left, .. }, file) = read.await?;
+        let told = tell(channel, &Reply::Plan { bytes: file.len() as u64, left }).await;
+        told.map_err(|error| lost(&error))?;
+        send_bytes(channel, &file).await
     }
 
     /// Takes a query in, answers it, and sends the answer.
@@ -234,20 +231,45 @@ impl Owner {
         client: &str,
         asked: Request,
     ) -> Result<(), Refusal> {
-        let _visit = self.reception.enter()?;
-        let question = Arc::new(self.question(client, asked)?);
-        let sizes = Sizes::of(&question.plan.plan);
-        let bytes = question.query_bytes + question.keys_bytes + sizes.answer;
-        let berth = Arc::new(self.spool.enter(client, bytes)?);
-        let keys = self.keys(channel, &question, &berth).await?;
+        let stopping =
+            |_| Refusal::new(Obstacle::Busy, "the owner's node is being stopped; ask again when it is back");
+        let _visit = self.reception.enter().map_err(stopping)?;
+        let of = client.to_owned();
+        let entered = self.blocking(move |owner| {
+            let question = owner.question(&of, asked)?;
+            let bytes = question.query_bytes + question.keys_bytes + Sizes::of(&question.plan.plan).answer;
+            let berth = owner.spool.enter(&of, bytes)?;
+            Ok((Arc::new(question), Arc::new(berth)))
+        });
+        let (question, berth) = entered.await?;
+        let outcome = self.answer_in(channel, &question, &berth).await;
+        // Large files, and the client may ask again as soon as they are gone.
+        let gone = move |_: &Self| {
+            drop(berth);
+            Ok(())
+        };
+        self.blocking(gone).await?;
+        outcome
+    }
+
+    async fn answer_in(
+        self: &Arc<Self>,
+        channel: &mut Channel,
+        question: &Arc<Question>,
+        berth: &Arc<Berth>,
+    ) -> Result<(), Refusal> {
+        let keys = self.keys(channel, question, berth).await?;
         tell(channel, &Reply::Query).await.map_err(|error| lost(&error))?;
         receive_file(channel, &berth.query, question.query_bytes).await?;
+        let (asked, lies) = (question.clone(), berth.clone());
+        self.blocking(move |_| asked.check(&lies)).await?;
         let progress = Arc::<Progress>::default();
         let turn = {
             let turn = std::pin::pin!(self.turn.clone().acquire_owned());
             watched(channel, turn, &progress).await?
         };
-        let turn = turn.map_err(|_| Refusal::new(Obstacle::Local, "the node is stopping; ask again"))?;
+        let turn =
+            turn.map_err(|_| Refusal::new(Obstacle::Busy, "the owner's node is being stopped; ask again"))?;
         let work = self.begin((question.clone(), keys), berth.clone(), progress.clone(), turn)?;
         let worked = watched(channel, work, &progress).await?;
         let failed =
@@ -255,7 +277,7 @@ impl Owner {
         let (Count { counted, left }, bytes) = worked.map_err(failed)??;
         tell(channel, &Reply::Answer { bytes, counted, left }).await.map_err(|error| lost(&error))?;
         send_file(channel, &berth.answer, bytes).await?;
-        let (task, inputs) = (question.task.name.as_str(), question.inputs);
+        let (task, client, inputs) = (question.task.name.as_str(), &question.client, question.inputs);
         tracing::info!(
             task,
             peer = client,
@@ -291,7 +313,7 @@ impl Owner {
         Ok(keys)
     }
 
-    /// Counts and evaluates on a thread of its own, which the runtime does not wait for when the process ends.
+    /// Counts and evaluates on a thread of its own.
     fn begin(
         self: &Arc<Self>,
         (question, keys): (Arc<Question>, Keys),
@@ -299,30 +321,21 @@ impl Owner {
         progress: Arc<Progress>,
         turn: OwnedSemaphorePermit,
     ) -> Result<oneshot::Receiver<Worked>, Refusal> {
-        let (told, work) = oneshot::channel();
         let owner = self.clone();
-        let begun = std::thread::Builder::new().name("encrypted query".to_owned()).spawn(move || {
+        on_thread("encrypted query", move || {
             let outcome = owner.work(&question, &keys, &berth, &progress);
             // Before the client hears of it, which may ask again at once.
             drop((turn, berth));
-            // The client may have left.
-            drop(told.send(outcome));
-        });
-        begun.map_err(|error| Refusal::new(Obstacle::Local, format!("no thread for a query: {error}")))?;
-        Ok(work)
+            outcome
+        })
     }
 
     fn work(&self, question: &Question, keys: &Keys, berth: &Berth, progress: &Progress) -> Worked {
-        let Question { task, client, plan, key, inputs, .. } = question;
-        let request = |error: &dyn std::fmt::Display| Refusal::new(Obstacle::Request, error);
-        let ticket = read_query(&berth.query, &plan.plan, *key).map_err(|error| request(&error))?;
-        if ticket.used != *inputs {
-            return Err(request(&format!(
-                "the query has {} inputs and was said to have {inputs}",
-                ticket.used
-            )));
-        }
-        let evaluator = self.shelf.evaluator(task, question.live.entry.model, plan)?;
+        let Question { task, client, plan, inputs, .. } = question;
+        let evaluator = self.shelf.evaluator(task, question.live.entry.model, plan);
+        // A query may have waited for long. Before an error is looked at: what is withdrawn is removed.
+        self.still(task, &question.live)?;
+        let evaluator = evaluator?;
         let most = task.inputs_per_client_max;
         let count = self.books.reserve(task.name.as_str(), client, (*inputs).into(), most)?;
         crash::at(Step::EncryptedReserved);
@@ -331,10 +344,7 @@ impl Owner {
             progress.all.store(all, Ordering::Relaxed);
         };
         let evaluated = evaluate(&evaluator, keys, &berth.query, &berth.answer, self.threads, &heard);
-        let (_, bytes) = evaluated.map_err(|error| match error {
-            crate::homomorphic::HomomorphicError::Vault(error) => local(error),
-            error => request(&error),
-        })?;
+        let (_, bytes) = evaluated.map_err(|error| of_query(error, berth))?;
         Ok((count, bytes))
     }
 
@@ -383,6 +393,20 @@ impl Owner {
         self.shelf.of(task.name.as_str()).ok_or_else(none)
     }
 
+    /// Whether what a client asks about was neither withdrawn nor replaced meanwhile.
+    fn still(&self, task: &HomomorphicTask, live: &Arc<Live>) -> Result<(), Refusal> {
+        match self.shelf.of(task.name.as_str()) {
+            Some(now) if Arc::ptr_eq(&now, live) => Ok(()),
+            _ => {
+                let text = format!(
+                    "the owner has withdrawn or replaced the model of task {} meanwhile, and nothing was counted; ask again",
+                    task.name
+                );
+                Err(Refusal::new(Obstacle::Models, text))
+            }
+        }
+    }
+
     /// The task, if this node owns it, the client may ask, and both have the same terms of it.
     fn admitted(&self, client: &str, task: &str, digest: &[u8; 32]) -> Result<&HomomorphicTask, Refusal> {
         let task = self.task(task)?;
@@ -412,30 +436,38 @@ impl Owner {
     }
 }
 
-/// Waits for a work, and tells the client every few seconds that it is waited for. Of a client that is gone the work is
-/// given up, or its outcome dropped.
-async fn watched<T>(
-    channel: &mut Channel,
-    mut work: impl Future<Output = T> + Unpin,
-    progress: &Progress,
-) -> Result<T, Refusal> {
-    loop {
-        tokio::select! {
-            outcome = &mut work => return Ok(outcome),
-            () = tokio::time::sleep(WORKING_EVERY) => {}
+impl Question {
+    /// Whether the query that came is the one that was spoken of.
+    fn check(&self, berth: &Berth) -> Result<(), Refusal> {
+        let ticket = read_query(&berth.query, &self.plan.plan, self.key);
+        let Ticket { used, .. } = ticket.map_err(|error| of_query(error, berth))?;
+        match used == self.inputs {
+            true => Ok(()),
+            false => {
+                let text = format!("the query has {used} inputs and was said to have {}", self.inputs);
+                Err(Refusal::new(Obstacle::Request, text))
+            }
         }
-        let [done, all] = [&progress.done, &progress.all].map(|count| count.load(Ordering::Relaxed));
-        tell(channel, &Reply::Working { done, all }).await.map_err(|error| lost(&error))?;
     }
 }
 
-async fn tell(channel: &mut Channel, reply: &Reply) -> Result<(), ChannelError> {
-    let told = tokio::time::timeout(TOLD_WITHIN, channel.send_value(reply)).await;
-    told.unwrap_or(Err(ChannelError::Deadline { within: TOLD_WITHIN }))
+/// What is wrong with a query, without where it lies.
+fn of_query(error: HomomorphicError, berth: &Berth) -> Refusal {
+    match error {
+        HomomorphicError::Vault(error) => local(error),
+        error => Refusal::new(Obstacle::Request, nameless(&error, &berth.query, "the query")),
+    }
 }
 
-fn lost(error: &ChannelError) -> Refusal {
-    Refusal::new(Obstacle::Peer, format!("the client is gone: {error}"))
+/// Works on a thread of its own, which the runtime does not wait for when the process ends. Who asked may have left.
+fn on_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<oneshot::Receiver<T>, Refusal> {
+    let (told, worked) = oneshot::channel();
+    let begun = std::thread::Builder::new().name(name.to_owned()).spawn(move || drop(told.send(work())));
+    begun.map_err(|error| Refusal::new(Obstacle::Local, format!("no thread for {name}: {error}")))?;
+    Ok(worked)
 }
 
 #[cfg(test)]

@@ -7,12 +7,13 @@
 //! <model>-single.plan
 //! ```
 
+use super::keyring;
 use super::message::FRAMING_BYTES_MAX;
-use super::spool::BYTES_MAX;
-use super::transfer::local;
+use super::spool::QUERY_BYTES_MAX;
 use crate::homomorphic::{Sizes, prepare, random_samples, read_plan, self_test, write_plan};
 use crate::message::{Obstacle, Refusal};
 use crate::registry::ModelId;
+use crate::transfer::local;
 use crate::vault::{
     StorageKey, VaultError, hex, private_directory, read_bounded, read_sealed, remove_durably, write_atomic,
     write_sealed,
@@ -38,7 +39,7 @@ pub struct Planned {
     pub task: String,
     /// Name of the publication.
     pub model: ModelId,
-    /// Counts what this owner published for the task from 1.
+    /// Counts what this owner published for the task, from 1 after a withdrawal.
     pub version: u64,
     /// The layers in words.
     pub summary: String,
@@ -95,31 +96,48 @@ pub(super) struct Shelf {
     folder: PathBuf,
     key: Arc<StorageKey>,
     live: Mutex<BTreeMap<String, Arc<Live>>>,
+    /// One plan is looked for at a time, which takes long.
+    planning: Mutex<()>,
+    /// Files, the book and what is in force change together.
     changing: Mutex<()>,
 }
 
 impl Shelf {
-    /// Opens the folder. A plan that this version cannot use is not in force; files that nothing refers to are removed.
+    /// Opens the folder. A plan that this version cannot use, or that is none for its task any more, is not in force; files that nothing refers to are removed.
     ///
     /// # Errors
     /// [`VaultError`]; a damaged book is an error of its own.
-    pub(super) fn open(folder: &Path, key: Arc<StorageKey>) -> Result<Self, Refusal> {
+    pub(super) fn open(
+        folder: &Path,
+        tasks: &[HomomorphicTask],
+        key: Arc<StorageKey>,
+    ) -> Result<Self, Refusal> {
         private_directory(folder).map_err(local)?;
-        let shelf =
-            Self { folder: folder.to_owned(), key, live: Mutex::default(), changing: Mutex::default() };
+        let shelf = Self {
+            folder: folder.to_owned(),
+            key,
+            live: Mutex::default(),
+            planning: Mutex::default(),
+            changing: Mutex::default(),
+        };
         for entry in shelf.read_book()? {
-            let live = shelf.loaded(entry);
+            let task = tasks.iter().find(|task| task.name.as_str() == entry.task);
+            let live = shelf.loaded(entry, task);
             shelf.lock().insert(live.entry.task.clone(), Arc::new(live));
         }
         shelf.sweep().map_err(local)?;
         Ok(shelf)
     }
 
-    fn loaded(&self, entry: Planned) -> Live {
+    fn loaded(&self, entry: Planned, task: Option<&HomomorphicTask>) -> Live {
         let mut plans = Vec::new();
         for listed in &entry.plans {
             let file = self.plan_file(entry.model, listed.mode);
-            match read_plan(&file) {
+            let fitting = |plan: Plan| match task {
+                Some(task) => fits(task, &plan).map(|()| plan),
+                None => Ok(plan),
+            };
+            match read_plan(&file).map_err(|error| error.to_string()).and_then(fitting) {
                 Ok(plan) => plans.push(Arc::new(LivePlan::new(plan, file, None))),
                 Err(error) => {
                     let task = &entry.task;
@@ -154,7 +172,7 @@ impl Shelf {
         wanted: &ToPublish,
         threads: NonZero<usize>,
     ) -> Result<(Planned, Vec<String>), Refusal> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _planning = self.planning.lock().unwrap_or_else(PoisonError::into_inner);
         let imported = import_for(&wanted.file, Some(task.input)).map_err(unfit)?;
         let (model, mut told) = (imported.model, imported.warnings);
         let mut chosen = Vec::new();
@@ -172,6 +190,7 @@ impl Shelf {
         if let (true, Some(refusal)) = (chosen.is_empty(), missing) {
             return Err(refusal);
         }
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let name = ModelId(*Seed::random().map_err(|error| Refusal::new(Obstacle::Local, error))?.as_bytes());
         let version = self.of(task.name.as_str()).map_or(0, |live| live.entry.version) + 1;
         let live = self.written(task, (name, version), &model, wanted, chosen)?;
@@ -185,7 +204,7 @@ impl Shelf {
             }
             return Err(refusal);
         }
-        self.sweep().map_err(local)?;
+        self.tidied();
         Ok((entry, told))
     }
 
@@ -232,7 +251,7 @@ impl Shelf {
             self.lock().insert(task, before);
             return Err(refusal);
         }
-        self.sweep().map_err(local)?;
+        self.tidied();
         Ok(true)
     }
 
@@ -275,6 +294,15 @@ impl Shelf {
         let text =
             serde_json::to_vec_pretty(&self.all()).map_err(|error| Refusal::new(Obstacle::Local, error))?;
         write_atomic(&self.book_file(), &text).map_err(local)
+    }
+
+    /// Sweeps after a change, which is in force whether this works or not.
+    fn tidied(&self) {
+        if let Err(error) = self.sweep() {
+            tracing::warn!(
+                "files of a model that is out of force are still there: {error}; the next start removes them"
+            );
+        }
     }
 
     /// Removes files that nothing in force refers to.
@@ -358,25 +386,42 @@ fn planned(
     Ok(chosen)
 }
 
-/// Whether a plan is one for the task: as many inputs and outputs, and no query larger than what is spooled.
+/// Whether a plan is one for the task: as many inputs and outputs, the range of its inputs, and neither keys nor a query
+/// larger than what is kept.
 pub(super) fn fits(task: &HomomorphicTask, plan: &Plan) -> Result<(), String> {
     let (inputs, outputs) = (plan.inputs(), plan.outputs().max(2));
-    if (inputs, outputs) == (task.input.len(), task.classes.len()) {
-        let Sizes { keys, query, answer } = Sizes::of(plan);
-        let bytes = [query, answer, 2 * FRAMING_BYTES_MAX].into_iter().fold(keys, u64::saturating_add);
-        return match bytes <= BYTES_MAX {
-            true => Ok(()),
-            false => Err(format!(
-                "a query has {bytes} bytes with its keys and answer, at most {BYTES_MAX} are spooled"
-            )),
-        };
+    if (inputs, outputs) != (task.input.len(), task.classes.len()) {
+        return Err(format!(
+            "the model reads {inputs} values and tells {outputs} classes apart, task {} has {} and {}",
+            task.name,
+            task.input.len(),
+            task.classes.len()
+        ));
     }
-    Err(format!(
-        "the model reads {inputs} values and tells {outputs} classes apart, task {} has {} and {}",
-        task.name,
-        task.input.len(),
-        task.classes.len()
-    ))
+    let unit = f64::from(plan.scales.input);
+    let range = [task.input_min, task.input_abs_max].map(|end| (end * unit).round() as i64);
+    if plan.input_range != range {
+        let [low, high] = plan.input_range.map(|end| end as f64 / unit);
+        return Err(format!(
+            "it takes inputs from {low} to {high}, task {} has {} to {}; the owner has to publish its model again",
+            task.name, task.input_min, task.input_abs_max
+        ));
+    }
+    let Sizes { keys, query, answer } = Sizes::of(plan);
+    let keys = keys.saturating_add(FRAMING_BYTES_MAX);
+    if keys > keyring::BYTES_MAX {
+        return Err(format!(
+            "its keys have {keys} bytes, at most {} are kept for a client",
+            keyring::BYTES_MAX
+        ));
+    }
+    let bytes = [query, answer, 2 * FRAMING_BYTES_MAX].into_iter().fold(keys, u64::saturating_add);
+    if bytes > QUERY_BYTES_MAX {
+        return Err(format!(
+            "a query has {bytes} bytes with its keys and answer, at most {QUERY_BYTES_MAX} are spooled"
+        ));
+    }
+    Ok(())
 }
 
 fn unfit(error: impl std::fmt::Display) -> Refusal {
@@ -432,9 +477,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models");
         let key = Arc::new(StorageKey::random().unwrap());
-        let open = || Shelf::open(&path, key.clone()).unwrap();
+        let task = task(3);
+        let open = || Shelf::open(&path, std::slice::from_ref(&task), key.clone()).unwrap();
         let files = || std::fs::read_dir(&path).unwrap().count();
-        let (shelf, task) = (open(), task(3));
+        let shelf = open();
         let (first, told) = shelf.publish(&task, &wanted(None), ONE).unwrap();
         assert_eq!((first.version, first.plans.len(), first.parameters), (1, 2, 39), "{told:?}");
         assert_eq!(files(), 4, "book, model and two plans");
@@ -465,7 +511,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("models");
         let key = Arc::new(StorageKey::random().unwrap());
-        let shelf = Shelf::open(&path, key.clone()).unwrap();
+        let shelf = Shelf::open(&path, &[task(3)], key.clone()).unwrap();
         let refusal = shelf.publish(&task(4), &wanted(None), ONE).unwrap_err();
         assert_eq!(refusal.obstacle, Obstacle::Model);
         assert!(refusal.explanation.contains("tells 3 classes apart, task digits has 5 and 4"), "{refusal}");
@@ -475,14 +521,26 @@ mod tests {
         let refusal = shelf.publish(&task(4), &wanted(None), ONE).unwrap_err();
         assert_eq!((refusal.obstacle, shelf.all().len()), (Obstacle::Model, 1), "what was in force stays");
         std::fs::write(shelf.plan_file(entry.model, Mode::Batch), b"no plan").unwrap();
-        let again = Shelf::open(&path, key).unwrap();
+        let again = Shelf::open(&path, &[task(3)], key.clone()).unwrap();
         let modes: Vec<Mode> = again.of("digits").unwrap().plans.iter().map(|live| live.plan.mode).collect();
         assert_eq!(modes, [Mode::Single]);
-        let other = Shelf::open(&path, Arc::new(StorageKey::random().unwrap())).unwrap();
+        // The roster has changed the range since.
+        let wider = HomomorphicTask { input_abs_max: 3.0, ..task(3) };
+        assert!(
+            Shelf::open(&path, std::slice::from_ref(&wider), key)
+                .unwrap()
+                .of("digits")
+                .unwrap()
+                .plans
+                .is_empty()
+        );
+        let told = fits(&wider, &again.of("digits").unwrap().plans[0].plan).unwrap_err();
+        assert!(told.contains("inputs from 0 to 2, task digits has 0 to 3"), "{told}");
+        let other = Shelf::open(&path, &[task(3)], Arc::new(StorageKey::random().unwrap())).unwrap();
         let live = other.of("digits").unwrap();
         let refusal = other.evaluator(&task(3), entry.model, &live.plans[0]).unwrap_err();
         assert_eq!(refusal.obstacle, Obstacle::Local, "sealed with another key");
         std::fs::write(path.join("published.json"), "{").unwrap();
-        assert!(Shelf::open(&path, Arc::new(StorageKey::random().unwrap())).is_err());
+        assert!(Shelf::open(&path, &[], Arc::new(StorageKey::random().unwrap())).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! Where queries lie while they are answered: a folder of bounded size, in which each client has one query.
 
-use super::transfer::local;
 use crate::message::{Obstacle, Refusal};
+use crate::transfer::local;
 use crate::vault::{VaultError, private_directory, remove_tree};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Queries of all clients at a time, the one that is worked on included.
 const QUERIES_MAX: usize = 4;
-/// Bytes of all of them with their keys and answers, and so the most that a query may have.
-pub(super) const BYTES_MAX: u64 = 4 << 30;
+/// Bytes of all of them with their keys and answers.
+const BYTES_MAX: u64 = 4 << 30;
+/// Bytes of one of them, so that no query keeps others out that are as many as may be.
+pub(super) const QUERY_BYTES_MAX: u64 = BYTES_MAX / QUERIES_MAX as u64;
 
 /// The folder.
 #[derive(Debug)]
@@ -65,17 +67,13 @@ impl Spool {
             return busy(format!("a query of {client} is being answered; ask again when it is"));
         }
         if held.clients.len() >= self.queries_max {
-            return busy(format!(
-                "the owner answers {} queries already; ask again later",
-                held.clients.len()
-            ));
+            return busy(
+                "the owner answers as many queries as it takes at a time; ask again later".to_owned(),
+            );
         }
         let after = held.bytes.checked_add(bytes).filter(|after| *after <= self.bytes_max);
         let Some(after) = after else {
-            return busy(format!(
-                "{bytes} bytes more than the {} of other queries are not spooled; ask again later",
-                held.bytes
-            ));
+            return busy(format!("{bytes} bytes more than there are now are not spooled; ask again later"));
         };
         held.bytes = after;
         held.clients.insert(client.to_owned());
@@ -144,7 +142,7 @@ mod tests {
         assert_eq!(told("a", 1).obstacle, Obstacle::Busy);
         assert!(told("b", 41).explanation.contains("not spooled"));
         let second = spool.enter("b", 40).unwrap();
-        assert!(told("c", 0).explanation.contains("2 queries already"));
+        assert!(told("c", 0).explanation.contains("as many queries as it takes"));
         assert_ne!(first.query, second.query);
         std::fs::write(&first.query, "q").unwrap();
         std::fs::write(&first.answer, "a").unwrap();

@@ -5,7 +5,7 @@ use crate::vault::VaultError;
 use consilium_protocol::algebra::prg::SeedError;
 use consilium_protocol::homomorphic::{OpenError, PlanError};
 use consilium_protocol::misbehaviour::Misbehaviour;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a file was refused, or a work not done.
 #[derive(Debug, thiserror::Error)]
@@ -190,4 +190,9 @@ pub enum HomomorphicError {
     /// A model that does not make the plan.
     #[error("this model does not make the plan given: {0}")]
     OtherModel(String),
+}
+
+/// What is wrong with a file in words for somebody who has no business with the place where it lies.
+pub(crate) fn nameless(error: &HomomorphicError, path: &Path, name: &str) -> String {
+    error.to_string().replace(&path.display().to_string(), name)
 }

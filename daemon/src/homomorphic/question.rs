@@ -6,7 +6,7 @@ use super::fault::HomomorphicError as Error;
 use super::formats::{QueryHeading, QueryId, Secret, Ticket, write_ticket};
 use super::order::in_order;
 use crate::vault::remove_durably;
-use consilium_protocol::algebra::{Prg, Seed};
+use consilium_protocol::algebra::Seed;
 use consilium_protocol::homomorphic::{Block, EvaluationKeys, Messages, Mode, Opening, Plan};
 use std::num::NonZero;
 use std::path::Path;
@@ -68,8 +68,7 @@ pub fn encrypt(
     let mut writer = Writer::new(query, FileKind::Query, &heading)?;
     let (limbs, ciphertexts) = (plan.query_limbs(), plan.ciphertexts());
     let tasks = (0..plan.primes.len()).flat_map(|plain| {
-        let mut prg = Prg::new(&noise.derive("homomorphic noise", plain as u64));
-        let messages = Arc::new(Messages::new(plan, plain, inputs, &mut prg));
+        let messages = Arc::new(Messages::new(plan, plain, inputs, &noise));
         (0..limbs).flat_map(move |limb| {
             let messages = Arc::clone(&messages);
             (0..ciphertexts).step_by(RUN).map(move |from| (Arc::clone(&messages), limb, from))
@@ -77,9 +76,8 @@ pub fn encrypt(
     });
     let all = query_bytes(plan);
     let mut done = 0;
-    let work = |(messages, limb, from): (Arc<Messages>, usize, usize)| {
-        let run = from..(from + RUN).min(ciphertexts);
-        Ok(run.flat_map(|number| messages.encrypt(&secret.key, &seed, limb, number)).collect::<Vec<u8>>())
+    let work = |(messages, limb, from): (Arc<Messages<'_>>, usize, usize)| {
+        Ok(messages.encrypt(&secret.key, &seed, limb, from..(from + RUN).min(ciphertexts)))
     };
     in_order(threads, tasks, work, |rows: Vec<u8>| {
         done += rows.len() as u64;

@@ -110,20 +110,16 @@ fn tried(
     heard: Heard<'_>,
 ) -> Result<super::Decrypted, Error> {
     let plan = task.evaluator.plan();
-    let mut messages: Option<(usize, Arc<Messages>)> = None;
+    let mut messages: Option<(usize, Arc<Messages<'_>>)> = None;
     let block = |block: Block| {
-        let current = messages.take().filter(|(plain, _)| *plain == block.plain).unwrap_or_else(|| {
-            let mut prg = Prg::new(&noise.derive("homomorphic noise", block.plain as u64));
-            (block.plain, Arc::new(Messages::new(plan, block.plain, inputs, &mut prg)))
-        });
+        let current = messages
+            .take()
+            .filter(|(plain, _)| *plain == block.plain)
+            .unwrap_or_else(|| (block.plain, Arc::new(Messages::new(plan, block.plain, inputs, noise))));
         let rows = Arc::clone(&current.1);
         messages = Some(current);
         let (key, seed, count) = (&secret.key, task.seed, plan.ciphertexts());
-        move || {
-            let mut bytes = Vec::with_capacity(Block::bytes(plan));
-            (0..count).for_each(|number| bytes.extend(rows.encrypt(key, seed, block.limb, number)));
-            Ok(bytes)
-        }
+        move || Ok(rows.encrypt(key, seed, block.limb, 0..count))
     };
     let parts = Mutex::new(Vec::new());
     let sink = |part: Vec<u8>| {

@@ -64,7 +64,9 @@ impl Failure {
 fn status(obstacle: Obstacle) -> StatusCode {
     match obstacle {
         Obstacle::Request | Obstacle::Model => StatusCode::BAD_REQUEST,
-        Obstacle::NotAllowed | Obstacle::Budget | Obstacle::Inputs => StatusCode::FORBIDDEN,
+        Obstacle::NotAllowed | Obstacle::Budget | Obstacle::Inputs | Obstacle::Laboratory => {
+            StatusCode::FORBIDDEN
+        }
         Obstacle::Roster | Obstacle::Task | Obstacle::Release => StatusCode::CONFLICT,
         Obstacle::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Obstacle::Local => StatusCode::INTERNAL_SERVER_ERROR,

@@ -197,6 +197,7 @@ fn report() -> Report {
             reason: "it is down".into(),
         }],
         encrypted: Vec::new(),
+        laboratory: Vec::new(),
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Role {
     Query,
     /// Encrypted inputs of a client, which their owner computes on, and the answer to them.
     Homomorphic,
+    /// A file of encodings between two hospitals, where the roster calls it an experiment.
+    Laboratory,
     /// Bytes between a compute party and the module that draws noise, which the module's host carries.
     Module,
     /// What a member tells another about its health.
@@ -36,7 +38,7 @@ pub enum Role {
 
 impl Role {
     /// Every role that callers open and accept, in the order of the enum.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Online,
         Self::Pair,
         Self::Deal,
@@ -44,6 +46,7 @@ impl Role {
         Self::Publish,
         Self::Query,
         Self::Homomorphic,
+        Self::Laboratory,
         Self::Module,
         Self::Status,
         Self::Roster,
@@ -51,7 +54,7 @@ impl Role {
     ];
 
     /// What a member may open.
-    pub(super) const MEMBER: [Self; 12] = [
+    pub(super) const MEMBER: [Self; 13] = [
         Self::Online,
         Self::Pair,
         Self::Deal,
@@ -59,6 +62,7 @@ impl Role {
         Self::Publish,
         Self::Query,
         Self::Homomorphic,
+        Self::Laboratory,
         Self::Module,
         Self::Status,
         Self::Roster,
@@ -79,6 +83,7 @@ impl Role {
             Self::Publish => "publish",
             Self::Query => "query",
             Self::Homomorphic => "homomorphic",
+            Self::Laboratory => "laboratory",
             Self::Module => "module",
             Self::Status => "status",
             Self::Roster => "roster",
@@ -97,6 +102,7 @@ impl Role {
             Self::Publish => "/consilium/publish/1",
             Self::Query => "/consilium/query/1",
             Self::Homomorphic => "/consilium/homomorphic/1",
+            Self::Laboratory => "/consilium/laboratory/1",
             Self::Module => "/consilium/module/1",
             Self::Status => "/consilium/status/1",
             Self::Roster => "/consilium/roster/1",

@@ -42,6 +42,7 @@ async fn refuse(channel: &mut Channel, role: Role, refusal: Refusal) {
         Role::Publish => channel.send_value(&PublishReply::Refused(refusal)).await,
         Role::Deal => channel.send_value(&DealReply::Refused(refusal)).await,
         Role::Homomorphic => crate::encrypted::refuse(channel, refusal).await,
+        Role::Laboratory => crate::laboratory::refuse(channel, refusal).await,
         _ => Ok(()),
     };
     drop(told);

@@ -64,6 +64,7 @@ async fn serve(shared: Arc<Shared>, peer: PeerId, role: Role, channel: Channel) 
             Some(owner) => owner.clone().serve(channel, name.clone()).await,
             None => return,
         },
+        Role::Laboratory => shared.laboratory.clone().serve(channel, name.clone()).await,
         Role::Roster | Role::Join | Role::Meet => return,
     };
     if let Err(error) = served {

@@ -294,17 +294,27 @@ impl Contents<'_> {
 
 /// Places of the images with this label.
 fn labelled(path: &Path, class: u8, images: usize) -> Found<Vec<usize>> {
-    let bytes = unpacked(path)?;
-    let file = Contents { path, bytes: &bytes };
-    let (sizes, labels) = idx(path, &bytes)?;
-    if sizes != [images] {
-        return Err(file.refused(format!("it has no single label for each of {images} images")));
-    }
+    let labels = own_labels(path, images)?;
     let places: Vec<usize> = (0..images).filter(|image| labels[*image] == class).collect();
     if places.is_empty() {
-        return Err(file.refused(format!("no image has label {class}")));
+        let problem = format!("no image has label {class}");
+        return Err(OwnRowsError::Content { path: path.to_owned(), problem });
     }
     Ok(places)
+}
+
+/// One label for each of so many images, from an IDX file of bytes, packed by gzip or not.
+///
+/// # Errors
+/// [`OwnRowsError`] names the file at fault.
+pub fn own_labels(path: &Path, images: usize) -> Found<Vec<u8>> {
+    let bytes = unpacked(path)?;
+    let (sizes, labels) = idx(path, &bytes)?;
+    if sizes != [images] {
+        let problem = format!("it has no single label for each of {images} images");
+        return Err(OwnRowsError::Content { path: path.to_owned(), problem });
+    }
+    Ok(labels.to_vec())
 }
 
 #[cfg(test)]

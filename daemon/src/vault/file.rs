@@ -109,6 +109,15 @@ pub(crate) fn remove_tree(path: &Path) -> Result<(), VaultError> {
     }
 }
 
+/// Gives a file another name on the same disk, in place of another one if there is one.
+///
+/// # Errors
+/// [`VaultError::Io`].
+pub(crate) fn move_file(from: &Path, to: &Path) -> Result<(), VaultError> {
+    fs::rename(from, to).map_err(|source| VaultError::io(to, "move a file to", source))?;
+    sync_directory(parent(to))
+}
+
 /// As [`write_atomic`], but leaves an existing file alone and says `false`.
 pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<bool, VaultError> {
     let staged = stage(path, bytes)?;

@@ -3,11 +3,13 @@
 use super::key::SecretKey;
 use super::layout::Layout;
 use super::plan::{Mode, Plan};
-use super::ring::{Ring, Secret, Slots, each};
+use super::ring::{Ring, Secret, Slots, each, map};
 use super::{rows, single};
 use crate::algebra::{Prg, Seed};
 use crate::lattice::sample;
 use crate::misbehaviour::Misbehaviour;
+use std::ops::Range;
+use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 /// A part of a query: the rows of all its ciphertexts for one plaintext prime and one prime of the modulus. Blocks come in
@@ -41,59 +43,80 @@ impl Block {
     }
 }
 
-/// Inputs in one plaintext prime on their way to be encrypted.
-pub struct Messages {
+/// Inputs in one plaintext prime on their way to be encrypted. Whoever encrypts the first row of a ciphertext makes its
+/// message, so that threads share that work too.
+pub struct Messages<'a> {
     ring: &'static Ring,
     plain: usize,
+    slots: Slots,
+    layout: Option<Layout>,
+    inputs: &'a [i64],
+    /// Numbers of an input.
+    width: usize,
+    noise: Seed,
     /// For each ciphertext, coefficients of the message with its noise.
-    rows: Secret,
+    rows: Vec<OnceLock<Secret>>,
 }
 
-impl Messages {
-    /// Encodes inputs of admissible integers, one input after the other, with fresh noise from `prg`.
+impl<'a> Messages<'a> {
+    /// For inputs of admissible integers, one input after the other. `noise` is a fresh secret, the same for all plaintext
+    /// primes of a query.
     ///
     /// # Panics
     /// If there are more than [`Plan::inputs_max`] inputs, or their length is not the plan's.
-    pub fn new(plan: &Plan, plain: usize, inputs: &[i64], prg: &mut Prg) -> Self {
-        let (ring, width) = (plan.ring(), plan.inputs());
+    pub fn new(plan: &Plan, plain: usize, inputs: &'a [i64], noise: &Seed) -> Self {
+        let width = plan.inputs();
         let fits = inputs.len().is_multiple_of(width) && inputs.len() / width <= plan.inputs_max();
         assert!(fits, "inputs of a query");
-        let slots = plan.slots(plain);
-        let layout = plan.layout();
-        let factor = plan.primes[plain] as f64;
-        let mut rows = Zeroizing::new(ring.zero(plan.ciphertexts()));
-        for (ciphertext, row) in ring.rows_mut(&mut rows) {
-            match &layout {
-                Some(layout) => single::fill(layout, ciphertext, inputs, row),
-                None => {
-                    for (slot, input) in row.iter_mut().zip(inputs.chunks_exact(width)) {
-                        *slot = input[ciphertext] as f64;
-                    }
-                }
-            }
-            slots.encode(row);
-            let noise = Ring::small(&sample::binomial(prg, ring.degree()));
-            row.iter_mut().zip(noise.iter()).for_each(|(value, noise)| *value += factor * noise);
+        Self {
+            ring: plan.ring(),
+            plain,
+            slots: plan.slots(plain),
+            layout: plan.layout(),
+            inputs,
+            width,
+            noise: noise.derive("homomorphic noise", plain as u64),
+            rows: (0..plan.ciphertexts()).map(|_| OnceLock::new()).collect(),
         }
-        Self { ring, plain, rows }
     }
 
-    /// The row of a ciphertext for one prime of the modulus, packed. `seed` is the query's, and used for no other.
-    pub fn encrypt(&self, key: &SecretKey, seed: &Seed, limb: usize, ciphertext: usize) -> Vec<u8> {
+    /// The message of a ciphertext, encoded, with fresh noise.
+    fn message(&self, ciphertext: usize) -> Secret {
+        let mut row = Zeroizing::new(self.ring.zero(1));
+        match &self.layout {
+            Some(layout) => single::fill(layout, ciphertext, self.inputs, &mut row),
+            None => {
+                for (slot, input) in row.iter_mut().zip(self.inputs.chunks_exact(self.width)) {
+                    *slot = input[ciphertext] as f64;
+                }
+            }
+        }
+        self.slots.encode(&mut row);
+        let seed = self.noise.derive("homomorphic noise of a ciphertext", ciphertext as u64);
+        let noise = Ring::small(&sample::binomial(&mut Prg::new(&seed), self.ring.degree()));
+        let factor = self.slots.prime().value as f64;
+        map(&mut row, &noise, |value, noise| value + factor * noise);
+        row
+    }
+
+    /// The rows of a run of ciphertexts for one prime of the modulus, packed. `seed` is the query's, and used for no other.
+    pub fn encrypt(&self, key: &SecretKey, seed: &Seed, limb: usize, ciphertexts: Range<usize>) -> Vec<u8> {
         let degree = self.ring.degree();
-        let mut row = Zeroizing::new(self.rows[ciphertext * degree..(ciphertext + 1) * degree].to_vec());
-        let transform = self.ring.transform(limb);
-        transform.forward(&mut row);
+        let mut bytes = Vec::with_capacity(ciphertexts.len() * rows::row_bytes(degree));
+        let mut row = Zeroizing::new(self.ring.zero(1));
         let mut uniform = Vec::with_capacity(degree);
-        Block { plain: self.plain, limb }.uniform(self.ring, seed, ciphertext, &mut uniform);
-        key.mask(limb, &uniform, &mut row);
-        let mut bytes = Vec::with_capacity(rows::row_bytes(degree));
-        rows::write(&mut bytes, &row);
+        for ciphertext in ciphertexts {
+            row.copy_from_slice(self.rows[ciphertext].get_or_init(|| self.message(ciphertext)));
+            self.ring.transform(limb).forward(&mut row);
+            Block { plain: self.plain, limb }.uniform(self.ring, seed, ciphertext, &mut uniform);
+            key.mask(limb, &uniform, &mut row);
+            rows::write(&mut bytes, &row);
+        }
         bytes
     }
 }
 
-impl std::fmt::Debug for Messages {
+impl std::fmt::Debug for Messages<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Messages(prime {})", self.plain)
     }

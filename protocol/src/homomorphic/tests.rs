@@ -62,11 +62,9 @@ impl World {
     /// What the owner makes of a query in one plaintext prime. The same seeds always, so that twins get equal queries.
     fn blocks(&self, plain: usize, inputs: &[i64]) -> Vec<Raw> {
         let seed = Seed::from_bytes([77; 16]);
-        let messages = Messages::new(&self.plan, plain, inputs, &mut prg(50 + plain as u8));
+        let messages = Messages::new(&self.plan, plain, inputs, &Seed::from_bytes([50; 16]));
         let block = |limb| {
-            let rows: Vec<u8> = (0..self.plan.ciphertexts())
-                .flat_map(|number| messages.encrypt(&self.key, &seed, limb, number))
-                .collect();
+            let rows = messages.encrypt(&self.key, &seed, limb, 0..self.plan.ciphertexts());
             assert_eq!(rows.len(), Block::bytes(&self.plan));
             self.evaluator.evaluate(&seed, Block { plain, limb }, &rows).unwrap()
         };

@@ -22,8 +22,10 @@
 //! inputs it answers for a client. Files do not count. Over the network the owner's node does: it records the inputs of a
 //! query on its disk before it evaluates, for each task of the roster and each client by its name there, whatever the model,
 //! and refuses what would pass the roster's `inputs_per_client_max`. A crash, a restart, a new model or a new plan lowers no
-//! count; what was counted and not answered stays counted. Clients that pool what they learn have the sum of their limits.
-//! Where that is not enough, the two-party way with a noisy label is the one to take.
+//! count; what was counted and not answered stays counted. The limit bounds clients that follow the protocol, as the last
+//! section says. Clients that pool what they learn have the sum of their limits, and so has one that the signers of rosters
+//! admit under another name, or to another task with the same model. Where that is not enough, the two-party way with a noisy
+//! label is the one to take.
 //!
 //! # Scheme
 //!
@@ -116,7 +118,8 @@
 //! - *From a client that does not follow the protocol.* Keys that are not what they should be make answers that are not
 //!   sanitised: an "encryption of zero" with large noise, or with a secret structure, takes the freshness away. A query
 //!   with other noise than it should have, which the flood does not cover, may show sums of weights in the noise of one
-//!   answer. A single query may hold anything in its blocks, not only what an image would make there. Seeds prevent only
+//!   answer: some ten bits, which the margin leaves free, of each of its coefficients, 8,192 of them for each output and
+//!   plaintext prime of a batch, however few inputs are counted for it. A single query may hold anything in its blocks, not only what an image would make there. Seeds prevent only
 //!   the plainest such keys and queries.
 //! - *From an owner that does not follow the protocol.* It can answer by another model, which nothing here notices. And it
 //!   can find a client's secret if it learns which of its answers open: an answer that it makes up opens, or not, depending

@@ -114,16 +114,13 @@ fn one(
 ) -> Result<(Vec<i128>, f64, Times), TrialError> {
     let mut times = [0.0; 3];
     let mut timed = |at: usize, since: f64| times[at] += thread_seconds() - since;
-    let (query, mut noise, mut answers) = (seed()?, Prg::new(&seed()?), Prg::new(&seed()?));
+    let (query, noise, mut answers) = (seed()?, seed()?, Prg::new(&seed()?));
     let mut parts = Vec::new();
     for plain in 0..plan.primes.len() {
         let start = thread_seconds();
-        let messages = Messages::new(plan, plain, inputs, &mut noise);
+        let messages = Messages::new(plan, plain, inputs, &noise);
         let blocks: Vec<Vec<u8>> = (0..plan.query_limbs())
-            .map(|limb| {
-                let row = |ciphertext| messages.encrypt(key, &query, limb, ciphertext);
-                (0..plan.ciphertexts()).flat_map(row).collect()
-            })
+            .map(|limb| messages.encrypt(key, &query, limb, 0..plan.ciphertexts()))
             .collect();
         timed(0, start);
         let start = thread_seconds();

@@ -1,13 +1,9 @@
 //! Links in front of nodes.
 
 use super::{Line, Link};
-use consilium::demo::World;
+use consilium::demo::{World, WorldError, free_port};
 use consilium_config::{Address, ConfigError, Network, Node};
-use std::net::{SocketAddr, TcpListener};
-
-/// Below the ports that the system hands out.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
-const PORT_TRIALS: usize = 64;
+use std::net::SocketAddr;
 
 /// Why a node cannot be put behind a link.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +11,9 @@ pub enum PlacingError {
     /// Its node file.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There is no other port.
+    #[error(transparent)]
+    Port(#[from] WorldError),
     /// It does not listen on a port of this machine.
     #[error("{0} listens on no port of its own")]
     Deaf(String),
@@ -41,9 +40,7 @@ pub fn place_before(world: &World, name: &str, line: Line) -> Result<Link, Placi
     let (before, port) = text.rsplit_once('/').ok_or_else(deaf)?;
     let port: u16 = port.parse().map_err(|_| deaf())?;
     let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-    let ports = std::iter::repeat_with(|| rand::random_range(PORTS)).take(PORT_TRIALS);
-    let free = ports.into_iter().find(|port| TcpListener::bind(local(*port)).is_ok());
-    let free = free.ok_or_else(|| io(std::io::ErrorKind::AddrInUse.into()))?;
+    let free = free_port()?;
     let listen: Address = format!("{before}/{free}").parse().map_err(|_| deaf())?;
     let network = Network { listen: vec![listen], ..node.network().clone() };
     let moved = Node::new(

@@ -2,7 +2,7 @@
 
 use super::load::Asker;
 use super::report::Part;
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
 use super::terms::{EXACT, FURTHER, SECOND, Second};
 use super::world::{Fault, World};
 use super::{Failure, LOOK_EVERY, Say, TestbedError};
@@ -14,6 +14,9 @@ const WITHIN: Duration = Duration::from_secs(120);
 const QUESTIONS: u64 = 12;
 /// Refusals that make one, which take as long as a deadline each.
 const REFUSALS: u64 = 4;
+/// Answers with software noise that make one: they come only once what the module drew ahead is used up, and then from
+/// one pair while the other still has some.
+const STEPPED_IN: u64 = 4;
 
 /// What must be seen before a fault ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,8 @@ enum Scene {
     Undisturbed,
     /// The first pair answers nothing: refused with a reason, or answered by the second pair.
     FirstPairDown,
+    /// Noisy answers go on with noise of another source, and questions without noise as always.
+    SoftwareStepsIn,
     /// Questions are asked, and some may be refused.
     Disturbed,
 }
@@ -34,7 +39,7 @@ struct Act {
     scene: Scene,
 }
 
-const ACTS: [Act; 8] = [
+const ACTS: [Act; 9] = [
     Act { name: "all is well", fault: None, scene: Scene::Undisturbed },
     Act { name: "first pair parted", fault: Some(Fault::Cut("north", "south")), scene: Scene::FirstPairDown },
     Act { name: "party One killed", fault: Some(Fault::Killed("south")), scene: Scene::FirstPairDown },
@@ -46,21 +51,26 @@ const ACTS: [Act; 8] = [
         fault: Some(Fault::Killed("practice")),
         scene: Scene::Disturbed,
     },
+    Act { name: "the module killed", fault: Some(Fault::NoModule), scene: Scene::SoftwareStepsIn },
     Act { name: "a twentieth of packets lost", fault: Some(Fault::Lossy(0.05)), scene: Scene::Disturbed },
 ];
 
 impl Scene {
     /// Whether enough was seen to go on, or an error where what was seen must not be.
     fn is_over(self, second: Second, tally: &Tally, name: &str) -> Result<bool, TestbedError> {
-        let (answered, unanswered) = (tally.answered(EXACT), tally.unanswered(EXACT));
+        let Counts { answered, unanswered, .. } = tally.of_task(EXACT);
         match self {
-            Self::Undisturbed => {
+            Self::Undisturbed | Self::SoftwareStepsIn => {
                 if unanswered > 0 {
                     let what =
                         format!("{name}: {unanswered} questions were not answered: {}", tally.refusals());
                     return Err(TestbedError::Unexpected { what });
                 }
-                Ok(answered >= QUESTIONS)
+                let software = tally.noise_of("software");
+                Ok(match self {
+                    Self::SoftwareStepsIn => software >= STEPPED_IN,
+                    _ => answered >= QUESTIONS,
+                })
             }
             Self::FirstPairDown => match second {
                 // What was under way when the pair broke may be refused.
@@ -68,7 +78,7 @@ impl Scene {
                     Ok(tally.by_pair.get(FURTHER).is_some_and(|answered| *answered >= QUESTIONS))
                 }
                 // The pair with a task of its own goes on.
-                Second::Alone => Ok(unanswered >= REFUSALS && tally.answered(SECOND) >= QUESTIONS),
+                Second::Alone => Ok(unanswered >= REFUSALS && tally.of_task(SECOND).answered >= QUESTIONS),
             },
             Self::Disturbed => Ok(answered >= QUESTIONS),
         }
@@ -129,12 +139,12 @@ async fn scene(world: &mut World, act: Act, second: Second, number: usize) -> Re
             return Ok(());
         }
         if started.elapsed() > WITHIN {
-            let answered = tally.answered(EXACT);
+            let Counts { answered, unanswered, .. } = tally.of_task(EXACT);
             let what = format!(
-                "{}: {answered} questions answered, {} not, in {WITHIN:?}: {}",
+                "{}: {answered} questions answered, {unanswered} not, in {WITHIN:?}: {}; noise by source: {:?}",
                 act.name,
-                tally.unanswered(EXACT),
-                tally.refusals()
+                tally.refusals(),
+                tally.by_noise
             );
             return Err(TestbedError::Unexpected { what });
         }
@@ -146,15 +156,16 @@ async fn scene(world: &mut World, act: Act, second: Second, number: usize) -> Re
 #[cfg(test)]
 mod tests {
     use super::super::tally::Outcome;
+    use super::super::terms::{NOISY, named};
     use super::*;
     use consilium::message::{Obstacle, Refusal};
 
     fn tally(answered: u64, refused: u64, second: u64) -> Tally {
         let mut tally = Tally::default();
         let no = || Outcome::Refused(Refusal::new(Obstacle::Peer, "down"));
-        (0..answered).for_each(|_| tally.note(EXACT, Outcome::Right, Duration::ZERO));
-        (0..refused).for_each(|_| tally.note(EXACT, no(), Duration::ZERO));
-        (0..second).for_each(|_| tally.note(SECOND, Outcome::Right, Duration::ZERO));
+        (0..answered).for_each(|_| tally.note(named(EXACT), Outcome::Right, Duration::ZERO));
+        (0..refused).for_each(|_| tally.note(named(EXACT), no(), Duration::ZERO));
+        (0..second).for_each(|_| tally.note(named(SECOND), Outcome::Right, Duration::ZERO));
         tally
     }
 
@@ -171,5 +182,10 @@ mod tests {
         let mut taken_over = tally(12, 3, 0);
         (0..QUESTIONS).for_each(|_| taken_over.note_pair(FURTHER.to_owned()));
         assert_eq!(over(Scene::FirstPairDown, Second::StandsIn, taken_over), Some(true));
+        let mut stepped_in = tally(1, 0, 0);
+        assert_eq!(over(Scene::SoftwareStepsIn, Second::StandsIn, stepped_in.clone()), Some(false));
+        (0..STEPPED_IN)
+            .for_each(|_| stepped_in.note(named(NOISY), Outcome::Noisy("software"), Duration::ZERO));
+        assert_eq!(over(Scene::SoftwareStepsIn, Second::StandsIn, stepped_in), Some(true));
     }
 }

@@ -3,7 +3,7 @@
 use super::load::Asker;
 use super::terms::MEMBERS;
 use super::world::{Fault, World};
-use super::{Failure, Say};
+use super::{Failure, LOOK_EVERY, Say};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -17,6 +17,8 @@ const STEADFAST: [&str; 3] = ["east", "hill", "clinic"];
 /// Seconds between two faults, and seconds that a fault lasts.
 const CALM: std::ops::Range<f64> = 4.0..15.0;
 const LASTING: std::ops::Range<f64> = 2.0..20.0;
+/// How long the module stays away for its noise to run out, which was drawn ahead.
+const RUNS_OUT_WITHIN: Duration = Duration::from_secs(120);
 /// Part of the faults that come in twos.
 const DOUBLE: f64 = 0.2;
 
@@ -63,7 +65,7 @@ fn draw(random: &mut StdRng, beside: Option<Fault>) -> Option<Fault> {
     let name = |random: &mut StdRng| MEMBERS.choose(random).map(|member| member.name);
     let mortal: Vec<&str> =
         MEMBERS.iter().map(|member| member.name).filter(|name| !STEADFAST.contains(name)).collect();
-    let fault = match random.random_range(0..10) {
+    let fault = match random.random_range(0..11) {
         0..3 => Fault::Killed(mortal.choose(random)?),
         3..5 => Fault::Stopped(mortal.choose(random)?),
         5 => Fault::Paused(mortal.choose(random)?),
@@ -78,6 +80,7 @@ fn draw(random: &mut StdRng, beside: Option<Fault>) -> Option<Fault> {
             }
         }
         8 => Fault::Isolated(name(random)?),
+        9 => Fault::NoModule,
         _ => Fault::Lossy(random.random_range(0.03..0.15)),
     };
     // One process cannot be stopped twice.
@@ -111,9 +114,20 @@ pub(super) async fn endure(
             return Ok(seen);
         }
         tokio::time::sleep(calm).await;
-        let faults = drawn(&mut random);
+        // First the module, so that no run ends without it.
+        let faults = if seen.times() == 0 { vec![Fault::NoModule] } else { drawn(&mut random) };
+        let software = world.board.software();
         for fault in &faults {
             world.begin(*fault).await?;
+        }
+        if faults.contains(&Fault::NoModule) {
+            // What else is broken may leave nobody to ask; whether it was seen at all is asked at the end.
+            let steps_in = async {
+                while world.board.software() == software {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                }
+            };
+            let _ = tokio::time::timeout(RUNS_OUT_WITHIN, steps_in).await;
         }
         tokio::time::sleep(Duration::from_secs_f64(random.random_range(LASTING))).await;
         for fault in &faults {
@@ -149,7 +163,7 @@ mod tests {
         assert_ne!(faults, run(8));
         let kinds: std::collections::BTreeSet<_> =
             faults.iter().flatten().map(|fault| fault.kind()).collect();
-        assert_eq!(kinds.len(), 6);
+        assert_eq!(kinds.len(), 7);
         for together in &faults {
             let stopped: Vec<_> = together.iter().filter_map(|fault| fault.stops()).collect();
             assert!(stopped.iter().all(|name| !STEADFAST.contains(name)), "{together:?}");

@@ -1,15 +1,13 @@
 //! How a consortium comes to be, by the commands that administrators run: founded, joined by invitations, given its
 //! pairs and tasks by a quorum's signatures, and its models by their owners.
 
-use super::encrypted;
 use super::node::told;
-use super::terms::{MEMBERS, Second, index, with_role, with_tasks};
+use super::subject::Subjects;
+use super::terms::{HOST, MEMBERS, Second, index, with_role, with_tasks};
 use super::world::{Whole, World};
 use super::{Failure, LOOK_EVERY, Say, TestbedError};
 use consilium::admin::{AdminReply, AdminRequest, call};
 use consilium::consortium::{ConsortiumReply, ConsortiumRequest, RosterView};
-use consilium::demo::Scenario;
-use consilium_protocol::model::export;
 use futures::future::try_join_all;
 use serde_json::Value;
 use std::process::Stdio;
@@ -143,16 +141,18 @@ async fn sign_one(world: &World, voter: &str, proposal: &str) -> Result<(u64, bo
     }
 }
 
-/// The founder proposes pairs and tasks, a quorum signs, and all nodes begin anew by them.
+/// The module starts, the founder proposes pairs and tasks, a quorum signs, and all nodes begin anew by them.
 pub(super) async fn agree(
     world: &mut World,
-    scenario: &Scenario,
+    subjects: &Subjects,
     apart: bool,
     say: Say<'_>,
 ) -> Result<Second, Failure> {
     let founder = MEMBERS[0].name;
+    world.module.launch().await?;
+    say(&format!("the module that draws noise listens on the machine of {HOST}"));
     let members = seen(world, founder, "the roster", |view| Some(view.text.clone())).await?;
-    let (text, second) = with_tasks(&members, scenario, apart);
+    let (text, second) = with_tasks(&members, subjects, apart);
     let file = world.root().join("next.toml");
     std::fs::write(&file, text)?;
     let file = file.to_string_lossy().into_owned();
@@ -164,40 +164,44 @@ pub(super) async fn agree(
     Ok(second)
 }
 
-/// Every owner publishes its model for every task, and one of them a network with a square for encrypted inputs.
-pub(super) async fn publish(world: &World, scenario: &Scenario, second: Second) -> Result<(), Failure> {
-    let owners = with_role("owner").zip(&scenario.hospitals).map(|(owner, hospital)| async move {
-        let file = world.root().join(owner).join("model.onnx");
-        std::fs::write(&file, export(&hospital.model, "consilium"))?;
-        let file = file.to_string_lossy().into_owned();
+/// Every owner publishes its models for its tasks.
+pub(super) async fn publish(world: &World, subjects: &Subjects, second: Second) -> Result<(), Failure> {
+    let owners = with_role("owner").map(|owner| async move {
         for task in second.tasks() {
-            let started = Instant::now();
-            let words = ["model", "publish", file.as_str(), "--task", task];
-            // The other owners publish as well, so a party may be busy with one of them, and a pair that still
-            // begins anew by the roster misses what the other one took.
-            loop {
-                let told = world.nodes[index(owner)].told(&words).await;
-                let held = |answer: &Value| answer["published"]["pairs"].as_array().map_or(0, Vec::len);
-                if told.as_ref().is_ok_and(|answer| held(answer) == second.serving()) {
-                    break;
-                }
-                if started.elapsed() > WITHIN {
-                    let missed = |answer: Value| TestbedError::Command {
-                        what: format!("{owner}: model publish"),
-                        told: format!("not all pairs took it: {}", answer["warnings"]),
-                    };
-                    return Err(Failure::from(told.map_or_else(|error| error, missed)));
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
+            let subject = subjects.of(task);
+            if !subject.owners().contains(&owner) {
+                continue;
             }
+            let file = world.root().join(owner).join(format!("{}.onnx", task.name));
+            std::fs::write(&file, subject.model(owner)?)?;
+            let file = file.to_string_lossy().into_owned();
+            let words = ["model", "publish", file.as_str(), "--task", task.name];
+            let words = [&words, subject.publishing()].concat();
+            publish_one(world, owner, &words, subject.pairs(task, second)).await?;
         }
-        Ok(())
+        Ok::<(), Failure>(())
     });
     try_join_all(owners).await?;
-    let file = world.root().join(encrypted::OWNER).join("squares.onnx");
-    std::fs::write(&file, export(&encrypted::model(scenario)?, "consilium"))?;
-    let file = file.to_string_lossy().into_owned();
-    let words = ["model", "publish", &file, "--task", encrypted::TASK, "--scales", encrypted::SCALES];
-    world.nodes[index(encrypted::OWNER)].told(&words).await?;
     Ok(())
+}
+
+/// Publishes until so many pairs hold the model. The other owners publish as well, so a party may be busy with one of
+/// them, and a pair that still begins anew by the roster misses what the other one took.
+async fn publish_one(world: &World, owner: &str, words: &[&str], pairs: usize) -> Result<(), TestbedError> {
+    let started = Instant::now();
+    loop {
+        let told = world.nodes[index(owner)].told(words).await;
+        let held = |answer: &Value| answer["published"]["pairs"].as_array().map_or(0, Vec::len);
+        if told.as_ref().is_ok_and(|answer| held(answer) == pairs) {
+            return Ok(());
+        }
+        if started.elapsed() > WITHIN {
+            let missed = |answer: Value| TestbedError::Command {
+                what: format!("{owner}: consilium {}", words.join(" ")),
+                told: format!("not all pairs took it: {}", answer["warnings"]),
+            };
+            return Err(told.map_or_else(|error| error, missed));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }

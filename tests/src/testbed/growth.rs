@@ -1,6 +1,7 @@
 //! What every daemon holds, over time: memory, descriptors, files. What only ever grows is a leak.
 
 use super::load::Board;
+use super::module::MODULE;
 use super::terms::MEMBERS;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -125,7 +126,7 @@ impl Watch {
     pub(super) fn judge(&self, answers: u64) -> Vec<Growth> {
         let end = self.started.elapsed().as_secs_f64();
         let mut judged = Vec::new();
-        for node in MEMBERS.iter().map(|member| member.name) {
+        for node in nodes() {
             let Some(samples) = self.samples.get(node) else { continue };
             let late: Vec<Sample> =
                 samples.iter().filter(|sample| sample.seconds >= WARM_UP * end).copied().collect();
@@ -146,6 +147,11 @@ impl Watch {
         }
         judged
     }
+}
+
+/// All that is watched: the daemons of the members, and the module.
+pub(super) fn nodes() -> impl Iterator<Item = &'static str> {
+    MEMBERS.iter().map(|member| member.name).chain([MODULE])
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -1,16 +1,13 @@
 //! The questions of a run: who asks what how often, and what came of each.
 
 use super::LOOK_EVERY;
-use super::encrypted::{self, Encrypted};
+use super::subject::Subject;
 use super::tally::{Outcome, Tally};
-use super::terms::pair_of;
-use consilium::admin::{AdminReply, AdminRequest, call};
+use super::terms::{Task, pair_of};
+use consilium::admin::{AdminReply, call};
 use consilium::client::Answer;
-use consilium::demo::Scenario;
 use consilium::ledger::ReleaseId;
-use consilium_protocol::algebra::Fixed;
-use consilium_protocol::evaluate::clear::{Oracle, Verdict, verdict};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,17 +16,6 @@ use std::time::{Duration, Instant};
 pub(super) const QUERY_DEADLINE: Duration = Duration::from_secs(15);
 /// A client may ask twice where the parties had just lost their common pool; more is a question that hangs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
-
-/// A stream of questions.
-#[derive(Clone, Debug)]
-pub(super) struct Stream {
-    pub(super) client: &'static str,
-    pub(super) task: &'static str,
-    /// From one question to the next, if the answer comes before that.
-    pub(super) every: Duration,
-    /// Whether the label must be that of the oracle.
-    pub(super) exact: bool,
-}
 
 /// What all parts of a run know of each other.
 #[derive(Debug, Default)]
@@ -45,6 +31,8 @@ struct State {
     answers: Vec<(ReleaseId, u64)>,
     /// Encrypted inputs that were answered, by client.
     encrypted: BTreeMap<&'static str, u64>,
+    /// Members that said to keep a file of encodings.
+    keepers: BTreeSet<&'static str>,
     over: bool,
 }
 
@@ -82,6 +70,11 @@ impl Board {
         self.look().tallies.get(part).cloned().unwrap_or_default()
     }
 
+    /// Answers of this part so far whose noise was of software.
+    pub(super) fn software(&self) -> u64 {
+        self.look().tallies.last().map_or(0, |tally| tally.noise_of("software"))
+    }
+
     /// Answers that clients hold.
     pub(super) fn answers(&self) -> Vec<(ReleaseId, u64)> {
         self.look().answers.clone()
@@ -92,15 +85,24 @@ impl Board {
         self.look().encrypted.clone()
     }
 
-    fn note_encrypted(&self, client: &'static str, inputs: u64) {
-        *self.look().encrypted.entry(client).or_default() += inputs;
+    fn note_encrypted(&self, client: &'static str, inputs: usize) {
+        *self.look().encrypted.entry(client).or_default() += inputs as u64;
     }
 
-    fn now(&self) -> usize {
+    /// Members that said to keep a file of encodings.
+    pub(super) fn keepers(&self) -> BTreeSet<&'static str> {
+        self.look().keepers.clone()
+    }
+
+    pub(super) fn note_keeper(&self, member: &'static str) {
+        self.look().keepers.insert(member);
+    }
+
+    pub(super) fn now(&self) -> usize {
         self.look().tallies.len().saturating_sub(1)
     }
 
-    fn note(&self, part: usize, task: &'static str, outcome: Outcome, took: Duration) {
+    pub(super) fn note(&self, part: usize, task: &'static Task, outcome: Outcome, took: Duration) {
         if let Some(tally) = self.look().tallies.get_mut(part) {
             tally.note(task, outcome, took);
         }
@@ -136,6 +138,16 @@ impl Board {
         self.look().nodes.get(node).copied().unwrap_or_default()
     }
 
+    /// Whether a node is up.
+    pub(super) fn is_up(&self, node: &str) -> bool {
+        self.standing(node).up
+    }
+
+    /// How often a node was stopped or started.
+    pub(super) fn changes(&self, node: &str) -> u64 {
+        self.standing(node).changes
+    }
+
     /// The processes of nodes that are up.
     pub(super) fn running(&self) -> Vec<Running> {
         let state = self.look();
@@ -149,116 +161,66 @@ impl Board {
         self.look().over = true;
     }
 
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.look().over
     }
 }
 
-/// What is asked, and the right answers.
-#[derive(Debug)]
-pub(super) struct Questions {
-    rows: Vec<Vec<f64>>,
-    verdicts: Vec<Verdict>,
-    owners: u32,
-    encrypted: Encrypted,
-}
-
-impl Questions {
-    /// The held-out cases of a scenario with the oracle's labels, which all of its models vote on.
-    pub(super) fn new(scenario: &Scenario) -> Result<Self, super::Failure> {
-        let oracles = scenario
-            .hospitals
-            .iter()
-            .map(|hospital| Oracle::new(hospital.model.clone(), scenario.numbers))
-            .collect::<Result<Vec<_>, _>>()?;
-        let fixed = Fixed { fraction_bits: scenario.numbers.fraction_bits };
-        let (mut rows, mut verdicts) = (Vec::new(), Vec::new());
-        for row in 0..scenario.test.rows() {
-            let words = fixed.encode_all(&scenario.prepared(row), scenario.input_abs_max)?;
-            let votes: Vec<_> = oracles.iter().map(|oracle| oracle.vote(&words)).collect();
-            verdicts.push(verdict(&votes, scenario.classes.len()));
-            rows.push(scenario.test.row(row).iter().map(|value| f64::from(*value)).collect());
-        }
-        Ok(Self { rows, verdicts, owners: oracles.len() as u32, encrypted: Encrypted::new(scenario)? })
-    }
-
-    fn request(&self, task: &str, row: usize) -> AdminRequest {
-        let task = task.to_owned();
-        if task == encrypted::TASK {
-            let (rows, mode) = self.encrypted.question(row);
-            return AdminRequest::AskEncrypted { task, rows, mode: Some(mode), logits: false };
-        }
-        AdminRequest::Ask { task, rows: vec![self.rows[row].clone()], release: None }
-    }
-
-    /// What an answer about a case is worth.
-    fn judge(&self, row: usize, exact: bool, owners: u32, label: Option<u32>) -> Outcome {
-        let verdict = &self.verdicts[row];
-        if owners != self.owners {
-            return Outcome::Wrong(format!("{owners} owners voted in place of {}", self.owners));
-        }
-        match label {
-            Some(_) if !exact => Outcome::Noisy,
-            Some(label) if label == verdict.label as u32 => Outcome::Right,
-            _ if exact && !verdict.certain => Outcome::NearTie,
-            label => Outcome::Wrong(format!("case {row} is {}, the answer was {label:?}", verdict.label)),
-        }
-    }
-}
-
-/// One who asks.
+/// A stream of questions: a client that asks about a task.
 #[derive(Debug)]
 pub(super) struct Asker {
     pub(super) board: Arc<Board>,
-    pub(super) questions: Arc<Questions>,
+    pub(super) client: &'static str,
+    pub(super) task: &'static Task,
+    pub(super) subject: Arc<dyn Subject>,
     pub(super) socket: PathBuf,
-    pub(super) stream: Stream,
 }
 
 impl Asker {
-    /// Asks until the run is over. `first` is the row to begin with.
+    /// Asks until the run is over. `first` is the question to begin with.
     pub(super) async fn keep_asking(self, first: usize) {
-        let mut row = first;
+        let mut question = first;
         while !self.board.is_over() {
-            let due = Instant::now() + self.stream.every;
-            if self.board.standing(self.stream.client).up {
-                row = (row + 1) % self.questions.rows.len();
-                self.ask(row).await;
+            let due = Instant::now() + Duration::from_secs_f64(self.task.every);
+            if self.board.standing(self.client).up {
+                question = (question + 1) % self.subject.questions();
+                self.ask(question).await;
             }
             // The rate of the stream; never less than a look, so that a node that is down is no busy loop.
             tokio::time::sleep_until(due.max(Instant::now() + LOOK_EVERY).into()).await;
         }
     }
 
-    /// Asks one question and counts what comes of it; whether it was answered as it should be.
-    pub(super) async fn ask(&self, row: usize) -> bool {
-        let row = row % self.questions.rows.len();
-        let (client, task) = (self.stream.client, self.stream.task);
+    /// Asks one question and counts what comes of it; whether it was answered as it is where nothing is broken.
+    pub(super) async fn ask(&self, question: usize) -> bool {
+        let question = question % self.subject.questions();
+        let (client, task) = (self.client, self.task);
         let (part, before) = (self.board.now(), self.board.standing(client));
-        let request = self.questions.request(task, row);
+        let request = self.subject.request(task, question);
         let asked = Instant::now();
         let told = tokio::time::timeout(ANSWER_WITHIN, call(&self.socket, &request)).await;
         let took = asked.elapsed();
         let after = self.board.standing(client);
-        let outcome = match told {
-            Ok(Ok(AdminReply::Answer(answer))) => {
-                self.board.note_answer(part, &answer);
-                let label = answer.labels.first().copied().flatten();
-                self.questions.judge(row, self.stream.exact, answer.terms.owners, label)
-            }
-            Ok(Ok(AdminReply::Opened(opened))) => {
-                self.board.note_encrypted(client, opened.labels.len() as u64);
-                self.questions.encrypted.wrong(row, &opened).map_or(Outcome::Right, Outcome::Wrong)
-            }
-            Ok(Ok(AdminReply::Refused(refusal))) => Outcome::Refused(refusal),
+        match &told {
+            Ok(Ok(AdminReply::Answer(answer))) => self.board.note_answer(part, answer),
+            Ok(Ok(AdminReply::Opened(opened))) => self.board.note_encrypted(client, opened.labels.len()),
+            _ => {}
+        }
+        let judged = match &told {
+            Ok(Ok(reply)) => self.subject.judge(task, question, reply),
+            _ => None,
+        };
+        let outcome = match (judged, told) {
+            (Some(outcome), _) => outcome,
+            (None, Ok(Ok(AdminReply::Refused(refusal)))) => Outcome::Refused(refusal),
             // Whoever asks a node that was stopped meanwhile hears nothing, which is no fault of the node.
             _ if before.changes != after.changes || !after.up => Outcome::Down,
-            Ok(Ok(other)) => Outcome::Untyped(format!("{client} answered {other:?}")),
-            Ok(Err(error)) => Outcome::Untyped(format!("{client}: {error}")),
-            Err(_) => Outcome::Untyped(format!("{client} did not answer within {ANSWER_WITHIN:?}")),
+            (None, Ok(Ok(other))) => Outcome::Untyped(format!("{client} answered {other:?}")),
+            (None, Ok(Err(error))) => Outcome::Untyped(format!("{client}: {error}")),
+            (None, Err(_)) => Outcome::Untyped(format!("{client} did not answer within {ANSWER_WITHIN:?}")),
         };
-        let good = outcome.is_answer();
+        let whole = outcome.is_whole();
         self.board.note(part, task, outcome, took);
-        good
+        whole
     }
 }

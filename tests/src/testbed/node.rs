@@ -1,25 +1,22 @@
 //! One member: its namespace, its files, its process, and what its commands say.
 
 use super::load::Board;
-use super::{LOOK_EVERY, TestbedError};
+use super::process::{Process, foreign, within};
+use super::terms::HOST;
+use super::{LOOK_EVERY, TestbedError, UP_WITHIN, module};
 use consilium::admin::{AdminReply, AdminRequest, Report, call};
-use consilium_config::VARIABLE_PREFIX;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use serde_json::Value;
-use std::os::unix::process::CommandExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a process may take to come up, or to go when it is asked to.
-const UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long a command may take, joining aside.
 const COMMAND_WITHIN: Duration = Duration::from_secs(120);
 /// How long the node's own report may take.
 const REPORT_WITHIN: Duration = Duration::from_secs(5);
-/// Lines of a log that an error shows.
-const TAIL_LINES: usize = 12;
 
 /// A member's machine.
 #[derive(Debug)]
@@ -28,7 +25,7 @@ pub(super) struct Node {
     folder: PathBuf,
     namespace: String,
     program: PathBuf,
-    child: Option<Child>,
+    process: Process,
     board: Arc<Board>,
 }
 
@@ -75,24 +72,17 @@ impl Node {
         consilium_config::Node::parse("consilium.toml", &text, &folder)?;
         std::fs::write(folder.join("consilium.toml"), text).map_err(io)?;
         let (name, namespace, program) = (place.name, place.namespace, program.to_owned());
-        Ok(Self { name, folder, namespace, program, child: None, board })
-    }
-
-    fn words(&self, words: &[&str]) -> Vec<std::ffi::OsString> {
-        let mut all: Vec<std::ffi::OsString> =
-            ["netns", "exec", &self.namespace].map(Into::into).into_iter().collect();
-        all.push(self.program.clone().into());
-        all.extend(words.iter().map(Into::into));
-        all.push("--config".into());
-        all.push(self.folder.join("consilium.toml").into());
-        all
+        let words = words(&namespace, &program, &["daemon"], &folder);
+        let process = Process::new(format!("the daemon of {name}"), words, folder.join("log.txt"));
+        Ok(Self { name, folder, namespace, program, process, board })
     }
 
     /// A command on this machine, which prints one object; it is killed if it is given up.
     pub(super) fn command(&self, words: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new("ip");
-        command.args(self.words(words)).arg("--json").stdin(Stdio::null()).kill_on_drop(true);
-        for (variable, _) in foreign() {
+        command.args(self::words(&self.namespace, &self.program, words, &self.folder));
+        command.arg("--json").stdin(Stdio::null()).kill_on_drop(true);
+        for variable in foreign() {
             command.env_remove(variable);
         }
         command
@@ -109,76 +99,37 @@ impl Node {
 
     /// Starts the daemon.
     pub(super) fn launch(&mut self) -> Result<(), TestbedError> {
-        let io = |source| TestbedError::Io { what: format!("cannot start {}", self.name), source };
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).map_err(io)?;
-        let mut command = Command::new("ip");
-        command.args(self.words(&["daemon"])).env("RAYON_NUM_THREADS", "1").env("MALLOC_ARENA_MAX", "2");
-        for (variable, _) in foreign() {
-            command.env_remove(variable);
-        }
-        // A group of its own: an interrupt of the terminal is for the run, which then ends its nodes.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
-        let child = command.spawn().map_err(io)?;
-        self.board.started(self.name, child.id());
-        self.child = Some(child);
+        self.board.started(self.name, self.process.launch()?);
         Ok(())
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid =
-            self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            let _ = kill_process_group(pid, signal);
-        }
     }
 
     /// Ends the daemon at once, as a power cut would.
     pub(super) fn kill(&mut self) {
         self.board.stopped(self.name);
-        self.signal(Signal::KILL);
-        if let Some(mut child) = self.child.take() {
-            let _ = child.wait();
-        }
+        self.process.kill();
     }
 
     /// Asks the daemon to end, and waits until it has.
     pub(super) async fn terminate(&mut self) -> Result<(), TestbedError> {
         self.board.stopped(self.name);
-        self.signal(Signal::TERM);
-        let started = Instant::now();
-        while let Some(child) = &mut self.child {
-            if matches!(child.try_wait(), Ok(Some(_))) {
-                self.child = None;
-            } else if started.elapsed() > UP_WITHIN {
-                return Err(TestbedError::Late { what: format!("{}: the end after SIGTERM", self.name) });
-            } else {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        }
-        Ok(())
+        self.process.terminate().await
     }
 
     /// Has the daemon stand still, as a machine without a processor to spare would.
     pub(super) fn pause(&self) {
         self.board.stopped(self.name);
-        self.signal(Signal::STOP);
+        self.process.signal(Signal::STOP);
     }
 
     /// Lets it go on.
     pub(super) fn resume(&self) {
-        self.signal(Signal::CONT);
+        self.process.signal(Signal::CONT);
         self.board.resumed(self.name);
     }
 
     /// That the daemon still runs, if it should.
     pub(super) fn check(&mut self) -> Result<(), TestbedError> {
-        let Some(child) = &mut self.child else { return Ok(()) };
-        let Ok(Some(status)) = child.try_wait() else { return Ok(()) };
-        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        let tail = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-        let (node, status) = (self.name.to_owned(), status.to_string());
-        Err(TestbedError::Ended { node, status, log: self.log(), tail })
+        self.process.check()
     }
 
     /// What the node says about itself, if it answers.
@@ -214,16 +165,15 @@ impl Node {
     pub(super) fn state(&self) -> PathBuf {
         self.folder.join("state")
     }
-
-    fn log(&self) -> PathBuf {
-        self.folder.join("log.txt")
-    }
 }
 
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// A command with its node file, as `ip` takes it.
+fn words(namespace: &str, program: &Path, words: &[&str], folder: &Path) -> Vec<OsString> {
+    let mut all = within(namespace, program);
+    all.extend(words.iter().map(Into::into));
+    all.push("--config".into());
+    all.push(folder.join("consilium.toml").into());
+    all
 }
 
 /// The one object that a command printed, or why it failed.
@@ -238,18 +188,16 @@ pub(super) fn told(what: String, output: &std::process::Output) -> Result<Value,
         .map_err(|error| TestbedError::Command { what, told: format!("no JSON: {error}") })
 }
 
-/// What overrides the settings of a node of this machine would override those of all nodes here.
-fn foreign() -> impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)> {
-    std::env::vars_os()
-        .filter(|(variable, _)| variable.as_encoded_bytes().starts_with(VARIABLE_PREFIX.as_bytes()))
-}
-
 /// The node file. Deadlines are those of a wide area: twenty rounds of 40 ms, and a few packets sent again.
 fn file(place: &Place<'_>) -> String {
+    let module = match place.name {
+        HOST => format!("[module]\nsocket = \"unix:{}\"\n\n", module::socket(place.root).display()),
+        _ => String::new(),
+    };
     format!(
         "[node]\nname = \"{}\"\nstate = \"state\"\n\n\
          [network]\n{}round_deadline_ms = 5000\nquery_deadline_ms = {}\n\n\
-         [pool]\nrefill_batch_queries = 32\n\n\
+         [pool]\nrefill_batch_queries = 32\n\n{module}\
          [log]\nformat = \"plain\"\nfilter = \"info\"\n",
         place.name,
         place.reach.words(),

@@ -1,8 +1,9 @@
 //! What a run showed.
 
 use super::books::Books;
+use super::coverage::Coverage;
 use super::endurance::Faults;
-use super::growth::{Growth, Holding};
+use super::growth::{Growth, Holding, nodes};
 use super::switch::Carried;
 use super::tally::Tally;
 use super::terms::{FURTHER, Second};
@@ -85,6 +86,8 @@ pub struct Summary {
     pub parts: Vec<Part>,
     /// Faults of the long part, if there was one.
     pub faults: Option<Faults>,
+    /// What had to be seen in a run with a long part, and was not.
+    pub coverage: Option<Coverage>,
     /// What daemons held in the long part.
     pub growth: Vec<Growth>,
     /// The ledgers.
@@ -103,10 +106,18 @@ impl Summary {
         !self.parts.is_empty()
             && self.parts.iter().all(Part::is_good)
             && self.faults.as_ref().is_none_or(|faults| faults.unhealed.is_none())
+            && self.coverage.as_ref().is_none_or(Coverage::is_good)
             && self.growth.iter().all(Growth::is_flat)
             && !self.books.is_empty()
             && self.books.iter().all(|books| books.problems.is_empty())
             && self.disks.is_empty()
+    }
+
+    /// The questions of all parts.
+    pub(super) fn tally(&self) -> Tally {
+        let mut sum = Tally::default();
+        self.parts.iter().for_each(|part| sum.add(&part.tally));
+        sum
     }
 
     fn bad(&self) -> Vec<String> {
@@ -116,6 +127,8 @@ impl Summary {
             bad.extend(all.map(|what| format!("{}: {what}", part.name)));
         }
         bad.extend(self.faults.iter().filter_map(|faults| faults.unhealed.clone()));
+        let coverage = self.coverage.iter().filter(|coverage| !coverage.is_good());
+        bad.extend(coverage.flat_map(|coverage| &coverage.not_seen).map(|what| format!("not seen: {what}")));
         for growth in self.growth.iter().filter(|growth| !growth.is_flat()) {
             bad.push(format!(
                 "{}: {:?} grew by {:.0}, at most {:.0} is none",
@@ -184,6 +197,7 @@ impl fmt::Display for Summary {
             ]);
         }
         writeln!(f, "{rows}")?;
+        self.by_task(f)?;
         self.long_part(f)?;
         for books in &self.books {
             writeln!(
@@ -211,6 +225,23 @@ impl fmt::Display for Summary {
 }
 
 impl Summary {
+    fn by_task(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tally = self.tally();
+        let mut rows = table(&["task", "answered", "not answered", "of them over budget"]);
+        for (task, counts) in &tally.by_task {
+            let counts =
+                [counts.answered, counts.unanswered, counts.over_budget].map(|count| count.to_string());
+            rows.add_row(std::iter::once((*task).to_owned()).chain(counts));
+        }
+        let (module, software) = (tally.noise_of("module"), tally.noise_of("software"));
+        writeln!(f, "{rows}\nnoise of noisy answers: {module} of the module, {software} of software")?;
+        let short = self.coverage.iter().filter(|coverage| coverage.is_good());
+        for what in short.flat_map(|coverage| &coverage.not_seen) {
+            writeln!(f, "not seen, in a run too short to tell: {what}")?;
+        }
+        Ok(())
+    }
+
     fn long_part(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(faults) = &self.faults else { return Ok(()) };
         let mut rows = table(&["fault", "times", "heal s, median", "most"]);
@@ -225,7 +256,7 @@ impl Summary {
         writeln!(f, "{} faults\n{rows}", faults.times())?;
         let mut rows =
             table(&["node", "memory MiB (growth)", "descriptors", "files", "MiB on disk", "ledger MiB"]);
-        for node in super::terms::MEMBERS.iter().map(|member| member.name) {
+        for node in nodes() {
             let cell = |holding: Holding, unit: f64| {
                 let found =
                     self.growth.iter().find(|growth| (growth.node, growth.holding) == (node, holding));

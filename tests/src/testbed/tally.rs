@@ -1,24 +1,47 @@
 //! What came of questions, counted.
 
+use super::subject::About;
+use super::terms::{Release, Task};
 use consilium::message::{Obstacle, Refusal};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What may stand in the way of a question while something is broken, or its budget is spent. Any other refusal is
-/// of a mistake: of the question, of the files, or of the two ledgers.
-const EXPECTED: [Obstacle; 8] = [
+/// What may stand in the way of a question while something is broken. Any other refusal is of a mistake: of the
+/// question, of the files, or of the two ledgers.
+const EXPECTED: [Obstacle; 6] = [
     Obstacle::Peer,
     Obstacle::Deadline,
     Obstacle::Correlations,
     Obstacle::Epoch,
     Obstacle::Release,
     Obstacle::Models,
-    Obstacle::Budget,
-    Obstacle::Busy,
 ];
 /// Examples that are kept of what must not be.
 const EXAMPLES: usize = 5;
+
+/// Whether a refusal is one that the run gives reasons for. A budget ends where it is meant to. The parties may differ
+/// for a moment about what the module drew; that they refuse its evidence is another matter.
+fn is_expected(task: &Task, refusal: &Refusal) -> bool {
+    match refusal.obstacle {
+        Obstacle::Budget => task.release == Release::Spent,
+        Obstacle::Noise => task.release != Release::Exact && !refusal.explanation.contains("was refused"),
+        // One client at a time, where one owner computes.
+        Obstacle::Busy => task.about == About::Encrypted,
+        obstacle => EXPECTED.contains(&obstacle),
+    }
+}
+
+/// What came of the questions about one task.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Answers as they should be.
+    pub answered: u64,
+    /// All others.
+    pub unanswered: u64,
+    /// Those of them that were refused because the budget was spent.
+    pub over_budget: u64,
+}
 
 /// What came of a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +50,8 @@ pub(super) enum Outcome {
     Right,
     /// A label where the oracle is not certain.
     NearTie,
-    /// A label under noise.
-    Noisy,
+    /// A label under noise of this source.
+    Noisy(&'static str),
     /// Another label, or other voters.
     Wrong(String),
     /// A refusal with its reason.
@@ -42,7 +65,12 @@ pub(super) enum Outcome {
 impl Outcome {
     /// Whether it is an answer as it should be.
     pub(super) fn is_answer(&self) -> bool {
-        matches!(self, Self::Right | Self::NearTie | Self::Noisy)
+        matches!(self, Self::Right | Self::NearTie | Self::Noisy(_))
+    }
+
+    /// Whether it is what a consortium answers of which nothing is broken, its module included.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_answer() && *self != Self::Noisy("software")
     }
 }
 
@@ -71,28 +99,32 @@ pub struct Tally {
     pub bad: Vec<String>,
     /// Examples of reasons, one of each kind.
     pub reasons: BTreeMap<String, String>,
-    /// Answers and refusals by task, for conditions of the run.
-    #[serde(skip)]
-    by_task: BTreeMap<&'static str, (u64, u64)>,
+    /// Noisy answers by the source of their noise: "module" or "software".
+    pub by_noise: BTreeMap<&'static str, u64>,
+    /// Questions by task.
+    pub by_task: BTreeMap<&'static str, Counts>,
     /// Seconds that answers took.
     #[serde(skip)]
     seconds: Vec<f32>,
 }
 
 impl Tally {
-    pub(super) fn note(&mut self, task: &'static str, outcome: Outcome, took: Duration) {
+    pub(super) fn note(&mut self, task: &'static Task, outcome: Outcome, took: Duration) {
         self.asked += 1;
-        let counts = self.by_task.entry(task).or_default();
+        let counts = self.by_task.entry(task.name).or_default();
         if outcome.is_answer() {
-            counts.0 += 1;
+            counts.answered += 1;
             self.seconds.push(took.as_secs_f32());
         } else {
-            counts.1 += 1;
+            counts.unanswered += 1;
         }
         match outcome {
             Outcome::Right => self.right += 1,
             Outcome::NearTie => self.near_ties += 1,
-            Outcome::Noisy => self.noisy += 1,
+            Outcome::Noisy(source) => {
+                self.noisy += 1;
+                *self.by_noise.entry(source).or_default() += 1;
+            }
             Outcome::Down => self.down += 1,
             Outcome::Wrong(what) => {
                 self.wrong += 1;
@@ -104,8 +136,9 @@ impl Tally {
             }
             Outcome::Refused(refusal) => {
                 let obstacle = format!("{:?}", refusal.obstacle).to_lowercase();
-                if !EXPECTED.contains(&refusal.obstacle) {
-                    self.example(format!("{obstacle}: {refusal}"));
+                counts.over_budget += u64::from(refusal.obstacle == Obstacle::Budget);
+                if !is_expected(task, &refusal) {
+                    self.example(format!("{}: {obstacle}: {refusal}", task.name));
                 }
                 *self.refused.entry(obstacle.clone()).or_default() += 1;
                 self.reasons.entry(obstacle).or_insert_with(|| refusal.to_string());
@@ -142,22 +175,27 @@ impl Tally {
         for (pair, count) in &other.by_pair {
             *self.by_pair.entry(pair.clone()).or_default() += count;
         }
+        for (source, count) in &other.by_noise {
+            *self.by_noise.entry(source).or_default() += count;
+        }
         for (task, counts) in &other.by_task {
             let sums = self.by_task.entry(task).or_default();
-            *sums = (sums.0 + counts.0, sums.1 + counts.1);
+            sums.answered += counts.answered;
+            sums.unanswered += counts.unanswered;
+            sums.over_budget += counts.over_budget;
         }
         other.bad.iter().for_each(|what| self.example(what.clone()));
         self.seconds.extend(&other.seconds);
     }
 
-    /// Answers to questions of a task.
-    pub(super) fn answered(&self, task: &str) -> u64 {
-        self.by_task.get(task).map_or(0, |counts| counts.0)
+    /// Answers with noise of a source.
+    pub(super) fn noise_of(&self, source: &str) -> u64 {
+        self.by_noise.get(source).copied().unwrap_or_default()
     }
 
-    /// Questions of a task that were not answered.
-    pub(super) fn unanswered(&self, task: &str) -> u64 {
-        self.by_task.get(task).map_or(0, |counts| counts.1)
+    /// What came of the questions of a task.
+    pub(super) fn of_task(&self, task: &str) -> Counts {
+        self.by_task.get(task).copied().unwrap_or_default()
     }
 
     /// Whether nothing was wrong, hung, or refused for a reason that nothing here gives.
@@ -185,6 +223,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use super::super::terms::{ENCRYPTED, EXACT, NOISY, PRIVATE, named};
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -193,16 +232,19 @@ mod tests {
         Outcome::Refused(Refusal::new(obstacle, "why"))
     }
 
+    fn counted(outcomes: impl IntoIterator<Item = Outcome>, name: &str) -> Tally {
+        let mut tally = Tally::default();
+        outcomes.into_iter().for_each(|outcome| tally.note(named(name), outcome, SECOND));
+        tally
+    }
+
     #[test]
     fn refusals_with_a_reason_of_the_run_are_good_and_all_else_is_not() {
-        let mut good = Tally::default();
-        for outcome in
-            EXPECTED.map(refused).into_iter().chain([Outcome::Right, Outcome::Noisy, Outcome::Down])
-        {
-            good.note("a", outcome, SECOND);
-        }
+        let outcomes = EXPECTED.map(refused).into_iter().chain([Outcome::Right, Outcome::Down]);
+        let good = counted(outcomes, EXACT);
         assert!(good.is_good(), "{good:?}");
-        assert_eq!((good.asked, good.answered("a"), good.unanswered("a")), (11, 2, 9));
+        let counts = good.of_task(EXACT);
+        assert_eq!((good.asked, counts.answered, counts.unanswered, counts.over_budget), (8, 1, 7, 0));
         let bad = [
             Outcome::Wrong("case 1".to_owned()),
             Outcome::Untyped("hangs".to_owned()),
@@ -211,7 +253,7 @@ mod tests {
         ];
         for outcome in bad {
             let mut tally = good.clone();
-            tally.note("a", outcome.clone(), SECOND);
+            tally.note(named(EXACT), outcome.clone(), SECOND);
             assert!(!tally.is_good(), "{outcome:?}");
             let mut sum = Tally::default();
             sum.add(&tally);
@@ -220,13 +262,41 @@ mod tests {
     }
 
     #[test]
+    fn a_budget_ends_and_noise_is_missing_only_where_they_may() {
+        for (task, budget, noise) in [(EXACT, false, false), (PRIVATE, true, true), (NOISY, false, true)] {
+            assert_eq!(counted([refused(Obstacle::Budget)], task).is_good(), budget, "{task}");
+            assert_eq!(counted([refused(Obstacle::Noise)], task).is_good(), noise, "{task}");
+            let evidence =
+                Refusal::new(Obstacle::Noise, "the evidence of the module was refused: debug mode");
+            assert!(!counted([Outcome::Refused(evidence)], task).is_good(), "{task}");
+        }
+    }
+
+    #[test]
+    fn only_an_owner_who_computes_alone_may_be_busy() {
+        let busy = |task| counted([refused(Obstacle::Busy)], task).is_good();
+        assert_eq!([ENCRYPTED, EXACT, NOISY].map(busy), [true, false, false]);
+        assert!(!counted([refused(Obstacle::Inputs)], ENCRYPTED).is_good());
+    }
+
+    #[test]
+    fn noise_is_counted_by_its_source() {
+        let tally = counted(["module", "software", "module"].map(Outcome::Noisy), NOISY);
+        let mut sum = tally.clone();
+        sum.add(&tally);
+        assert_eq!(sum.by_noise, BTreeMap::from([("module", 4), ("software", 2)]));
+        assert_eq!((sum.noisy, sum.of_task(NOISY).answered), (6, 6));
+        assert!(Outcome::Noisy("module").is_whole() && !Outcome::Noisy("software").is_whole());
+    }
+
+    #[test]
     fn quantiles_are_of_answers_alone() {
         let mut tally = Tally::default();
         assert_eq!(tally.within(0.5), None);
         for seconds in (1..=100).rev() {
-            tally.note("a", Outcome::Right, SECOND * seconds);
+            tally.note(named(EXACT), Outcome::Right, SECOND * seconds);
         }
-        tally.note("a", refused(Obstacle::Peer), 1000 * SECOND);
+        tally.note(named(EXACT), refused(Obstacle::Peer), 1000 * SECOND);
         assert_eq!((tally.within(0.5), tally.within(0.95)), (Some(50.0), Some(95.0)));
     }
 }

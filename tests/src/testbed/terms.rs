@@ -1,8 +1,8 @@
 //! Who takes part, and the roster that they sign. What the roster's language has for a second pair stands here alone.
 
-use super::encrypted;
+use super::laboratory;
+use super::subject::{About, Subjects};
 use consilium::client::Answer;
-use consilium::demo::Scenario;
 use consilium_config::Roster;
 
 /// A member as the run knows it.
@@ -49,15 +49,104 @@ pub(super) const FURTHER: &str = "second";
 /// The pairs: name, party Zero, party One.
 pub(super) const PAIRS: [(&str, &str, &str); 2] = [("main", "north", "south"), (FURTHER, "east", "west")];
 
-/// The task whose labels are checked.
+/// What a task tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Release {
+    /// The label, which is checked.
+    Exact,
+    /// A label under noise, until the budget is spent, which it is within minutes.
+    Spent,
+    /// A label under noise for as long as anybody asks.
+    Lasting,
+}
+
+impl Release {
+    /// Its table in the roster.
+    pub(super) fn table(self) -> String {
+        // Some fifty answers, fewer than a run asks for; and some seven hundred thousand, which are hardly ever right,
+        // but tell by whose noise.
+        let (sigma, epsilon) = match self {
+            Self::Exact => return "[task.release]\nmechanism = \"exact\"\n".to_owned(),
+            Self::Spent => (2, 40),
+            Self::Lasting => (30, 1000),
+        };
+        format!(
+            "[task.release]\nmechanism = \"gaussian\"\nsigma = \"{sigma}\"\nepsilon = \"{epsilon}\"\n\
+             delta = \"1e-6\"\nnoise = \"module-else-software\"\n"
+        )
+    }
+}
+
+/// A task, and how it is asked.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) name: &'static str,
+    pub(super) about: About,
+    pub(super) release: Release,
+    /// Its pair, or the first one of two; like bundles, of tasks that pairs compute.
+    pub(super) pair: &'static str,
+    /// Bundles kept ready, low and high watermark. A batch of the module's noise serves as many releases.
+    pub(super) pool: (u32, u32),
+    /// Seconds from one question of a client to the next.
+    pub(super) every: f64,
+    /// Whether everything is whole only when it is answered again.
+    pub(super) probed: bool,
+}
+
+/// The task that acts count.
 pub(super) const EXACT: &str = "mass";
 /// The same question with noise, until its budget is spent.
 pub(super) const PRIVATE: &str = "mass-private";
+/// The same with noise that goes on.
+pub(super) const NOISY: &str = "mass-noisy";
+/// Whose digit it is.
+const DIGITS: &str = "whose-digit";
+/// The first question once more, encrypted for one owner.
+pub(super) const ENCRYPTED: &str = "mass-encrypted";
 /// The first question, of the second pair, where that does not stand in for the first one.
 pub(super) const SECOND: &str = "mass-second";
 
-/// Bundles kept ready for a task.
-const POOL: (u32, u32) = (24, 96);
+const MASS: Task = Task {
+    name: EXACT,
+    about: About::Mass,
+    release: Release::Exact,
+    pair: "main",
+    pool: (24, 96),
+    every: 3.0,
+    probed: true,
+};
+
+/// All tasks; the last one only where the second pair has a task of its own. Few bundles and frequent questions where
+/// the module draws: what it drew ahead is used up within seconds when it is gone.
+const TASKS: [Task; 6] = [
+    MASS,
+    Task { name: PRIVATE, release: Release::Spent, pool: (8, 24), every: 8.0, probed: false, ..MASS },
+    Task { name: NOISY, release: Release::Lasting, pool: (16, 32), every: 2.0, ..MASS },
+    Task { name: DIGITS, about: About::Digits, pool: (8, 24), every: 5.0, ..MASS },
+    Task { name: ENCRYPTED, about: About::Encrypted, every: 8.0, ..MASS },
+    Task { name: SECOND, pair: FURTHER, ..MASS },
+];
+
+/// Encodings, which two hospitals send each other and no client asks about. Either node may be busy with one, like an
+/// owner that computes alone.
+pub(super) static LABORATORY: Task = Task {
+    name: "encodings",
+    about: About::Encrypted,
+    release: Release::Exact,
+    pair: "",
+    pool: (0, 0),
+    every: 20.0,
+    probed: false,
+};
+
+/// Who sends.
+pub(super) const LABORATORY_HOSPITALS: [&str; 2] = ["hill", "lake"];
+
+/// The task of this name.
+#[cfg(test)]
+pub(super) fn named(name: &str) -> &'static Task {
+    TASKS.iter().find(|task| task.name == name).unwrap()
+}
 
 /// Whether the second pair stands in for the first one, or has a task of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -70,14 +159,6 @@ pub enum Second {
 }
 
 impl Second {
-    /// The tasks whose labels are checked.
-    pub(super) fn exact(self) -> &'static [&'static str] {
-        match self {
-            Self::StandsIn => &[EXACT],
-            Self::Alone => &[EXACT, SECOND],
-        }
-    }
-
     /// Pairs that serve a task.
     pub(super) fn serving(self) -> usize {
         match self {
@@ -87,20 +168,32 @@ impl Second {
     }
 
     /// All tasks.
-    pub(super) fn tasks(self) -> &'static [&'static str] {
+    pub(super) fn tasks(self) -> &'static [Task] {
         match self {
-            Self::StandsIn => &[EXACT, PRIVATE],
-            Self::Alone => &[EXACT, PRIVATE, SECOND],
+            Self::StandsIn => &TASKS[..TASKS.len() - 1],
+            Self::Alone => &TASKS,
+        }
+    }
+
+    /// The second pair's part of a task. Budgets have slices, which sum to the whole.
+    pub(super) fn standing_in(self, task: &Task) -> &'static str {
+        match (self, task.release) {
+            (Self::Alone, _) => "",
+            (Self::StandsIn, Release::Exact) => "[[task.standby]]\npair = \"second\"\n",
+            (Self::StandsIn, _) => "[[task.standby]]\npair = \"second\"\nslice = \"3/10\"\n",
         }
     }
 }
 
-/// The second pair's part of a task. Budgets have slices, which sum to the whole.
-fn standing_in(task: &str) -> &'static str {
-    match task {
-        PRIVATE => "[[task.standby]]\npair = \"second\"\nslice = \"3/10\"\n",
-        _ => "[[task.standby]]\npair = \"second\"\n",
-    }
+/// The member whose node carries bytes to the module that draws noise. It is neither compute party.
+pub(super) const HOST: &str = "hill";
+
+/// The module in the roster; nothing vouches for it.
+fn module() -> String {
+    format!(
+        "[module]\nhost = \"{HOST}\"\n[module.policy]\nevidence_age_max_secs = 120\n\
+         reattest_after_secs = 600\n[module.policy.software]\nallow = true"
+    )
 }
 
 /// The pair that answered, where answers say so.
@@ -109,68 +202,33 @@ pub(super) fn pair_of(answer: &Answer) -> Option<String> {
     told.get("pair")?.as_str().map(str::to_owned)
 }
 
-/// A roster of members alone, with pairs and tasks added: with a second pair that stands in, where this version of
-/// the program has that and it is not to stand apart.
-pub(super) fn with_tasks(members: &str, scenario: &Scenario, apart: bool) -> (String, Second) {
-    let stands_in = text(members, scenario, Second::StandsIn);
+/// A roster of members alone, with pairs, the module and tasks added: with a second pair that stands in, where this
+/// version of the program has that and it is not to stand apart.
+pub(super) fn with_tasks(members: &str, subjects: &Subjects, apart: bool) -> (String, Second) {
+    let stands_in = text(members, subjects, Second::StandsIn);
     if !apart && Roster::parse("roster.toml", &stands_in).is_ok() {
         return (stands_in, Second::StandsIn);
     }
-    (text(members, scenario, Second::Alone), Second::Alone)
+    (text(members, subjects, Second::Alone), Second::Alone)
 }
 
-fn text(members: &str, scenario: &Scenario, second: Second) -> String {
+fn text(members: &str, subjects: &Subjects, second: Second) -> String {
     let mut text = members.trim_end().to_owned();
     for (name, zero, one) in PAIRS {
         text += &format!("\n\n[[pair]]\nname = \"{name}\"\nzero = \"{zero}\"\none = \"{one}\"");
     }
-    for name in second.tasks() {
-        text += "\n\n";
-        text += &task(name, scenario, second);
+    text += &format!("\n\n{}\n", module());
+    for task in second.tasks() {
+        text += &format!("\n[[task]]\nname = \"{}\"\n{}", task.name, subjects.of(task).roster(task, second));
     }
-    text + "\n\n" + &encrypted::task(scenario)
-}
-
-fn task(name: &str, scenario: &Scenario, second: Second) -> String {
-    let pair = if name == SECOND { FURTHER } else { "main" };
-    let owners: Vec<&str> = with_role("owner").collect();
-    let clients: Vec<&str> = with_role("client").collect();
-    let release = match name {
-        // Some fifty answers, fewer than a run asks for.
-        PRIVATE => {
-            "[task.release]\nmechanism = \"gaussian\"\nsigma = \"2\"\nepsilon = \"40\"\ndelta = \"1e-6\"\n\
-             noise = \"software\"\n"
-        }
-        _ => "[task.release]\nmechanism = \"exact\"\n",
-    };
-    let mut text = format!(
-        "[[task]]\nname = \"{name}\"\ntitle = {:?}\npair = \"{pair}\"\ninput = [{}]\nclasses = {:?}\n\
-         input_abs_max = {:?}\nfraction_bits = {}\nvalue_bits = {}\nowners = {owners:?}\nclients = {clients:?}\n\
-         owners_min = {}\n",
-        scenario.title,
-        scenario.input.len(),
-        scenario.classes,
-        scenario.input_abs_max,
-        scenario.numbers.fraction_bits,
-        scenario.numbers.value_bits,
-        owners.len(),
-    );
-    text += &format!("[task.pool]\nlow = {}\nhigh = {}\n", POOL.0, POOL.1);
-    if let Some(features) = scenario.features() {
-        text += &format!("[task.features]\noffset = {:?}\nscale = {:?}\n", features.offset, features.scale);
-    }
-    text += release;
-    if second == Second::StandsIn {
-        text += standing_in(name);
-    }
-    text
+    text + &format!("\n[[task]]\nname = \"{}\"\n{}", LABORATORY.name, laboratory::roster())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use consilium::demo::{Progress, breast_cancer};
     use consilium::net::Identity;
+    use consilium_config::Kind;
 
     #[test]
     fn the_roster_reads_back_and_gives_every_owner_a_vote() {
@@ -187,15 +245,27 @@ mod tests {
                 member.name, member.roles
             );
         }
-        let scenario = breast_cancer(6, 1, &Progress::new(false)).unwrap();
+        let subjects = Subjects::new(1).unwrap();
         for apart in [true, false] {
-            let (text, second) = with_tasks(&members, &scenario, apart);
+            let (text, second) = with_tasks(&members, &subjects, apart);
             let roster =
                 Roster::parse("roster.toml", &text).unwrap_or_else(|error| panic!("{error:?}\n{text}"));
-            let names: Vec<&str> = roster.tasks().iter().map(|task| task.name.as_str()).collect();
-            assert_eq!((names.as_slice(), roster.pairs().len()), (second.tasks(), 2));
-            assert_eq!(roster.homomorphic_tasks().len(), 1);
-            assert!(roster.tasks().iter().all(|task| task.owners.len() == 6 && task.features.is_some()));
+            assert_eq!(second, if apart { Second::Alone } else { Second::StandsIn }, "{text}");
+            assert_eq!((roster.homomorphic_tasks().len(), roster.pairs().len()), (1, 2));
+            assert_eq!(roster.tasks().len() + 1, second.tasks().len());
+            assert!(
+                roster
+                    .encodings_task(LABORATORY.name)
+                    .is_some_and(|task| task.lab && !task.has_hospital("clinic"))
+            );
+            assert_eq!(roster.module().unwrap().host.as_str(), HOST);
+            for found in roster.tasks() {
+                let task = second.tasks().iter().find(|task| task.name == found.name.as_str()).unwrap();
+                assert_eq!(found.owners.len(), 6);
+                assert_eq!(task.release == Release::Exact, found.release.terms().is_none());
+                assert_eq!(task.about == About::Digits, found.kind == Kind::OneClass);
+                assert_eq!(task.about == About::Mass, found.features.is_some());
+            }
         }
     }
 }

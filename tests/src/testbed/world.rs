@@ -2,9 +2,10 @@
 
 use super::host::{self, Namespaces};
 use super::load::{Asker, Board};
+use super::module::Module;
 use super::node::{Node, Place, Reach};
 use super::switch::{Carried, Line, MTU, Port, Switch};
-use super::terms::{MEMBERS, Member, index};
+use super::terms::{HOST, MEMBERS, Member, index};
 use super::{LOOK_EVERY, Plan, TestbedError};
 use consilium::admin::Report;
 use std::net::Ipv4Addr;
@@ -38,6 +39,8 @@ pub(super) enum Fault {
     Stopped(&'static str),
     /// The daemon stands still.
     Paused(&'static str),
+    /// The module that draws noise was killed.
+    NoModule,
 }
 
 impl Fault {
@@ -50,6 +53,7 @@ impl Fault {
             Self::Killed(_) => "killed",
             Self::Stopped(_) => "stopped in order",
             Self::Paused(_) => "stood still",
+            Self::NoModule => "module killed",
         }
     }
 
@@ -84,6 +88,7 @@ pub(super) enum Whole {
 pub(super) struct World {
     // In this order, so that processes end before their network, and that before its namespaces.
     pub(super) nodes: Vec<Node>,
+    pub(super) module: Module,
     switch: Switch,
     _namespaces: Namespaces,
     line: Line,
@@ -116,9 +121,12 @@ impl World {
         let io = |source| TestbedError::Io { what: "cannot make the links".to_owned(), source };
         let switch = switch.map_err(io)?;
         let board = Arc::new(Board::default());
-        let mut nodes = Vec::new();
+        let (mut nodes, mut host) = (Vec::new(), String::new());
         for (port, member) in ports.iter().zip(&MEMBERS) {
             let namespace = namespaces.add(member.name)?;
+            if member.name == HOST {
+                host.clone_from(&namespace);
+            }
             let address = port.inside.unwrap_or(port.address);
             host::attach(&port.device, &namespace, &format!("{address}/24"), MTU)?;
             let reach = match (member.listens, translated(member.name)) {
@@ -129,8 +137,9 @@ impl World {
             let place = Place { name: member.name, root, namespace, reach };
             nodes.push(Node::new(place, &plan.program, board.clone())?);
         }
+        let module = Module::new(root, &host, &plan.program, board.clone())?;
         let (root, line) = (root.to_owned(), plan.line);
-        Ok(Self { nodes, switch, _namespaces: namespaces, line, active: Vec::new(), board, root })
+        Ok(Self { nodes, module, switch, _namespaces: namespaces, line, active: Vec::new(), board, root })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -154,6 +163,7 @@ impl World {
             Fault::Killed(name) => self.node(name).kill(),
             Fault::Stopped(name) => self.node(name).terminate().await?,
             Fault::Paused(name) => self.node(name).pause(),
+            Fault::NoModule => self.module.kill(),
             _ => {}
         }
         Ok(())
@@ -166,6 +176,7 @@ impl World {
         match fault {
             Fault::Killed(name) | Fault::Stopped(name) => self.node(name).launch()?,
             Fault::Paused(name) => self.node(name).resume(),
+            Fault::NoModule => self.module.launch().await?,
             _ => {}
         }
         Ok(())
@@ -193,6 +204,7 @@ impl World {
         whole: Whole,
     ) -> Result<Option<String>, TestbedError> {
         let board = self.board.clone();
+        self.module.check()?;
         for node in &mut self.nodes[..count] {
             node.check()?;
             let Some(report) = node.report().await else {
@@ -231,7 +243,7 @@ impl World {
             while !probe.ask(row).await {
                 if started.elapsed() > HEAL_WITHIN {
                     let missing =
-                        format!("{} gets no answer about {}", probe.stream.client, probe.stream.task);
+                        format!("{} is not answered about {} as before", probe.client, probe.task.name);
                     return Err(TestbedError::Unhealed { missing });
                 }
                 tokio::time::sleep(LOOK_EVERY).await;

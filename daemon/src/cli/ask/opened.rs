@@ -1,9 +1,9 @@
 //! What the owner of a homomorphic task answered.
 
 use super::super::output::{print_json, table};
-use crate::encrypted::Opened;
+use crate::encrypted::{Opened, Unanswered};
 use crate::homomorphic::LEARNS;
-use miette::Result;
+use miette::{Result, miette};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ struct Shown<'a> {
 
 pub(super) fn show(opened: &Opened, json: bool) -> Result<()> {
     if json {
-        return print_json(&Shown { opened, learns: LEARNS.into_iter().collect() });
+        print_json(&Shown { opened, learns: LEARNS.into_iter().collect() })?;
+        return whole(opened);
     }
     let columns: &[&str] =
         if opened.logits.is_some() { &["case", "class", "logits"] } else { &["case", "class"] };
@@ -51,5 +52,17 @@ pub(super) fn show(opened: &Opened, json: bool) -> Result<()> {
     );
     println!("{} inputs counted by the owner so far, {} left", terms.counted, terms.left);
     LEARNS.iter().take(2).for_each(|(who, what)| println!("{who}: {what}"));
-    Ok(())
+    whole(opened)
+}
+
+/// Whether every case was answered.
+fn whole(opened: &Opened) -> Result<()> {
+    match &opened.unanswered {
+        None => Ok(()),
+        Some(Unanswered { row, refusal }) => Err(miette!(
+            "case {row} and those after it have no answer: {refusal}\nthe {} cases before it are answered and counted; \
+             ask about the others alone",
+            opened.labels.len()
+        )),
+    }
 }

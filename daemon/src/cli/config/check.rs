@@ -175,7 +175,8 @@ fn summary(read: &Read, found: &Found) -> String {
                 member.roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
             });
             let encrypted = roster.homomorphic_tasks_of(name.as_str()).count();
-            let tasks = roster.tasks_of(name.as_str()).count() + encrypted;
+            let encodings = roster.encodings_tasks_of(name.as_str()).count();
+            let tasks = roster.tasks_of(name.as_str()).count() + encrypted + encodings;
             format!(
                 "{name} can start: {roles} in {} tasks of {}, roster {}; {counts}",
                 tasks,

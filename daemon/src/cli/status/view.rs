@@ -88,6 +88,9 @@ pub(super) fn lines(seen: &Seen, columns: u16, now: Instant) -> Vec<Line<'static
     for task in &report.encrypted {
         lines.push(Line::from(super::encrypted(task)));
     }
+    for task in &report.laboratory {
+        lines.push(Line::from(super::laboratory(task)));
+    }
     lines.push(Line::default());
     let every = seen.every.as_secs_f64();
     lines.push(Line::from(format!("every {every} s; q leaves, arrows move").dim()));
@@ -309,6 +312,12 @@ mod tests {
                 answered: 5,
                 refused: 2,
             }],
+            laboratory: vec![crate::laboratory::LaboratoryStatus {
+                task: "encodings".into(),
+                hospitals: vec!["north".into(), "west".into()],
+                lab: true,
+                files: 3,
+            }],
         }
     }
 
@@ -339,6 +348,7 @@ mod tests {
             "the module, or no release; 4 ahead",
             "last draw failed: it slept",
             "encrypted task digits of north: 5 queries answered, 2 refused; practice: 8 of 1000 inputs, 992 left",
+            "laboratory task encodings of north, west: 3 files of encodings came; NOT confidential",
             "every 2 s; q leaves",
         ] {
             assert!(text.contains(wanted), "{wanted:?} is missing from\n{text}");

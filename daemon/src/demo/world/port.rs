@@ -28,3 +28,11 @@ pub(super) fn free() -> Result<(u16, TcpListener), WorldError> {
     }
     Err(io("cannot find a free port")(last))
 }
+
+/// A port that nothing listens on, chosen for this process alone, for a node that starts later.
+///
+/// # Errors
+/// None was found.
+pub fn free_port() -> Result<u16, WorldError> {
+    free().map(|(port, _)| port)
+}

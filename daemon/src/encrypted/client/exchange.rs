@@ -3,11 +3,11 @@
 use super::{Asker, Cost, Prepared, Received, blocking, of_files};
 use crate::encrypted::message::{FRAMING_BYTES_MAX, REPLY_BYTES_MAX, Reply, Request};
 use crate::encrypted::shelf::{fits, word};
-use crate::encrypted::transfer::{local, receive_file, send_file};
 use crate::homomorphic::{Sizes, encrypt, read_plan};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError, PeerId, Role};
-use crate::vault::{VaultError, remove_durably, write_atomic};
+use crate::transfer::{local, receive_file, send_file};
+use crate::vault::remove_durably;
 use consilium_config::HomomorphicTask;
 use consilium_protocol::homomorphic::{Mode, Plan};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2 * 3600);
 impl Asker {
     /// A channel to the owner, its plan in force, and how many inputs are left.
     pub(super) async fn plan(
-        &self,
+        self: &Arc<Self>,
         of: (&HomomorphicTask, PeerId),
         mode: Option<Mode>,
         rows: usize,
@@ -30,14 +30,16 @@ impl Asker {
         match self.fetched(of, wanted).await {
             Err(refusal) if refusal.obstacle == Obstacle::Models && mode.is_none() => {
                 let other = if wanted == Mode::Batch { Mode::Single } else { Mode::Batch };
-                self.fetched(of, other).await.map_err(|_| refusal)
+                let fetched = self.fetched(of, other).await;
+                // That there is neither plan is told of the one that was wanted, and any other trouble as it is.
+                fetched.map_err(|other| if other.obstacle == Obstacle::Models { refusal } else { other })
             }
             fetched => fetched,
         }
     }
 
     async fn fetched(
-        &self,
+        self: &Arc<Self>,
         (task, owner): (&HomomorphicTask, PeerId),
         mode: Mode,
     ) -> Result<(Channel, Plan, u64), Refusal> {
@@ -46,18 +48,15 @@ impl Asker {
         let request =
             Request::Plan { task: task.name.to_string(), task_digest: task.digest().to_bytes(), mode };
         self.put(&mut channel, &request).await?;
-        let left = match heard(&mut channel, self.deadline).await? {
-            Reply::Plan { left } => left,
+        let (bytes, left) = match heard(&mut channel, self.deadline).await? {
+            Reply::Plan { bytes, left } if bytes <= FRAMING_BYTES_MAX => (bytes, left),
             _ => return Err(unexpected(task)),
         };
-        let file = channel.receive_within(FRAMING_BYTES_MAX as usize, self.deadline).await;
-        let file = file.map_err(|error| lost(task, &error))?;
-        let path = self.files(task, mode).map_err(local)?.plan;
-        let plan = blocking(move || {
-            write_atomic(&path, &file).map_err(local)?;
-            read_plan(&path).map_err(|error| Refusal::new(Obstacle::Peer, error))
-        });
-        let plan = plan.await?;
+        let (asker, of) = (self.clone(), task.clone());
+        let path = blocking(move || Ok(asker.files(&of, mode).map_err(local)?.plan)).await?;
+        receive_file(&mut channel, &path, bytes).await?;
+        let read = move || read_plan(&path).map_err(|error| Refusal::new(Obstacle::Peer, error));
+        let plan = blocking(read).await?;
         let wrong = |text: String| {
             Refusal::new(Obstacle::Peer, format!("the plan of {} is none for the task: {text}", task.owner))
         };
@@ -74,21 +73,24 @@ impl Asker {
             .map_err(|error| Refusal::new(Obstacle::Peer, format!("the owner cannot be asked: {error}")))
     }
 
-    /// Sends all queries, one after the other, and takes in their answers.
+    /// Sends all queries, one after the other, and takes in their answers: those that came, and why no others did.
     pub(super) async fn exchange(
         self: &Arc<Self>,
         channel: &mut Channel,
         task: &HomomorphicTask,
         prepared: &Prepared,
         cost: &mut Cost,
-    ) -> Result<Vec<Received>, Refusal> {
+    ) -> (Vec<Received>, Option<Refusal>) {
         let each = prepared.plan.inputs_max();
         let mut received = Vec::new();
         for (number, first) in (0..prepared.rows).step_by(each).enumerate() {
             let rows = first..(first + each).min(prepared.rows);
-            received.push(self.one_query(channel, task, prepared, (number, rows), cost).await?);
+            match self.one_query(channel, task, prepared, (number, rows), cost).await {
+                Ok(one) => received.push(one),
+                Err(refusal) => return (received, Some(refusal)),
+            }
         }
-        Ok(received)
+        (received, None)
     }
 
     async fn one_query(
@@ -110,9 +112,7 @@ impl Asker {
             encrypt(&plan, &secret, taken, (&to.0, &to.1), threads, &|_, _| ()).map_err(of_files)
         });
         let (ticket, query_bytes) = encrypted.await?;
-        let keys = self.files(task, prepared.plan.mode).map_err(local)?.keys;
-        let length =
-            std::fs::metadata(&keys).map_err(|source| local(VaultError::io(&keys, "inspect", source)))?;
+        let (keys, keys_bytes) = (&prepared.files.keys, prepared.keys_bytes);
         let request = Request::Ask {
             task: task.name.to_string(),
             task_digest: task.digest().to_bytes(),
@@ -120,13 +120,13 @@ impl Asker {
             key: prepared.secret.id(),
             inputs: ticket.used,
             query_bytes,
-            keys_bytes: length.len(),
+            keys_bytes,
         };
         self.put(channel, &request).await?;
         let mut reply = heard(channel, self.deadline).await?;
         if reply == Reply::Keys {
-            send_file(channel, &keys, length.len()).await?;
-            cost.keys_bytes += length.len();
+            send_file(channel, keys, keys_bytes).await?;
+            cost.keys_bytes += keys_bytes;
             reply = heard(channel, SILENCE_MAX).await?;
         }
         if reply != Reply::Query {
@@ -134,7 +134,7 @@ impl Asker {
         }
         send_file(channel, &query, query_bytes).await?;
         cost.query_bytes += query_bytes;
-        remove_durably(&query).map_err(local)?;
+        blocking(move || remove_durably(&query).map_err(local)).await?;
         let bytes = tokio::time::timeout(ANSWER_WITHIN, self.waited(channel, task, cost)).await;
         let late = |_| {
             Refusal::new(
@@ -198,10 +198,6 @@ async fn heard(channel: &mut Channel, within: Duration) -> Result<Reply, Refusal
 
 fn unexpected(task: &HomomorphicTask) -> Refusal {
     Refusal::new(Obstacle::Peer, format!("{} answered something else than was asked", task.owner))
-}
-
-fn lost(task: &HomomorphicTask, error: &ChannelError) -> Refusal {
-    Refusal::new(Obstacle::Peer, format!("{} broke off: {error}; ask again", task.owner))
 }
 
 #[cfg(test)]

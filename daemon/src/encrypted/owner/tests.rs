@@ -1,7 +1,7 @@
 use super::*;
 use crate::encrypted::message::REPLY_BYTES_MAX;
-use crate::encrypted::transfer::{receive_file, send_file};
 use crate::homomorphic::{Secret, Ticket, decrypt, encrypt, make_keys, read_plan, read_secret, testing};
+use crate::transfer::{receive_file, send_file};
 use consilium_protocol::graph::Shape;
 use consilium_protocol::homomorphic::{Plan, Scales};
 use consilium_protocol::model::export;
@@ -28,6 +28,11 @@ fn task() -> HomomorphicTask {
     }
 }
 
+fn wanted() -> ToPublish {
+    let scales = Some(Scales { input: 2, maps: vec![1.0, 1.0] });
+    ToPublish { file: export(&testing::model(), "test"), mode: Some(Mode::Batch), scales }
+}
+
 /// An owner with a plan for batches, and a client's files.
 struct Bench {
     owner: Arc<Owner>,
@@ -45,9 +50,7 @@ impl Bench {
         std::fs::create_dir(at("owner")).unwrap();
         let threads = NonZero::<usize>::MIN;
         let owner = Arc::new(Owner::open(&at("owner"), vec![task()], key, threads, tally).unwrap());
-        let scales = Some(Scales { input: 2, maps: vec![1.0, 1.0] });
-        let wanted = ToPublish { file: export(&testing::model(), "test"), mode: Some(Mode::Batch), scales };
-        owner.publish(TASK, wanted).await.unwrap();
+        owner.publish(TASK, wanted()).await.unwrap();
         let file = &owner.shelf.of(TASK).unwrap().plans[0].file;
         let plan = read_plan(file).unwrap();
         make_keys(&plan, &at("secret"), &at("keys")).unwrap();
@@ -167,7 +170,7 @@ async fn a_query_that_was_changed_is_refused_and_counted() {
     std::fs::write(bench.at("query"), &bytes).unwrap();
     let refusal = bench.refused(&bench.ask(3)).await;
     assert_eq!(refusal.obstacle, Obstacle::Request);
-    assert!(refusal.explanation.contains("was changed"), "{refusal}");
+    assert!(refusal.explanation.starts_with("the query was changed"), "no path is told: {refusal}");
     assert_eq!(bench.counted(), 3, "it was counted before anything was evaluated");
     std::fs::write(bench.at("query"), vec![7; bytes.len()]).unwrap();
     assert_eq!(bench.refused(&bench.ask(3)).await.obstacle, Obstacle::Request);
@@ -263,4 +266,47 @@ async fn a_client_has_one_query_at_a_time_and_leaves_nothing_when_it_goes() {
     drop(first);
     assert!(matches!(bench.put(&mut bench.channel(CLIENT), &bench.ask(1)).await.0, Reply::Answer { .. }));
     assert_eq!(bench.counted(), 1);
+}
+
+#[tokio::test]
+async fn what_is_withdrawn_or_replaced_while_a_query_waits_is_neither_counted_nor_evaluated() {
+    let bench = Bench::new().await;
+    bench.query(2);
+    for replaced in [true, false] {
+        let live = bench.owner.shelf.of(TASK).unwrap();
+        let question = Arc::new(bench.owner.question(CLIENT, bench.ask(2)).unwrap());
+        let berth = bench.owner.spool.enter(CLIENT, 1).unwrap();
+        std::fs::copy(bench.at("query"), &berth.query).unwrap();
+        std::fs::copy(bench.at("keys"), &berth.keys).unwrap();
+        let keys = crate::homomorphic::read_keys(&berth.keys, &bench.plan).unwrap();
+        if replaced {
+            bench.owner.publish(TASK, wanted()).await.unwrap();
+        } else {
+            assert!(bench.owner.withdraw(live.entry.model).await.unwrap());
+        }
+        let refusal = bench.owner.work(&question, &keys, &berth, &Progress::default()).unwrap_err();
+        assert_eq!(refusal.obstacle, Obstacle::Models, "{refusal}");
+        assert!(refusal.explanation.contains("ask again"), "{refusal}");
+        assert_eq!(bench.owner.still(&task(), &live).unwrap_err(), refusal);
+        assert_eq!((bench.counted(), berth.answer.exists()), (0, false));
+    }
+}
+
+#[tokio::test]
+async fn a_client_hears_nothing_of_the_owners_disk() {
+    let bench = Bench::new().await;
+    bench.query(1);
+    std::fs::remove_dir_all(bench.at("owner/spool")).unwrap();
+    let refusal = bench.refused(&bench.ask(1)).await;
+    assert_eq!(refusal.obstacle, Obstacle::Local);
+    assert!(!refusal.explanation.contains('/'), "{refusal}");
+}
+
+#[tokio::test]
+async fn a_query_that_was_misdescribed_does_not_wait_for_its_turn() {
+    let bench = Bench::new().await;
+    bench.query(5);
+    let _turn = bench.owner.turn.clone().acquire_owned().await.unwrap();
+    let refusal = bench.refused(&bench.ask(1)).await;
+    assert!(refusal.explanation.contains("5 inputs and was said to have 1"), "{refusal}");
 }

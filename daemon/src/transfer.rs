@@ -5,20 +5,21 @@
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError};
 use crate::vault::{Pieces, VaultError};
+use consilium_config::limits;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Bytes of one frame.
-const FRAME_BYTES: usize = 1 << 20;
+/// Bytes of one frame: what a node takes under every `frame_bytes_max` that its configuration may have.
+const FRAME_BYTES: usize = *limits::FRAME_BYTES.start() as usize;
 /// Frames between the thread and the channel.
-const AHEAD: usize = 4;
+const AHEAD: usize = 64;
 /// Longest time for one frame.
 const FRAME_WITHIN: Duration = Duration::from_secs(40);
-/// What a transfer comes with at least, after a grace; any line that is of use is faster.
-const SLOWEST_BYTES_PER_SECOND: u64 = 64 << 10;
+/// What a transfer comes with at least, after a grace: two megabits. What is slower would hold a place for hours.
+const SLOWEST_BYTES_PER_SECOND: u64 = 256 << 10;
 const GRACE: Duration = Duration::from_secs(60);
 
 /// Longest time for a file.
@@ -31,7 +32,7 @@ fn within(bytes: u64) -> Duration {
 /// # Errors
 /// [`Obstacle::Local`] where the file cannot be read or has another length, [`Obstacle::Deadline`],
 /// [`Obstacle::Peer`].
-pub(super) async fn send_file(channel: &mut Channel, path: &Path, bytes: u64) -> Result<(), Refusal> {
+pub(crate) async fn send_file(channel: &mut Channel, path: &Path, bytes: u64) -> Result<(), Refusal> {
     let (chunks, mut read) = mpsc::channel(AHEAD);
     let file = path.to_owned();
     // Ends when the other end of its queue is dropped.
@@ -39,9 +40,7 @@ pub(super) async fn send_file(channel: &mut Channel, path: &Path, bytes: u64) ->
     let sending = async {
         while let Some(chunk) = read.recv().await {
             let chunk: Vec<u8> = chunk;
-            let sent = tokio::time::timeout(FRAME_WITHIN, channel.send(&chunk)).await;
-            sent.unwrap_or(Err(ChannelError::Deadline { within: FRAME_WITHIN }))
-                .map_err(|error| broken(&error))?;
+            send_frame(channel, &chunk).await?;
         }
         Ok(())
     };
@@ -50,6 +49,22 @@ pub(super) async fn send_file(channel: &mut Channel, path: &Path, bytes: u64) ->
     drop(read);
     let read = reading.await.map_err(|error| Refusal::new(Obstacle::Local, error))?;
     sent.and_then(|()| read.map_err(local))
+}
+
+/// Sends what is in memory as [`send_file`] sends a file.
+///
+/// # Errors
+/// [`Obstacle::Deadline`], [`Obstacle::Peer`].
+pub(crate) async fn send_bytes(channel: &mut Channel, bytes: &[u8]) -> Result<(), Refusal> {
+    for chunk in bytes.chunks(FRAME_BYTES) {
+        send_frame(channel, chunk).await?;
+    }
+    Ok(())
+}
+
+async fn send_frame(channel: &mut Channel, frame: &[u8]) -> Result<(), Refusal> {
+    let sent = tokio::time::timeout(FRAME_WITHIN, channel.send(frame)).await;
+    sent.unwrap_or(Err(ChannelError::Deadline { within: FRAME_WITHIN })).map_err(|error| broken(&error))
 }
 
 fn read_chunks(path: &Path, bytes: u64, chunks: &mpsc::Sender<Vec<u8>>) -> Result<(), VaultError> {
@@ -71,7 +86,7 @@ fn read_chunks(path: &Path, bytes: u64, chunks: &mpsc::Sender<Vec<u8>>) -> Resul
 ///
 /// # Errors
 /// [`Obstacle::Local`] where the file cannot be written, [`Obstacle::Deadline`], [`Obstacle::Peer`].
-pub(super) async fn receive_file(channel: &mut Channel, path: &Path, bytes: u64) -> Result<(), Refusal> {
+pub(crate) async fn receive_file(channel: &mut Channel, path: &Path, bytes: u64) -> Result<(), Refusal> {
     let (chunks, written) = mpsc::channel(AHEAD);
     let file = path.to_owned();
     let writing = tokio::task::spawn_blocking(move || write_chunks(file, bytes, written));
@@ -122,7 +137,7 @@ fn late(bytes: u64) -> Refusal {
 }
 
 /// The disk of the one who says so.
-pub(super) fn local(error: VaultError) -> Refusal {
+pub(crate) fn local(error: VaultError) -> Refusal {
     Refusal::new(Obstacle::Local, error)
 }
 
@@ -135,13 +150,21 @@ mod tests {
         let (from, to) = (folder.path().join("from"), folder.path().join("to"));
         let bytes: Vec<u8> = (0..length).map(|at| ((at * 31) >> 3) as u8).collect();
         std::fs::write(&from, &bytes).unwrap();
-        let (mut left, mut right) = Channel::pair();
+        let (left, right) = Channel::pair();
+        // The smallest frames that a configuration may ask for.
+        let least = *limits::FRAME_BYTES.start() as usize;
+        let (mut left, mut right) = (left.with_frame_bytes_max(least), right.with_frame_bytes_max(least));
         let length = length as u64;
         let (sent, received) =
             tokio::join!(send_file(&mut left, &from, length), receive_file(&mut right, &to, length));
         sent.unwrap();
         received.unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), bytes);
+        let (sent, received) =
+            tokio::join!(send_bytes(&mut left, &bytes), receive_file(&mut right, &from, length));
+        sent.unwrap();
+        received.unwrap();
+        assert_eq!(std::fs::read(&from).unwrap(), bytes);
     }
 
     #[tokio::test]
@@ -170,7 +193,7 @@ mod tests {
     async fn what_cannot_be_written_is_read_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let from = folder.path().join("from");
-        let length = 20 * FRAME_BYTES;
+        let length = 3 * AHEAD * FRAME_BYTES;
         std::fs::write(&from, vec![3; length]).unwrap();
         let (mut left, mut right) = Channel::pair();
         let absent = folder.path().join("no/folder");
