@@ -210,8 +210,7 @@ impl Laboratory {
 
     /// Reads a spooled file as a whole, in its turn.
     async fn read(&self, berth: &Arc<Berth>) -> Result<ReadFile, Refusal> {
-        let stopping = |_| Refusal::new(Obstacle::Local, "the node is stopping; ask again");
-        let turn = self.turn.clone().acquire_owned().await.map_err(stopping)?;
+        let turn = self.turn.clone().acquire_owned().await.map_err(|_| Refusal::stopping())?;
         let berth = berth.clone();
         let reading = tokio::task::spawn_blocking(move || {
             // A reading goes on when nobody waits for it any more, and so does its turn.

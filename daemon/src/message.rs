@@ -60,7 +60,7 @@ pub enum Obstacle {
     Inputs,
     /// Encodings protect nothing, and the roster does not call the task an experiment.
     Laboratory,
-    /// As much is being done as may be at a time; later it may be granted.
+    /// As much is being done as may be at a time, or the node is being stopped; later it may be granted.
     Busy,
     /// Storage or memory of the one who refuses.
     Local,
@@ -83,6 +83,11 @@ impl Refusal {
     pub fn new(obstacle: Obstacle, explanation: impl std::fmt::Display) -> Self {
         let explanation = explanation.to_string().chars().take(EXPLANATION_CHARS_MAX).collect();
         Self { obstacle, explanation }
+    }
+
+    /// What a node answers that lets no further question in, because its administrator stops it.
+    pub fn stopping() -> Self {
+        Self::new(Obstacle::Busy, "this node is being stopped; ask again when it is back")
     }
 }
 

@@ -1,6 +1,6 @@
 //! The last questions of a node that is asked to stop: those that others put to it, and those that it puts to others.
 
-use crate::message::{Obstacle, Refusal};
+use crate::message::Refusal;
 use tokio::sync::watch;
 
 /// Questions that clients have put and that are not answered yet, and whether further ones are taken.
@@ -31,10 +31,8 @@ impl Reception {
             open.inside += usize::from(!open.closed);
             !open.closed
         });
-        let stopping =
-            || Refusal::new(Obstacle::Local, "this node is being stopped; ask again when it is back");
         // Not `then_some`: a visit that did not happen must not be counted out.
-        entered.then(|| Visit(self)).ok_or_else(stopping)
+        entered.then(|| Visit(self)).ok_or_else(Refusal::stopping)
     }
 
     /// Lets no further question in, and returns when those that are here are over. May be dropped; the doors stay
@@ -63,6 +61,7 @@ impl Drop for Visit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Obstacle;
     use futures::FutureExt;
 
     #[tokio::test]
@@ -71,7 +70,7 @@ mod tests {
         reception.emptied().await;
         let (one, two) = (reception.enter().unwrap(), reception.enter().unwrap());
         reception.shut();
-        assert_eq!(reception.enter().unwrap_err().obstacle, Obstacle::Local);
+        assert_eq!(reception.enter().unwrap_err().obstacle, Obstacle::Busy);
         let mut emptied = Box::pin(reception.emptied());
         drop(two);
         assert!(emptied.as_mut().now_or_never().is_none());

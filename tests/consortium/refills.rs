@@ -7,6 +7,7 @@ use crate::setting::{EXACT, SOON, Setting, in_runtime, refused};
 use consilium::admin::TaskStatus;
 use consilium::demo::{names, tasks};
 use consilium::message::Obstacle;
+use futures::future::join_all;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,7 +44,13 @@ impl Setting {
     }
 
     async fn right(&self, task: &str, row: usize) {
-        let labels = self.ask(task, row, None).await.unwrap().labels;
+        let labels = match self.ask(task, row, None).await {
+            Ok(answer) => answer.labels,
+            Err(refusal) => {
+                let pools = join_all(BOTH.map(|name| self.refill(name))).await;
+                panic!("row {row}: {refusal}: {pools:?}, {}", self.log(names::ZERO));
+            }
+        };
         let verdict = self.verdict(row % self.scenario.test.rows());
         assert!(task != EXACT || !verdict.certain || labels == [Some(verdict.label as u32)], "row {row}");
     }

@@ -259,10 +259,8 @@ fn questions_in_progress_are_answered_before_the_end() {
                 assert!(started.elapsed() < SOON, "the signal is not heard");
                 tokio::time::sleep(LOOK_EVERY).await;
             }
-            refused(
-                setting.ask(EXACT, 1, None).await,
-                &[Obstacle::Local, Obstacle::Peer, Obstacle::Deadline],
-            );
+            let stopped = [Obstacle::Busy, Obstacle::Peer, Obstacle::Deadline];
+            refused(setting.ask(EXACT, 1, None).await, &stopped);
         };
         let (answer, ()) = tokio::join!(setting.ask(EXACT, 0, None), stopping);
         let verdict = setting.verdict(0);

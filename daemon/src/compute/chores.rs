@@ -102,10 +102,13 @@ impl Stock {
         }
     }
 
-    fn lose(&mut self, serial: u64) {
-        let batch = self.batches.range(..=serial).next_back().map(|(first, _)| *first);
-        self.lost.extend(batch);
-        batch.into_iter().for_each(|first| self.drop_batch(first));
+    /// Gives the batch of a serial up. Says whether it was still here: it may have been given up or spent meanwhile.
+    fn lose(&mut self, serial: u64) -> bool {
+        let below = self.batches.range(..=serial).next_back().map(|(first, end)| (*first, *end));
+        let Some((first, _)) = below.filter(|(_, end)| *end > serial) else { return false };
+        self.lost.insert(first);
+        self.drop_batch(first);
+        true
     }
 
     pub(super) fn drop_batch(&mut self, first: u64) {
@@ -146,15 +149,14 @@ impl Stock {
         Some(Chore::LayOut(serial))
     }
 
-    fn prepared(&mut self, serial: u64, laid: Option<Vec<Provision>>) {
+    /// A serial has been laid out, or could not be. Says whether that costs its batch.
+    fn prepared(&mut self, serial: u64, laid: Option<Vec<Provision>>) -> bool {
         self.preparing = None;
-        match laid {
-            Some(provisions) if !self.ended && self.holds(serial) => {
-                self.ready.insert(serial, provisions);
-            }
-            Some(_) => {}
-            None => self.lose(serial),
+        let Some(provisions) = laid else { return self.lose(serial) };
+        if !self.ended && self.holds(serial) {
+            self.ready.insert(serial, provisions);
         }
+        false
     }
 }
 
@@ -185,13 +187,17 @@ pub(super) async fn tend(epoch: Arc<Epoch>, compute: Weak<Compute>, background: 
             Chore::LayOut(serial) => {
                 let worker = epoch.clone();
                 let laid = background.run(move || worker.lay_out(serial)).await.flatten();
-                if let Err(refusal) = &laid {
+                let (laid, refusal) = match laid {
+                    Ok(laid) => (Some(laid), None),
+                    Err(refusal) => (None, Some(refusal)),
+                };
+                let lost = epoch.change(|stock| stock.prepared(serial, laid));
+                if let Some(refusal) = refusal.filter(|_| lost) {
                     tracing::error!(task, serial, "a bundle cannot be used: {refusal}");
                     if let Some(compute) = compute.upgrade() {
-                        compute.note_refill(Some(refusal.explanation.clone()));
+                        compute.note_refill(Some(refusal.explanation));
                     }
                 }
-                epoch.change(|stock| stock.prepared(serial, laid.ok()));
             }
         }
     }
@@ -238,6 +244,23 @@ mod tests {
         stock.prepared(1, None);
         assert_eq!((stock.lowest(), stock.at_hand(), stock.ready.len()), (Some(4), 4, 0));
         assert!(matches!(stock.chore(2), Some(Chore::Lost(0))));
+    }
+
+    #[test]
+    fn a_batch_that_was_given_up_while_it_was_laid_out_costs_no_other() {
+        let mut stock = stock(8, &[8, 12, 20]);
+        assert!(matches!(stock.chore(5), Some(Chore::LayOut(8))));
+        for serial in 8..12 {
+            stock.prepared(serial, Some(Vec::new()));
+        }
+        assert!(matches!(stock.chore(5), Some(Chore::LayOut(12))));
+        stock.drop_batch(12);
+        assert!(!stock.prepared(12, None), "it is gone already");
+        assert_eq!((stock.lowest(), stock.at_hand(), stock.ready.len()), (Some(8), 8, 4));
+        assert!(matches!(stock.chore(5), Some(Chore::LayOut(20))), "nothing was lost");
+        stock.drop_batch(20);
+        stock.read(20, false);
+        assert_eq!(stock.at_hand(), 4);
     }
 
     #[test]

@@ -231,9 +231,7 @@ impl Owner {
         client: &str,
         asked: Request,
     ) -> Result<(), Refusal> {
-        let stopping =
-            |_| Refusal::new(Obstacle::Busy, "the owner's node is being stopped; ask again when it is back");
-        let _visit = self.reception.enter().map_err(stopping)?;
+        let _visit = self.reception.enter()?;
         let of = client.to_owned();
         let entered = self.blocking(move |owner| {
             let question = owner.question(&of, asked)?;
@@ -268,8 +266,7 @@ impl Owner {
             let turn = std::pin::pin!(self.turn.clone().acquire_owned());
             watched(channel, turn, &progress).await?
         };
-        let turn =
-            turn.map_err(|_| Refusal::new(Obstacle::Busy, "the owner's node is being stopped; ask again"))?;
+        let turn = turn.map_err(|_| Refusal::stopping())?;
         let work = self.begin((question.clone(), keys), berth.clone(), progress.clone(), turn)?;
         let worked = watched(channel, work, &progress).await?;
         let failed =

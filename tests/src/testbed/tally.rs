@@ -26,8 +26,12 @@ fn is_expected(task: &Task, refusal: &Refusal) -> bool {
     match refusal.obstacle {
         Obstacle::Budget => task.release == Release::Spent,
         Obstacle::Noise => task.release != Release::Exact && !refusal.explanation.contains("was refused"),
-        // One client at a time, where one owner computes.
-        Obstacle::Busy => task.about == About::Encrypted,
+        // One client at a time, where one owner computes; and whoever is stopped in order says so, among what a
+        // client tells of each pair.
+        Obstacle::Busy => {
+            let stopping = Refusal::stopping().explanation;
+            task.about == About::Encrypted || refusal.explanation.contains(&stopping)
+        }
         obstacle => EXPECTED.contains(&obstacle),
     }
 }
@@ -273,9 +277,15 @@ mod tests {
     }
 
     #[test]
-    fn only_an_owner_who_computes_alone_may_be_busy() {
+    fn only_an_owner_who_computes_alone_may_be_busy_and_who_is_stopped() {
         let busy = |task| counted([refused(Obstacle::Busy)], task).is_good();
         assert_eq!([ENCRYPTED, EXACT, NOISY].map(busy), [true, false, false]);
+        let Refusal { obstacle, explanation } = Refusal::stopping();
+        let told =
+            Refusal::new(obstacle, format!("pair main: {explanation}; pair second: the budget is spent"));
+        assert!(counted([Outcome::Refused(told)], EXACT).is_good());
+        let wrong = Refusal::new(Obstacle::Local, explanation);
+        assert!(!counted([Outcome::Refused(wrong)], EXACT).is_good());
         assert!(!counted([refused(Obstacle::Inputs)], ENCRYPTED).is_good());
     }
 
