@@ -193,6 +193,15 @@ pub(crate) mod testing {
         assert!(problem.line().is_some(), "no place: {problem}");
         format!("{problem} | {}", problem.advice().unwrap_or("-"))
     }
+
+    /// What an edit of the example roster's task that begins with `head` causes, one line for each problem: message and
+    /// advice.
+    pub(crate) fn task_refusals(head: &str, from: &str, to: &str) -> Vec<String> {
+        let (before, task) = EXAMPLE_ROSTER.split_at(EXAMPLE_ROSTER.find(head).unwrap());
+        let error = roster(&format!("{before}{}", edited(task, from, to))).expect_err(to);
+        let told = |problem: &Problem| format!("{} | {}", problem.message(), problem.advice().unwrap_or("-"));
+        error.problems().iter().map(told).collect()
+    }
 }
 
 #[cfg(test)]

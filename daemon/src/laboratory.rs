@@ -184,9 +184,7 @@ impl Laboratory {
             task_digest: task.digest().to_bytes(),
             bytes: file.bytes,
         };
-        let put = tokio::time::timeout(self.deadline, channel.send_value(&offer)).await;
-        put.unwrap_or(Err(ChannelError::Deadline { within: self.deadline }))
-            .map_err(|error| gone(to, &error))?;
+        channel.send_value_within(&offer, self.deadline).await.map_err(|error| gone(to, &error))?;
         match heard(&mut channel, to, self.deadline).await? {
             Reply::Take => {}
             other => return Err(nonsense(to, &other)),
@@ -274,8 +272,7 @@ fn bounded(bytes: u64) -> Result<(), Refusal> {
 }
 
 async fn heard(channel: &mut Channel, to: &str, within: Duration) -> Result<Reply, Refusal> {
-    let heard = tokio::time::timeout(within, channel.receive_value(REPLY_BYTES_MAX)).await;
-    match heard.unwrap_or(Err(ChannelError::Deadline { within })) {
+    match channel.receive_value_within(REPLY_BYTES_MAX, within).await {
         Ok(Reply::Refused(refusal)) => Err(refusal),
         Ok(reply) => Ok(reply),
         Err(error) => Err(gone(to, &error)),

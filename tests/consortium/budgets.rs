@@ -40,9 +40,9 @@ impl Setting {
         }
     }
 
-    async fn answered(&self, count: usize) {
+    async fn asked(&self, count: usize) {
         for row in 0..count {
-            self.ask(PRIVATE, row, None).await.unwrap();
+            self.answered(PRIVATE, row).await;
         }
     }
 
@@ -73,7 +73,7 @@ fn an_owner_raises_and_lowers_its_budget_by_its_signature() {
     in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
         let paid = setting.paid(PRIVATE);
-        setting.answered(paid).await;
+        setting.asked(paid).await;
         refused(setting.ask(PRIVATE, 0, None).await, &[Obstacle::Budget]);
         let owners = ["hospital-01", "hospital-02", "hospital-03"];
         for (count, owner) in owners.into_iter().enumerate() {
@@ -83,7 +83,7 @@ fn an_owner_raises_and_lowers_its_budget_by_its_signature() {
             assert_eq!((signed.statement.number, signed.statement.owner.as_str()), (1, owner));
             assert_eq!(setting.report(names::ONE).await.report.statements.len(), count + 1);
         }
-        setting.answered(1).await;
+        setting.asked(1).await;
         let head = setting.report(names::ZERO).await.report.head;
         let again = setting.declare(OWNER, budget("16")).await.unwrap();
         assert_eq!(again.statement.number, 1, "nothing is signed twice");
@@ -109,7 +109,7 @@ fn an_owner_raises_and_lowers_its_budget_by_its_signature() {
         let signed = setting.declare(OWNER, budget("17")).await.unwrap();
         assert_eq!(signed.statement.number, 3);
         setting.filled(PRIVATE).await;
-        setting.answered(1).await;
+        setting.asked(1).await;
         let account = setting.account(OWNER).await;
         for party in &account.parties {
             let books = party.books.as_ref().unwrap();
@@ -128,19 +128,19 @@ fn an_owner_raises_and_lowers_its_budget_by_its_signature() {
 fn other_data_begin_an_account_of_their_own_when_their_owner_signs_that() {
     in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
-        setting.answered(1).await;
+        setting.asked(1).await;
         // A retrained model goes on with the account.
         let fits = network(INPUTS as u32, CLASSES);
         setting.publish(OWNER, PRIVATE, &model(&fits, 1.5, 71)).await.unwrap();
         setting.filled(PRIVATE).await;
-        setting.answered(1).await;
+        setting.asked(1).await;
         let signed = setting.declare(OWNER, Wanted::Disjoint).await.unwrap();
         assert_eq!(signed.statement.change, Change::Disjoint { data_epoch: 1 });
         // The model of the old data still votes, on its old account.
-        setting.answered(1).await;
+        setting.asked(1).await;
         setting.publish(OWNER, PRIVATE, &model(&fits, 1.5, 72)).await.unwrap();
         setting.filled(PRIVATE).await;
-        setting.answered(1).await;
+        setting.asked(1).await;
         let price = setting.report(names::ZERO).await.report.price;
         for party in BOTH {
             let report = setting.report(party).await;
@@ -171,12 +171,12 @@ fn an_old_ledger_is_refused_by_name_and_gives_no_budget_back() {
             let mut setting = Setting::published(&[PRIVATE]).await;
             let ledger = setting.world.folder_of(victim).join("pairs/main/ledger.redb");
             let [old, new] = ["old", "new"].map(|what| ledger.with_extension(what));
-            setting.answered(1).await;
+            setting.asked(1).await;
             setting.world.kill(victim).unwrap();
             std::fs::copy(&ledger, &old).unwrap();
             setting.revive(victim).await;
             setting.filled(PRIVATE).await;
-            setting.answered(1).await;
+            setting.asked(1).await;
             setting.world.kill(victim).unwrap();
             std::fs::rename(&ledger, &new).unwrap();
             std::fs::copy(&old, &ledger).unwrap();
@@ -220,7 +220,7 @@ fn an_old_ledger_is_refused_by_name_and_gives_no_budget_back() {
 fn a_book_does_not_change_its_promise_with_the_roster() {
     in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
-        setting.answered(1).await;
+        setting.asked(1).await;
         setting.world.stop();
         let file = setting.world.folder_of("roster.toml");
         let roster = std::fs::read_to_string(&file).unwrap();
@@ -271,7 +271,7 @@ fn says(output: &Output, success: bool, words: &[&str]) {
 fn a_report_is_signed_and_its_export_can_be_checked_anywhere() {
     in_runtime(async {
         let mut setting = Setting::published(&[PRIVATE]).await;
-        setting.answered(2).await;
+        setting.asked(2).await;
         says(&setting.command(OWNER, &["privacy", "epoch", PRIVATE]), false, &["--disjoint"]);
         let told = setting.command(OWNER, &["privacy", "budget", PRIVATE, "--epsilon", "9"]);
         says(&told, true, &["all compute parties have it on record", "budget epsilon 9"]);

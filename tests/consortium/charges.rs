@@ -15,7 +15,7 @@ fn the_question_after_the_last_is_refused_also_after_a_crash() {
         let paid = setting.paid(PRIVATE);
         assert!((2..12).contains(&paid), "{paid} answers");
         for row in 0..paid {
-            let answer = setting.ask(PRIVATE, row, None).await.unwrap();
+            let answer = setting.answered(PRIVATE, row).await;
             assert!(answer.terms.charged > 0 && !answer.terms.repeated);
         }
         refused(setting.ask(PRIVATE, 0, None).await, &[Obstacle::Budget]);

@@ -12,8 +12,8 @@ const AT_ONCE: usize = 12;
 #[test]
 fn far_apart_the_rounds_decide_and_questions_at_once_share_them() {
     in_runtime(async {
-        // Bundles for all that are asked at once.
-        let scenario = Scenario { pool: (2 * AT_ONCE as u32, 4 * AT_ONCE as u32), ..scenario() };
+        // Bundles for two questions, and for all that are asked at once.
+        let scenario = Scenario { pool: (2 + AT_ONCE as u32, 4 * AT_ONCE as u32), ..scenario() };
         let mut setting = Setting::prepared(scenario, "info");
         let line = Line { delay: DELAY, bits_per_second: Some(100_000_000) };
         let _links = [names::ZERO, names::ONE].map(|name| place_before(&setting.world, name, line).unwrap());

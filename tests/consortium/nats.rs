@@ -35,7 +35,7 @@ fn questions_are_answered_by_parties_behind_nats() {
         setting.publish_all(&[EXACT]).await;
         setting.filled(EXACT).await;
         for row in 0..3 {
-            let (answer, verdict) = (setting.ask(EXACT, row, None).await.unwrap(), setting.verdict(row));
+            let (answer, verdict) = (setting.answered(EXACT, row).await, setting.verdict(row));
             assert!(!verdict.certain || answer.labels == [Some(verdict.label as u32)], "row {row}");
         }
         let zero = setting.world.status(names::ZERO).await.unwrap();

@@ -30,6 +30,8 @@ pub(crate) const QUERY_DEADLINE: Duration = Duration::from_secs(5);
 /// A client waits for a query and a round; the rest is for a busy machine.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(12);
 pub(crate) const SOON: Duration = Duration::from_secs(40);
+/// The first bundles need keys and the first transfers of bits, beside those of other tests.
+const FIRST_POOL_WITHIN: Duration = Duration::from_secs(180);
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A running consortium.
@@ -230,6 +232,19 @@ impl Setting {
         ask(self.world.socket(names::CLIENT), task, self.row(row), release).await.unwrap()
     }
 
+    /// Asks as often as the pool is empty, as a client does that asks faster than bundles are made.
+    pub(crate) async fn answered(&self, task: &str, row: usize) -> Answer {
+        loop {
+            match self.ask(task, row, None).await {
+                Err(refusal) if refusal.obstacle == Obstacle::Correlations => {
+                    let some = |status: &TaskStatus| status.pool.is_some_and(|pool| pool.left > 0);
+                    self.until_within(FIRST_POOL_WITHIN, names::ZERO, task, "bundle", some).await;
+                }
+                told => return told.unwrap(),
+            }
+        }
+    }
+
     /// The oracle on a test row.
     pub(crate) fn verdict(&self, row: usize) -> Verdict {
         verdict_of(&self.scenario.voters(), &self.row(row))
@@ -237,15 +252,25 @@ impl Setting {
 
     /// Waits until party Zero has bundles at hand for a task, and gives its state.
     pub(crate) async fn filled(&self, task: &str) -> TaskStatus {
-        self.until(names::ZERO, task, "bundles at hand", |status| {
-            status.pool.is_some_and(|pool| pool.left > u64::from(self.scenario.pool.0))
-        })
-        .await
+        let filled =
+            |status: &TaskStatus| status.pool.is_some_and(|pool| pool.left > u64::from(self.scenario.pool.0));
+        self.until_within(FIRST_POOL_WITHIN, names::ZERO, task, "bundles at hand", filled).await
     }
 
     /// Waits until a compute party's view of a task is as wanted.
     pub(crate) async fn until(
         &self,
+        name: &str,
+        task: &str,
+        what: &str,
+        wanted: impl Fn(&TaskStatus) -> bool,
+    ) -> TaskStatus {
+        self.until_within(SOON, name, task, what, wanted).await
+    }
+
+    async fn until_within(
+        &self,
+        within: Duration,
         name: &str,
         task: &str,
         what: &str,
@@ -260,7 +285,7 @@ impl Setting {
                 return status;
             }
             let (fault, waited) = (seat.refill_fault, started.elapsed());
-            assert!(waited < SOON, "{name}: no {what} in {waited:?}; {fault:?}; {status:?}");
+            assert!(waited < within, "{name}: no {what} in {waited:?}; {fault:?}; {status:?}");
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -35,7 +35,7 @@ async fn right_labels(setting: &Setting) {
     let mut near = 0;
     for row in 0..setting.scenario.test.rows() {
         let verdict = setting.verdict(row);
-        let answer = setting.ask(EXACT, row, None).await.unwrap();
+        let answer = setting.answered(EXACT, row).await;
         assert!(!verdict.certain || answer.labels[0] == Some(verdict.label as u32), "row {row}");
         near += usize::from(!verdict.certain);
     }
@@ -118,7 +118,7 @@ fn an_owner_is_charged_once_and_the_answer_says_what_it_means() {
         assert!((4..40).contains(&paid), "{paid} answers");
         let mut charged = 0;
         for row in 0..paid {
-            let answer = setting.ask(PRIVATE, row, None).await.unwrap();
+            let answer = setting.answered(PRIVATE, row).await;
             charged += answer.terms.charged;
             let losses = answer.losses.unwrap();
             assert_eq!((losses.unit.as_str(), losses.shards as usize), ("patient", SHARDS));

@@ -10,6 +10,7 @@ pub mod link;
 pub mod measured;
 pub mod membership;
 pub mod one_class;
+pub mod program;
 pub mod siege;
 pub mod soak;
 pub mod testbed;

@@ -46,8 +46,8 @@ impl EncodingsTask {
 #[cfg(test)]
 mod tests {
     use crate::{
-        EXAMPLE_ROSTER, Roster,
-        document::testing::{edited, roster, roster_refusal},
+        EXAMPLE_ROSTER,
+        document::testing::{edited, roster, roster_refusal, task_refusals},
     };
 
     const HEAD: &str = "[[task]]\nname = \"encodings-lab\"";
@@ -128,14 +128,7 @@ mod tests {
             ("name = \"encodings-lab\"", "name = \"digits\"", "task `digits` stands here twice"),
             ("kind = \"encodings\"", "kind = \"encoding\"", "did you mean `encodings`?"),
         ] {
-            let (head, task) = EXAMPLE_ROSTER.split_at(EXAMPLE_ROSTER.find(HEAD).unwrap());
-            let text = format!("{head}{}", edited(task, from, to));
-            let error = Roster::parse("roster.toml", &text).expect_err(to);
-            let told: Vec<_> = error
-                .problems()
-                .iter()
-                .map(|problem| format!("{} | {}", problem.message(), problem.advice().unwrap_or_default()))
-                .collect();
+            let told = task_refusals(HEAD, from, to);
             assert!(told.iter().any(|told| told.contains(expected)), "{to:?} gave {told:?}");
         }
         let kept = roster_refusal("owners_min = 2", "owners_min = 2\nlab = true");

@@ -73,8 +73,8 @@ impl HomomorphicTask {
 #[cfg(test)]
 mod tests {
     use crate::{
-        EXAMPLE_ROSTER, Roster,
-        document::testing::{edited, roster, roster_refusal},
+        EXAMPLE_ROSTER,
+        document::testing::{edited, roster, roster_refusal, task_refusals},
     };
     use consilium_protocol::graph::Shape;
 
@@ -169,14 +169,7 @@ mod tests {
             ("name = \"digits-encrypted\"", "name = \"digits\"", "task `digits` stands here twice"),
             ("kind = \"homomorphic\"", "kind = \"homomorphism\"", "did you mean `homomorphic`?"),
         ] {
-            let (head, task) = EXAMPLE_ROSTER.split_at(EXAMPLE_ROSTER.find(HEAD).unwrap());
-            let text = format!("{head}{}", edited(task, from, to));
-            let error = Roster::parse("roster.toml", &text).expect_err(to);
-            let told: Vec<_> = error
-                .problems()
-                .iter()
-                .map(|problem| format!("{} | {}", problem.message(), problem.advice().unwrap_or_default()))
-                .collect();
+            let told = task_refusals(HEAD, from, to);
             assert!(told.iter().any(|told| told.contains(expected)), "{to:?} gave {told:?}");
         }
         let kept = roster_refusal("owners_min = 2", "owners_min = 2\ninputs_per_client_max = 3");

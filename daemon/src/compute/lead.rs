@@ -212,9 +212,7 @@ impl Compute {
 
     async fn put(&self, channel: &mut Channel, request: &OnlineRequest) -> Result<OnlineReply, ChannelError> {
         channel.send_value(request).await?;
-        let within = self.limits.round_deadline * 2;
-        let reply = tokio::time::timeout(within, channel.receive_value(MESSAGE_BYTES_MAX));
-        reply.await.map_err(|_| ChannelError::Deadline { within })?
+        channel.receive_value_within(MESSAGE_BYTES_MAX, self.limits.round_deadline * 2).await
     }
 
     fn keep_idle(&self, channel: Channel) {

@@ -98,7 +98,7 @@ pub(super) enum Reply {
 mod tests {
     use super::*;
     use crate::message::Obstacle;
-    use crate::net::codec::{decode, encode};
+    use crate::net::codec::{decode, encode, testing::survives};
     use proptest::prelude::*;
 
     fn requests() -> impl Strategy<Value = Request> {
@@ -123,14 +123,7 @@ mod tests {
             place in any::<prop::sample::Index>(),
             byte in any::<u8>(),
         ) {
-            let mut bytes = encode(&request).unwrap();
-            prop_assert!(bytes.len() <= REQUEST_BYTES_MAX);
-            prop_assert_eq!(decode::<Request>(&bytes).unwrap(), request);
-            let index = place.index(bytes.len());
-            bytes[index] = byte;
-            let _ = decode::<Request>(&bytes);
-            bytes.truncate(index);
-            prop_assert!(decode::<Request>(&bytes).is_err());
+            survives(&request, REQUEST_BYTES_MAX, place, byte);
         }
 
         #[test]

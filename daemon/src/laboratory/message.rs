@@ -52,7 +52,7 @@ pub(super) enum Reply {
 mod tests {
     use super::*;
     use crate::message::Obstacle;
-    use crate::net::codec::{decode, encode};
+    use crate::net::codec::{decode, encode, testing::survives};
     use proptest::prelude::*;
 
     proptest! {
@@ -63,14 +63,7 @@ mod tests {
             byte in any::<u8>(),
         ) {
             let offer = Request::Offer { task, task_digest, bytes };
-            let mut bytes = encode(&offer).unwrap();
-            prop_assert!(bytes.len() <= REQUEST_BYTES_MAX);
-            prop_assert_eq!(decode::<Request>(&bytes).unwrap(), offer);
-            let index = place.index(bytes.len());
-            bytes[index] = byte;
-            let _ = decode::<Request>(&bytes);
-            bytes.truncate(index);
-            prop_assert!(decode::<Request>(&bytes).is_err());
+            survives(&offer, REQUEST_BYTES_MAX, place, byte);
         }
 
         #[test]

@@ -112,6 +112,5 @@ impl Laboratory {
 }
 
 async fn tell(channel: &mut Channel, reply: &Reply) -> Result<(), ChannelError> {
-    let told = tokio::time::timeout(TOLD_WITHIN, channel.send_value(reply)).await;
-    told.unwrap_or(Err(ChannelError::Deadline { within: TOLD_WITHIN }))
+    channel.send_value_within(reply, TOLD_WITHIN).await
 }

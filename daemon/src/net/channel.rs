@@ -135,6 +135,32 @@ impl Channel {
         self.receiver.receive_value(max).await
     }
 
+    /// As [`Channel::send_value`], and gives up after `within`.
+    ///
+    /// # Errors
+    /// As there, and [`ChannelError::Deadline`].
+    pub async fn send_value_within<T: Serialize>(
+        &mut self,
+        value: &T,
+        within: Duration,
+    ) -> Result<(), ChannelError> {
+        let sent = tokio::time::timeout(within, self.send_value(value)).await;
+        sent.unwrap_or(Err(ChannelError::Deadline { within }))
+    }
+
+    /// As [`Channel::receive_value`], and gives up after `within`; may be dropped.
+    ///
+    /// # Errors
+    /// As there, and [`ChannelError::Deadline`].
+    pub async fn receive_value_within<T: DeserializeOwned>(
+        &mut self,
+        max: usize,
+        within: Duration,
+    ) -> Result<T, ChannelError> {
+        let received = tokio::time::timeout(within, self.receive_value(max)).await;
+        received.unwrap_or(Err(ChannelError::Deadline { within }))
+    }
+
     /// See [`ChannelReceiver::receive_request`]; may be dropped.
     ///
     /// # Errors

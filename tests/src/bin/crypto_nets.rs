@@ -6,6 +6,7 @@ use clap::Parser;
 use consilium::demo::Progress;
 use consilium_tests::data::{Set, load, shared_or_skip};
 use consilium_tests::homomorphic::{Amounts, Outcome, OwnerRun, Subject, evaluate_alone, known_answers};
+use consilium_tests::program::ended;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,18 +40,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
-    let ended = if words.next().as_deref() == Some("owner") {
+    ended(if words.next().as_deref() == Some("owner") {
         owner(&words.collect::<Vec<_>>())
     } else {
         run(&Arguments::parse())
-    };
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 /// The owner's process of a batch.

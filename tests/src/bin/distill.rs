@@ -10,6 +10,7 @@ use consilium_tests::data::{ensemble, shared_or_skip};
 use consilium_tests::evaluation::{
     Choice, Distilled, Distilling, Division, Draws, LiveOptions, distilled, live,
 };
+use consilium_tests::program::ended;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,13 +73,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|first| ["daemon", "distill"].contains(&first.as_str())) {
         return consilium::cli::run();
     }
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

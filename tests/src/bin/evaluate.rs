@@ -12,6 +12,7 @@ use consilium_tests::evaluation::{
     self, Accuracy, Choice, Estimate, MakerRow, Makers, NoisyAccuracy, ReleasedRow, ShippedVotes, makers,
     noisy_accuracies, recorded, released_rows, scenario, shipped_votes,
 };
+use consilium_tests::program::ended;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -131,13 +132,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|first| first == "daemon") {
         return consilium::cli::run();
     }
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

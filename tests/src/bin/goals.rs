@@ -7,6 +7,7 @@ use consilium::bench::{NETS, Net};
 use consilium::demo::Preprocessing;
 use consilium_protocol::stock::Gadget;
 use consilium_tests::goals::{Case, LinkKind, Row, pin_by_name};
+use consilium_tests::program::ended;
 use std::process::ExitCode;
 
 const HEADER: &str = "\
@@ -64,13 +65,7 @@ fn main() -> ExitCode {
         pin_by_name(std::env::args());
         return consilium::cli::run();
     }
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

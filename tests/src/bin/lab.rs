@@ -6,6 +6,7 @@ use clap::Parser;
 use consilium::demo::Progress;
 use consilium_tests::data::{shared_or_skip, test_path};
 use consilium_tests::lab::{Outcome, Setting, Subject};
+use consilium_tests::program::ended;
 use std::process::ExitCode;
 
 /// The laboratory's figures on real images.
@@ -75,13 +76,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

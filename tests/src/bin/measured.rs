@@ -4,6 +4,7 @@
 
 use clap::Parser;
 use consilium_tests::measured::{Fault, Image, Machine, Shown, Tools, build_module, open};
+use consilium_tests::program::ended;
 use ed25519_dalek::SigningKey;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,13 +25,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Fault> {

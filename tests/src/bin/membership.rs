@@ -6,6 +6,7 @@ use clap::Parser;
 use consilium::demo::Progress;
 use consilium_tests::data::{shared_dir, shared_or_skip};
 use consilium_tests::membership::{Outcome, Plan, Subject, repeat};
+use consilium_tests::program::ended;
 use std::process::ExitCode;
 
 /// Membership inference against one owner of a consortium, from its own confidence down to noisy labels.
@@ -52,13 +53,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|first| first == "daemon") {
         return consilium::cli::run();
     }
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

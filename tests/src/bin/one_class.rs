@@ -6,6 +6,7 @@ use clap::Parser;
 use consilium::demo::Progress;
 use consilium_tests::data::shared_or_skip;
 use consilium_tests::one_class::{Kind, Outcome, Setting, Subject};
+use consilium_tests::program::ended;
 use std::process::ExitCode;
 
 /// Principal directions of images, and of the sixteen features of letters.
@@ -77,13 +78,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

@@ -6,6 +6,7 @@ use clap::Parser;
 use consilium::planning::{Family, NoiseMaker};
 use consilium_tests::data::shared_or_skip;
 use consilium_tests::evaluation::{planned, recorded};
+use consilium_tests::program::ended;
 use std::process::ExitCode;
 
 /// Plans with epsilon 8, delta 1e-6 and at most two points lost, then draws the noise.
@@ -23,13 +24,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {

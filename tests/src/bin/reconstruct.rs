@@ -11,6 +11,7 @@ use consilium_protocol::model::{OneClass, import_one_class};
 use consilium_protocol::party::Party;
 use consilium_protocol::stock::Gadget;
 use consilium_tests::one_class::{Effort, PAPER};
+use consilium_tests::program::ended;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -94,13 +95,7 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).is_some_and(|first| first == "daemon") {
         return consilium::cli::run();
     }
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    ended(run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<(), Failure> {

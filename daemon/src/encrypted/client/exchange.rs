@@ -68,9 +68,8 @@ impl Asker {
     }
 
     async fn put(&self, channel: &mut Channel, request: &Request) -> Result<(), Refusal> {
-        let sent = tokio::time::timeout(self.deadline, channel.send_value(request)).await;
-        sent.unwrap_or(Err(ChannelError::Deadline { within: self.deadline }))
-            .map_err(|error| Refusal::new(Obstacle::Peer, format!("the owner cannot be asked: {error}")))
+        let sent = channel.send_value_within(request, self.deadline).await;
+        sent.map_err(|error| Refusal::new(Obstacle::Peer, format!("the owner cannot be asked: {error}")))
     }
 
     /// Sends all queries, one after the other, and takes in their answers: those that came, and why no others did.
@@ -180,8 +179,7 @@ impl Asker {
 
 /// The owner's next message; a refusal is an error.
 async fn heard(channel: &mut Channel, within: Duration) -> Result<Reply, Refusal> {
-    let heard = tokio::time::timeout(within, channel.receive_value(REPLY_BYTES_MAX)).await;
-    match heard.unwrap_or(Err(ChannelError::Deadline { within })) {
+    match channel.receive_value_within(REPLY_BYTES_MAX, within).await {
         Ok(Reply::Refused(refusal)) => Err(refusal),
         Ok(reply) => Ok(reply),
         Err(error @ ChannelError::Deadline { .. }) => {

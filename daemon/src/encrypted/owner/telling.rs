@@ -38,8 +38,7 @@ pub(super) async fn watched<T>(
 }
 
 pub(super) async fn tell(channel: &mut Channel, reply: &Reply) -> Result<(), ChannelError> {
-    let told = tokio::time::timeout(TOLD_WITHIN, channel.send_value(reply)).await;
-    told.unwrap_or(Err(ChannelError::Deadline { within: TOLD_WITHIN }))
+    channel.send_value_within(reply, TOLD_WITHIN).await
 }
 
 pub(super) fn lost(error: &ChannelError) -> Refusal {
