@@ -54,6 +54,7 @@ pub(crate) struct Laboratory {
     /// Who reads a file: one at a time, so that peers do not keep all cores and the disk busy.
     turn: Arc<Semaphore>,
     said: SeldomOf<(String, Obstacle)>,
+    taken: SeldomOf<String>,
     pub(crate) reception: Reception,
 }
 
@@ -113,6 +114,7 @@ impl Laboratory {
             store: Store::new(&folder),
             turn: Arc::new(Semaphore::new(1)),
             said: SeldomOf::default(),
+            taken: SeldomOf::default(),
             reception: Reception::default(),
         })
     }

@@ -85,6 +85,16 @@ impl Refusal {
         Self { obstacle, explanation }
     }
 
+    /// What a peer hears of it. Of this node's disk and memory it is not told more than that they failed, and `then`.
+    pub(crate) fn for_peer(self, node: &str, then: &str) -> Self {
+        match self.obstacle {
+            Obstacle::Local => {
+                Self::new(self.obstacle, format!("{node} failed at this, and its log says why; {then}"))
+            }
+            _ => self,
+        }
+    }
+
     /// What a node answers that lets no further question in, because its administrator stops it.
     pub fn stopping() -> Self {
         Self::new(Obstacle::Busy, "this node is being stopped; ask again when it is back")

@@ -2,7 +2,8 @@
 
 use crate::audit::audit_both;
 use crate::setting::{
-    ANSWER_WITHIN, EXACT, PRIVATE, ROUND_DEADLINE, Setting, in_runtime, peer_of, refused, release,
+    ANSWER_WITHIN, EXACT, LOOK_EVERY, PRIVATE, ROUND_DEADLINE, SOON, Setting, in_runtime, peer_of, refused,
+    release,
 };
 use consilium::client::{Answer, Client};
 use consilium::demo::names;
@@ -90,8 +91,7 @@ fn questions_at_once_share_computations_and_are_charged_apart() {
         let mut setting = Setting::published(&[EXACT]).await;
         let alone = setting.ask(EXACT, 0, None).await.unwrap();
         assert_eq!(alone.terms.together, 1);
-        let told = join_all((0..AT_ONCE).map(|row| setting.ask(EXACT, row, None))).await;
-        let answers: Vec<Answer> = told.into_iter().map(Result::unwrap).collect();
+        let answers: Vec<Answer> = join_all((0..AT_ONCE).map(|row| setting.answered(EXACT, row))).await;
         for (row, answer) in answers.iter().enumerate() {
             right(&setting, row, answer);
             assert_eq!((answer.terms.rounds, answer.terms.bundles), (alone.terms.rounds, 1));
@@ -182,5 +182,29 @@ fn nobody_waits_long_for_a_share_that_does_not_come() {
         let [zero, one] = audit_both(&mut setting, EXACT);
         assert_eq!((zero.committed.len(), one.committed.len()), (10, 10));
         assert_eq!((zero.books.refunded, one.reserved.len()), (1, 10));
+    });
+}
+
+#[test]
+fn what_one_party_burnt_for_a_question_that_the_other_never_got_is_burnt_at_both() {
+    in_runtime(async {
+        let mut setting = Setting::published(&[EXACT]).await;
+        let inside = Inside::enter(&mut setting, EXACT);
+        for number in 0..3 {
+            let (refusal, _) = inside.ask_only(0, ReleaseId([number; 16])).await;
+            assert_eq!(refusal.obstacle, Obstacle::Deadline, "{refusal}");
+        }
+        let level = async |name| {
+            let some = setting.until(name, EXACT, "pool", |status| status.pool.is_some()).await;
+            some.pool.unwrap().left
+        };
+        // Where refills are under way, one of them is ahead for a moment.
+        let started = Instant::now();
+        while level(names::ZERO).await != level(names::ONE).await {
+            assert!(started.elapsed() < SOON, "the levels stay apart");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let answer = inside.ask(&setting, 0, None).await.unwrap();
+        right(&setting, 0, &answer);
     });
 }

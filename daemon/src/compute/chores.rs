@@ -88,10 +88,15 @@ impl Stock {
         if ready.is_none() {
             self.reading.insert(serial);
         }
-        self.low = serial + 1;
-        self.ready = self.ready.split_off(&self.low);
+        self.skip(serial + 1);
         self.used += 1;
         ready
+    }
+
+    /// Burns everything below `end` that was asked for.
+    pub(super) fn skip(&mut self, end: u64) {
+        self.low = self.low.max(end.min(self.next));
+        self.ready = self.ready.split_off(&self.low);
     }
 
     /// A serial that was taken has been read, or could not be.
@@ -223,6 +228,25 @@ mod tests {
         assert!(stock.take(3).is_none(), "it lies on the disk");
         assert!(!stock.holds(2) && !stock.holds(3), "a skipped serial is burnt");
         assert_eq!((stock.lowest(), stock.used), (Some(8), 1));
+    }
+
+    #[test]
+    fn what_the_other_party_burnt_is_not_at_hand() {
+        let mut stock = stock(0, &[0, 4]);
+        for serial in 0..3 {
+            assert!(matches!(stock.chore(3), Some(Chore::LayOut(found)) if found == serial));
+            stock.prepared(serial, Some(Vec::new()));
+        }
+        stock.skip(2);
+        assert_eq!((stock.at_hand(), stock.lowest(), stock.ready.len(), stock.used), (6, Some(2), 1, 0));
+        stock.skip(1);
+        assert_eq!(stock.at_hand(), 6, "what is burnt does not come back");
+        stock.skip(5);
+        assert!(matches!(stock.chore(0), Some(Chore::Spent(0))));
+        stock.skip(u64::MAX);
+        assert_eq!((stock.at_hand(), stock.low), (0, 8), "no serial that nobody has asked for yet");
+        stock.offer(8, 12).unwrap();
+        assert_eq!(stock.lowest(), Some(8));
     }
 
     #[test]

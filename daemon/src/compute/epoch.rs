@@ -179,6 +179,11 @@ impl Epoch {
         self.change(|stock| stock.next = stock.next.max(next));
     }
 
+    /// Burns what is at hand of the serials below `end`, which the other party burnt.
+    pub(crate) fn skip(&self, end: u64) {
+        self.change(|stock| stock.skip(end));
+    }
+
     /// Gives a batch up that one of the parties lost.
     pub(crate) fn drop_batch(&self, first: u64) {
         self.change(|stock| stock.drop_batch(first));

@@ -104,7 +104,12 @@ impl Compute {
             }
         }
         crash::at(Step::ReserveOne);
-        let mut reserved = self.reserve_together(&epoch, fitting, Some(request.head)).await?;
+        let outcome = self.reserve_together(&epoch, fitting, Some(request.head)).await;
+        // What Zero names it has burnt, whatever becomes of it here: it would count as at hand for ever.
+        if let Some(last) = request.questions.iter().map(|named| named.serial).max() {
+            epoch.skip(last.saturating_add(1));
+        }
+        let mut reserved = outcome?;
         crash::at(Step::ReserveReply);
         reserved.refused.append(&mut refused.refused);
         Ok((epoch, reserved))

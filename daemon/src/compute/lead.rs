@@ -23,6 +23,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 const IDLE_CHANNELS_MAX: usize = 8;
+/// How often the models of a task may change while a question waits.
+const CHANGES_MAX: u32 = 16;
 
 impl Compute {
     /// Party Zero: answers the questions of a task until the node stops. May be dropped.
@@ -89,7 +91,7 @@ impl Compute {
         let desk = self.desks.get(task)?;
         // The rest of the deadline is for the rounds.
         let patience = self.limits.query_deadline * 3 / 4;
-        let mut again = true;
+        let mut changes = 0;
         loop {
             let until = desk.oldest()? + patience;
             let supplied = async {
@@ -109,8 +111,14 @@ impl Compute {
             };
             match supplied.await {
                 Ok(supplied) => return Some(supplied),
-                // Nothing was spent yet; another epoch will do as well.
-                Err(refusal) if refusal.obstacle == Obstacle::Epoch && again => again = false,
+                // Nothing was spent yet; another epoch will do as well. One publication ends two.
+                Err(refusal)
+                    if refusal.obstacle == Obstacle::Epoch
+                        && changes < CHANGES_MAX
+                        && Instant::now() < until =>
+                {
+                    changes += 1;
+                }
                 Err(refusal) => {
                     let now = Instant::now();
                     let late = matches!(refusal.obstacle, Obstacle::Correlations | Obstacle::Deadline);

@@ -115,9 +115,17 @@ impl Compute {
     }
 
     async fn try_to_make(&self, order: &Order<'_>, channel: &mut Channel) -> Result<Made, Failure> {
-        let own = self.own_masks(order)?;
+        // Masks are worn only for a batch that both make: One takes part when it gets here, Zero hears so.
+        let early = match self.seat {
+            Party::Zero => None,
+            Party::One => Some(self.own_masks(order)?),
+        };
         let mut workshop = self.workshop.lock().await;
         let (tag, keys) = self.agree_on_keys(&mut workshop, order, channel).await?;
+        let own = match early {
+            Some(own) => own,
+            None => self.own_masks(order)?,
+        };
         let extension = match keys {
             Some(_) => Extension::Silent,
             None => self.agree_on_transfers(channel).await?,

@@ -39,9 +39,6 @@ impl Compute {
                     let _ = tokio::time::timeout(LOOK_AGAIN, wake).await;
                 }
                 Err(refusal) => {
-                    if refusal.obstacle == Obstacle::Epoch {
-                        self.end_epoch(&task);
-                    }
                     if self.note_task(&task, Some(refusal.explanation.clone())) {
                         tracing::warn!(task, obstacle = ?refusal.obstacle, "cannot refill the pool: {refusal}");
                     }
@@ -97,15 +94,26 @@ impl Compute {
             let first = epoch.next_serial();
             self.traffic.green().await;
             if let Err(refusal) = self.make_on_both(&epoch, first, count).await {
-                // Either side may have its half. Neither half is used, and their serials are not made again.
-                epoch.pass(first.saturating_add(u64::from(count)));
+                // Either side may have its half. Neither half is used, and their serials are not made again: not here,
+                // and not where the pool went on meanwhile.
+                let next = first.saturating_add(u64::from(count));
+                let now = self.epoch(task).filter(|now| now.id() == epoch.id());
+                [Some(epoch.clone()), now].into_iter().flatten().for_each(|epoch| epoch.pass(next));
                 self.give_batch_up(&epoch, first).await;
-                return Err(refusal);
+                return Err(self.over(&epoch, refusal));
             }
             crash::at(Step::RefillOffer);
-            epoch.offer(first, count)?;
+            epoch.offer(first, count).map_err(|refusal| self.over(&epoch, refusal))?;
             tracing::debug!(task, first, count, "the pool was refilled");
         }
+    }
+
+    /// Ends the epoch that a batch was for, where that is why it failed. A later one of the task goes on.
+    fn over(&self, epoch: &Arc<Epoch>, refusal: Refusal) -> Refusal {
+        if refusal.obstacle == Obstacle::Epoch {
+            self.abandon(epoch);
+        }
+        refusal
     }
 
     /// Party Zero: has both halves of a batch made and written.

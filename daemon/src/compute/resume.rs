@@ -104,7 +104,7 @@ impl Compute {
         epoch
     }
 
-    fn purpose(&self, subject: &Subject) -> Purpose {
+    pub(super) fn purpose(&self, subject: &Subject) -> Purpose {
         Purpose {
             task: subject.terms.name().to_owned(),
             seat: self.seat,
@@ -184,7 +184,8 @@ impl Compute {
         }
     }
 
-    /// Retires pools with a model that does not vote any more, which a crash may have left.
+    /// Retires pools with a model that does not vote any more, which a crash may have left, and those of tasks that this
+    /// seat has no more.
     ///
     /// # Errors
     /// The stores fail.
@@ -195,7 +196,11 @@ impl Compute {
             .filter(|record| record.state == ModelState::Ready)
             .map(|record| record.announced.model)
             .collect();
-        self.retire_pools(|_, purpose| purpose.models.iter().any(|(model, _)| !ready.contains(model))).await
+        let gone = |purpose: &Purpose| {
+            !self.tasks.contains_key(&purpose.task)
+                || purpose.models.iter().any(|(model, _)| !ready.contains(model))
+        };
+        self.retire_pools(|_, purpose| gone(purpose)).await
     }
 
     async fn pools_where(&self, which: impl Fn(&Purpose) -> bool) -> Result<Vec<PoolId>, Refusal> {

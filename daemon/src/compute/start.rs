@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// From this round trip on rounds cost more than comparison keys.
 const FAR: Duration = Duration::from_millis(10);
+/// By how much a round trip is shorter or longer than [`FAR`] where one of them says enough to give a pool up for.
+const UNSURE: u32 = 4;
 /// Largest bundle of keys that is worth it, in bytes.
 const KEYS_BYTES_MAX: u64 = 2 << 20;
 
@@ -224,6 +226,26 @@ impl Compute {
             return self.compile(terms, models, only);
         }
         let trip = self.network.connected(self.other).ok().and_then(|presence| presence.state().round_trip);
+        let chosen = self.preferred_at(trip, terms, models)?;
+        // Another plan is another pool, and the one in hand would be burnt: not for one slow ping.
+        if trip.is_some_and(|trip| trip < FAR / UNSURE || trip >= FAR * UNSURE) || self.is_stocked(&chosen) {
+            return Ok(chosen);
+        }
+        for gadget in allowed.into_iter().filter(|gadget| *gadget != Gadget::Keys || self.dealer.is_some()) {
+            let other = self.compile(terms, models, gadget)?;
+            if self.is_stocked(&other) {
+                return Ok(other);
+            }
+        }
+        Ok(chosen)
+    }
+
+    fn preferred_at(
+        &self,
+        trip: Option<Duration>,
+        terms: &Arc<TaskTerms>,
+        models: &[ModelId],
+    ) -> Result<Subject, Refusal> {
         let far = trip.is_some_and(|trip| trip >= FAR);
         if far && self.dealer.is_some() {
             let subject = self.compile(terms, models, Gadget::Keys)?;
@@ -233,6 +255,14 @@ impl Compute {
         }
         let made_here = self.dealer.is_none() && !far;
         self.compile(terms, models, if made_here { Gadget::Nibbles } else { Gadget::Digits })
+    }
+
+    /// Whether there are bundles for exactly this. Blocks on the disk.
+    fn is_stocked(&self, subject: &Subject) -> bool {
+        let purpose = self.purpose(subject);
+        let mut held =
+            self.pools.list().unwrap_or_default().into_iter().filter(|(_, found)| *found == purpose);
+        held.any(|(pool, _)| self.pools.bytes(pool).is_ok_and(|bytes| bytes > 0))
     }
 
     fn compile(

@@ -193,6 +193,21 @@ impl Asker {
         Ok(opened)
     }
 
+    /// Waits for this node's earlier questions to the same owner, though not for long: who asked may have left, and an
+    /// owner may take its time.
+    async fn turn(&self, task: &HomomorphicTask) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
+        let turn = self.owners.get(task.owner.as_str());
+        let turn = turn.ok_or_else(|| Refusal::new(Obstacle::Task, "this node asks no such task"))?;
+        let late = |_| {
+            let text = format!(
+                "an earlier question of this node to {} has no answer yet; nothing was asked, ask again later",
+                task.owner
+            );
+            Refusal::new(Obstacle::Busy, text)
+        };
+        tokio::time::timeout(self.deadline, turn.lock()).await.map_err(late)
+    }
+
     async fn asked(
         self: &Arc<Self>,
         (task, owner): (&HomomorphicTask, PeerId),
@@ -201,9 +216,7 @@ impl Asker {
         started: Instant,
     ) -> Result<Opened, Refusal> {
         let rows = normalised(task, rows)?;
-        let turn = self.owners.get(task.owner.as_str());
-        let turn = turn.ok_or_else(|| Refusal::new(Obstacle::Task, "this node asks no such task"))?;
-        let _turn = turn.lock().await;
+        let _turn = self.turn(task).await?;
         let (mut channel, plan, left) = self.plan((task, owner), mode, rows.len()).await?;
         if left < rows.len() as u64 {
             let text = format!(

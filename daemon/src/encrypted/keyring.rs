@@ -68,7 +68,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`Obstacle::Request`] for a file that is no such keys, or is longer than the quota; [`Obstacle::Local`].
-    pub(super) fn take(&self, client: &str, plan: &Plan, key: KeyId, from: &Path) -> Result<Keys, Refusal> {
+    pub(super) fn take(&self, client: &str, plan: &Plan, key: KeyId, from: &Path) -> Result<(), Refusal> {
         let keys = read_keys(from, plan).map_err(|error| refused(&nameless(&error, from, "the file")))?;
         if keys.id() != key {
             return Err(refused(&"the keys that came are those of another secret"));
@@ -80,8 +80,12 @@ impl Keyring {
         let _taking = self.taking.lock().unwrap_or_else(PoisonError::into_inner);
         self.make_room(&folder, bytes)?;
         let to = self.path(client, &plan.digest(), key);
-        std::fs::rename(from, &to).map_err(|source| local(VaultError::io(&to, "create", source)))?;
-        Ok(keys)
+        std::fs::rename(from, &to).map_err(|source| local(VaultError::io(&to, "create", source)))
+    }
+
+    /// Whether keys of that name are here. Whether they are whole, [`Keyring::read`] finds.
+    pub(super) fn has(&self, client: &str, plan: &[u8; 32], key: KeyId) -> bool {
+        self.path(client, plan, key).is_file()
     }
 
     /// A client's keys for a plan, if they are here, which counts as a use. Keys that are damaged are removed.

@@ -10,7 +10,7 @@ use super::message::{FRAMING_BYTES_MAX, REQUEST_BYTES_MAX, Reply, Request};
 use super::shelf::{Live, LivePlan, Planned, Shelf, ToPublish, fits, word};
 use super::spool::{Berth, Spool};
 use crate::crash::{self, Step};
-use crate::homomorphic::{HomomorphicError, KeyId, Keys, Sizes, Ticket, evaluate, nameless, read_query};
+use crate::homomorphic::{HomomorphicError, KeyId, Sizes, Ticket, evaluate, nameless, read_query};
 use crate::message::{Obstacle, Refusal};
 use crate::net::{Channel, ChannelError, SeldomOf};
 use crate::reception::Reception;
@@ -44,6 +44,7 @@ pub(crate) struct Owner {
     threads: NonZero<usize>,
     tally: Arc<Tally>,
     said: SeldomOf<(String, Obstacle)>,
+    taken: SeldomOf<String>,
     pub(crate) reception: Reception,
 }
 
@@ -90,6 +91,7 @@ impl Owner {
             threads,
             tally,
             said: SeldomOf::default(),
+            taken: SeldomOf::default(),
             reception: Reception::default(),
             tasks: tasks.into_iter().map(|task| (task.name.to_string(), task)).collect(),
         })
@@ -256,7 +258,7 @@ impl Owner {
         question: &Arc<Question>,
         berth: &Arc<Berth>,
     ) -> Result<(), Refusal> {
-        let keys = self.keys(channel, question, berth).await?;
+        self.have_keys(channel, question, berth).await?;
         tell(channel, &Reply::Query).await.map_err(|error| lost(&error))?;
         receive_file(channel, &berth.query, question.query_bytes).await?;
         let (asked, lies) = (question.clone(), berth.clone());
@@ -267,7 +269,7 @@ impl Owner {
             watched(channel, turn, &progress).await?
         };
         let turn = turn.map_err(|_| Refusal::stopping())?;
-        let work = self.begin((question.clone(), keys), berth.clone(), progress.clone(), turn)?;
+        let work = self.begin(question.clone(), berth.clone(), progress.clone(), turn)?;
         let worked = watched(channel, work, &progress).await?;
         let failed =
             |_| Refusal::new(Obstacle::Local, "the evaluation failed; this is a bug, see the owner's log");
@@ -287,17 +289,17 @@ impl Owner {
         Ok(())
     }
 
-    /// The client's keys, from the ring or from the client.
-    async fn keys(
+    /// Has the client's keys in the ring: they are on the disk until the query has its turn, for they are large.
+    async fn have_keys(
         self: &Arc<Self>,
         channel: &mut Channel,
         question: &Arc<Question>,
         berth: &Arc<Berth>,
-    ) -> Result<Keys, Refusal> {
+    ) -> Result<(), Refusal> {
         let asked = question.clone();
-        let held = self.blocking(move |owner| owner.keyring.read(&asked.client, &asked.plan.plan, asked.key));
-        if let Some(keys) = held.await? {
-            return Ok(keys);
+        let held = move |owner: &Self| Ok(owner.keyring.has(&asked.client, &asked.plan.digest, asked.key));
+        if self.blocking(held).await? {
+            return Ok(());
         }
         tell(channel, &Reply::Keys).await.map_err(|error| lost(&error))?;
         receive_file(channel, &berth.keys, question.keys_bytes).await?;
@@ -305,34 +307,42 @@ impl Owner {
         let taken = self.blocking(move |owner| {
             owner.keyring.take(&asked.client, &asked.plan.plan, asked.key, &berth.keys)
         });
-        let keys = taken.await?;
-        tracing::info!(peer = question.client, task = %question.task.name, key = %question.key, "took evaluation keys");
-        Ok(keys)
+        taken.await?;
+        if let Some(unlogged) = self.taken.note(question.client.clone()) {
+            let (peer, task, key) = (&question.client, question.task.name.as_str(), question.key);
+            tracing::info!(peer, task, %key, unlogged, "took evaluation keys");
+        }
+        Ok(())
     }
 
     /// Counts and evaluates on a thread of its own.
     fn begin(
         self: &Arc<Self>,
-        (question, keys): (Arc<Question>, Keys),
+        question: Arc<Question>,
         berth: Arc<Berth>,
         progress: Arc<Progress>,
         turn: OwnedSemaphorePermit,
     ) -> Result<oneshot::Receiver<Worked>, Refusal> {
         let owner = self.clone();
         on_thread("encrypted query", move || {
-            let outcome = owner.work(&question, &keys, &berth, &progress);
+            let outcome = owner.work(&question, &berth, &progress);
             // Before the client hears of it, which may ask again at once.
             drop((turn, berth));
             outcome
         })
     }
 
-    fn work(&self, question: &Question, keys: &Keys, berth: &Berth, progress: &Progress) -> Worked {
-        let Question { task, client, plan, inputs, .. } = question;
+    fn work(&self, question: &Question, berth: &Berth, progress: &Progress) -> Worked {
+        let Question { task, client, plan, key, inputs, .. } = question;
         let evaluator = self.shelf.evaluator(task, question.live.entry.model, plan);
         // A query may have waited for long. Before an error is looked at: what is withdrawn is removed.
         self.still(task, &question.live)?;
         let evaluator = evaluator?;
+        let gone = || {
+            let text = "the evaluation keys are not here any more, and nothing was counted; ask again";
+            Refusal::new(Obstacle::Busy, text)
+        };
+        let keys = self.keyring.read(client, &plan.plan, *key)?.ok_or_else(gone)?;
         let most = task.inputs_per_client_max;
         let count = self.books.reserve(task.name.as_str(), client, (*inputs).into(), most)?;
         crash::at(Step::EncryptedReserved);
@@ -340,8 +350,12 @@ impl Owner {
             progress.done.store(done, Ordering::Relaxed);
             progress.all.store(all, Ordering::Relaxed);
         };
-        let evaluated = evaluate(&evaluator, keys, &berth.query, &berth.answer, self.threads, &heard);
-        let (_, bytes) = evaluated.map_err(|error| of_query(error, berth))?;
+        let evaluated = evaluate(&evaluator, &keys, &berth.query, &berth.answer, self.threads, &heard);
+        let counted = |error| {
+            let Refusal { obstacle, explanation } = of_query(error, berth);
+            Refusal::new(obstacle, format!("{explanation}; its inputs are counted"))
+        };
+        let (_, bytes) = evaluated.map_err(counted)?;
         Ok((count, bytes))
     }
 

@@ -106,7 +106,7 @@ impl Store {
     /// Whether a file of so many bytes would find a place: those of other senders do not make room for it.
     ///
     /// # Errors
-    /// [`Obstacle::Local`].
+    /// [`Obstacle::Busy`].
     pub(super) fn room(&self, task: &str, sender: &str, bytes: u64) -> Result<(), Refusal> {
         let others = self.of_others(task, sender);
         if others.saturating_add(bytes) <= self.bytes_max {
@@ -114,16 +114,17 @@ impl Store {
         }
         let text = format!(
             "no room for {bytes} bytes: encodings of other senders or tasks have {others} of the {} that a node keeps; its \
-             administrator removes some of the files that `consilium lab received` lists",
+             administrator removes files below `laboratory` in its state folder, those of former tasks and members \
+             included",
             self.bytes_max
         );
-        Err(Refusal::new(Obstacle::Local, text))
+        Err(Refusal::new(Obstacle::Busy, text))
     }
 
     /// Takes a file out of the spool, and lets go of the sender's oldest ones until the rest is within bounds.
     ///
     /// # Errors
-    /// [`Obstacle::Local`]: as [`Self::room`], or the disk's.
+    /// As [`Self::room`]; [`Obstacle::Local`].
     pub(super) fn keep(&self, task: &str, sender: &str, file: &Path, name: &str) -> Result<PathBuf, Refusal> {
         let _one = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let inspected = std::fs::metadata(file).map_err(|source| VaultError::io(file, "inspect", source));
@@ -201,7 +202,7 @@ mod tests {
         let coming = folder.path().join("coming");
         std::fs::write(&coming, [1; 10]).unwrap();
         let refused = store.keep("other", "hill", &coming, "a").unwrap_err();
-        assert_eq!(refused.obstacle, Obstacle::Local);
+        assert_eq!(refused.obstacle, Obstacle::Busy);
         assert!(refused.explanation.contains("have 100 of the 100"), "{refused}");
         assert!(coming.is_file() && store.files("other", "hill").is_empty());
         keep("lake", "h", 90);

@@ -33,7 +33,8 @@ impl Laboratory {
             Ok(name) => Reply::Kept { name },
             Err(refusal) => {
                 self.note(&sender, &refusal);
-                Reply::Refused(refusal)
+                let then = "send the file again later, or tell its administrator";
+                Reply::Refused(refusal.for_peer(&format!("the node of {}", self.me), then))
             }
         };
         tell(&mut channel, &reply).await?;
@@ -75,14 +76,17 @@ impl Laboratory {
         let (to, from) = (task.clone(), sender.to_owned());
         let keeping = tokio::task::spawn_blocking(move || here.store.keep(&to, &from, &berth.path, &name));
         let path = keeping.await.map_err(|error| Refusal::new(Obstacle::Local, error))??;
-        tracing::info!(
-            task,
-            peer = sender,
-            images = file.images,
-            path = %path.display(),
-            "took encodings, which protect nothing; {}, as {sender} says",
-            file.figure
-        );
+        if let Some(unlogged) = self.taken.note(sender.to_owned()) {
+            tracing::info!(
+                task,
+                peer = sender,
+                images = file.images,
+                unlogged,
+                path = %path.display(),
+                "took encodings, which protect nothing; {}, as {sender} says",
+                file.figure
+            );
+        }
         Ok(file.name)
     }
 

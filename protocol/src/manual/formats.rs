@@ -121,7 +121,7 @@
 //! whose length both sides know from it. A query message names release, task, digest of the task's terms and
 //! rows; the input share follows. A publication first announces the network and gets the name of a mask, then
 //! sends one announcement and share to each party, then asks Zero to open the masked weights and activate.
-//! Encrypted queries are the files of `consilium he`, each in frames of 1 MiB after a message that names its length.
+//! Encrypted queries are the files of `consilium he`, each in frames of 64 KiB after a message that names its length.
 //! The daemon's crate documents them where they are defined.
 //!
 //! # Security parameters

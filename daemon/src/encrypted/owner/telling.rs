@@ -45,13 +45,9 @@ pub(super) fn lost(error: &ChannelError) -> Refusal {
     Refusal::new(Obstacle::Peer, format!("the client is gone: {error}"))
 }
 
-/// What a client hears of a refusal. Of the owner's disk and memory it is not told more.
+/// What a client hears of a refusal.
 pub(super) fn for_client(refusal: Refusal) -> Refusal {
-    match refusal.obstacle {
-        Obstacle::Local => Refusal::new(
-            Obstacle::Local,
-            "the owner's node failed at this, and its log says why; ask again later, or tell the owner",
-        ),
-        _ => refusal,
-    }
+    let then = "if it had begun, the inputs are counted, and the next answer says how many are left. Ask again later, or \
+                tell the owner";
+    refusal.for_peer("the owner's node", then)
 }

@@ -140,7 +140,9 @@ async fn an_honest_question_is_counted_and_answered_and_keys_are_wanted_once() {
         assert_eq!(opened.logits.concat(), testing::net().1.evaluate(&inputs));
     }
     assert_eq!(bench.owner.counts(&task()).unwrap(), [(CLIENT.to_owned(), 8, LIMIT - 8)]);
-    assert_eq!(bench.owner.tally.counts(Side::Owner, TASK).answered, 2);
+    while bench.owner.tally.counts(Side::Owner, TASK).answered < 2 {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -171,6 +173,7 @@ async fn a_query_that_was_changed_is_refused_and_counted() {
     let refusal = bench.refused(&bench.ask(3)).await;
     assert_eq!(refusal.obstacle, Obstacle::Request);
     assert!(refusal.explanation.starts_with("the query was changed"), "no path is told: {refusal}");
+    assert!(refusal.explanation.ends_with("; its inputs are counted"), "{refusal}");
     assert_eq!(bench.counted(), 3, "it was counted before anything was evaluated");
     std::fs::write(bench.at("query"), vec![7; bytes.len()]).unwrap();
     assert_eq!(bench.refused(&bench.ask(3)).await.obstacle, Obstacle::Request);
@@ -277,19 +280,45 @@ async fn what_is_withdrawn_or_replaced_while_a_query_waits_is_neither_counted_no
         let question = Arc::new(bench.owner.question(CLIENT, bench.ask(2)).unwrap());
         let berth = bench.owner.spool.enter(CLIENT, 1).unwrap();
         std::fs::copy(bench.at("query"), &berth.query).unwrap();
-        std::fs::copy(bench.at("keys"), &berth.keys).unwrap();
-        let keys = crate::homomorphic::read_keys(&berth.keys, &bench.plan).unwrap();
         if replaced {
             bench.owner.publish(TASK, wanted()).await.unwrap();
         } else {
             assert!(bench.owner.withdraw(live.entry.model).await.unwrap());
         }
-        let refusal = bench.owner.work(&question, &keys, &berth, &Progress::default()).unwrap_err();
+        let refusal = bench.owner.work(&question, &berth, &Progress::default()).unwrap_err();
         assert_eq!(refusal.obstacle, Obstacle::Models, "{refusal}");
         assert!(refusal.explanation.contains("ask again"), "{refusal}");
         assert_eq!(bench.owner.still(&task(), &live).unwrap_err(), refusal);
         assert_eq!((bench.counted(), berth.answer.exists()), (0, false));
     }
+}
+
+#[tokio::test]
+async fn keys_that_are_gone_when_it_is_a_query_s_turn_cost_nothing_and_are_wanted_again() {
+    let bench = Bench::new().await;
+    bench.query(2);
+    let answered = async || {
+        let mut channel = bench.channel(CLIENT);
+        let told = bench.put(&mut channel, &bench.ask(2)).await;
+        let (Reply::Answer { bytes, .. }, true) = told else { panic!("{told:?}") };
+        receive_file(&mut channel, &bench.at("answer"), bytes).await.unwrap();
+        while bench.owner.queries() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    answered().await;
+    let folder = bench.at("owner/keys").join(CLIENT);
+    let kept = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&kept).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&kept, bytes).unwrap();
+    let refusal = bench.refused(&bench.ask(2)).await;
+    assert_eq!(refusal.obstacle, Obstacle::Busy, "{refusal}");
+    assert!(refusal.explanation.contains("nothing was counted; ask again") && !kept.exists(), "{refusal}");
+    assert_eq!(bench.counted(), 2);
+    answered().await;
+    assert_eq!(bench.counted(), 4);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use pathfinding::kuhn_munkres::{Weights, kuhn_munkres};
 
 /// Costs become integers up to this, so that no sum of them wraps.
-const STEPS: f32 = (1u64 << 40) as f32;
+const STEPS: f64 = (1u64 << 40) as f64;
 
 /// Costs negated, since the library looks for the largest weight.
 struct Square {
@@ -34,8 +34,13 @@ impl Weights<i64> for Square {
 pub(super) fn assign(costs: &[f32], size: usize) -> Vec<usize> {
     let finite = || costs.iter().copied().filter(|cost| cost.is_finite());
     let (low, high) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));
-    let scale = if high > low { STEPS / (high - low) } else { 0.0 };
-    let weight = |cost: &f32| if cost.is_finite() { ((high - cost) * scale) as i64 + 1 } else { 0 };
+    // In double precision the span of any two single ones neither overflows nor becomes too small to divide by.
+    let (high, span) = (f64::from(high), f64::from(high) - f64::from(low));
+    let weight = |cost: &f32| match cost.is_finite() {
+        true if span > 0.0 => ((high - f64::from(*cost)) / span * STEPS) as i64 + 1,
+        true => 1,
+        false => 0,
+    };
     kuhn_munkres(&Square { size, weights: costs.iter().map(weight).collect() }).1
 }
 
@@ -82,5 +87,14 @@ mod tests {
         assert_eq!(assign(&[f32::NAN, 1.0, 1.0, f32::INFINITY], 2), [1, 0]);
         assert_eq!(assign(&[f32::NAN; 4], 2).len(), 2);
         assert_eq!(assign(&[], 0), [0; 0]);
+    }
+
+    #[test]
+    fn costs_that_are_nearly_equal_or_far_apart_are_told_apart() {
+        for large in [f32::from_bits(1), 1e-30, 1.0, f32::MAX] {
+            assert_eq!(assign(&[large, 0.0, 0.0, large], 2), [1, 0], "{large}");
+            assert_eq!(assign(&[-large, large, large, -large], 2), [0, 1], "{large}");
+        }
+        assert_eq!(assign(&[1e-30; 4], 2).len(), 2);
     }
 }
