@@ -2,7 +2,7 @@
 
 use crate::setting::{EXACT, LOOK_EVERY, SOON, Setting, in_runtime, peer_of};
 use consilium::demo::names;
-use consilium_tests::siege::{Attack, Done, Target, ask, attack, descriptors, dialling, resident};
+use consilium_tests::siege::{Attack, Done, Target, attack, descriptors, dialling, resident};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -37,20 +37,18 @@ async fn betrayed(setting: &mut Setting) -> Target {
     Target { peer, address, http, member, task: EXACT.to_owned(), architecture }
 }
 
-/// Asks for as long as the attack has not shown its effect, and a few times in any case.
-async fn right_answers_until(setting: &Setting, row: &mut usize, shown: impl Fn() -> bool) -> f64 {
-    let (started, mut slowest, mut asked) = (Instant::now(), 0.0, 0);
+/// Asks for as long as the attack has not shown its effect, and a few times in any case. By how much answers are slower,
+/// the program `siege` measures; one that is held up is refused by its deadline.
+async fn right_answers_until(setting: &Setting, row: &mut usize, shown: impl Fn() -> bool) {
+    let (started, mut asked) = (Instant::now(), 0);
     while asked < QUESTIONS || !shown() {
         let verdict = setting.verdict(*row);
-        let told = ask(&setting.world.socket(names::CLIENT), EXACT, setting.row(*row)).await;
-        let (milliseconds, label) = told.unwrap();
-        assert!(!verdict.certain || label == Some(verdict.label as u32), "row {row}");
-        slowest = f64::max(slowest, milliseconds);
+        let labels = setting.answered(EXACT, *row).await.labels;
+        assert!(!verdict.certain || labels == [Some(verdict.label as u32)], "row {row}");
         (*row, asked) = (*row + 1, asked + 1);
         assert!(started.elapsed() < SOON, "the attack shows no effect");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    slowest
 }
 
 #[test]
@@ -60,7 +58,7 @@ fn questions_go_on_under_attack_and_the_attacker_is_named_once() {
         let (started, mut row) = (Instant::now(), 0);
         let target = betrayed(&mut setting).await;
         let pid = setting.world.pid(VICTIM).unwrap();
-        let calm = right_answers_until(&setting, &mut row, || true).await;
+        right_answers_until(&setting, &mut row, || true).await;
         let before = resident(pid).unwrap();
         for kind in Attack::ALL {
             let done = Done::default();
@@ -69,9 +67,7 @@ fn questions_go_on_under_attack_and_the_attacker_is_named_once() {
                 let told = kind.line().is_none_or(|line| lines(&setting, line) > 0);
                 told && done.tried() > 30 && done.ended() > 0
             };
-            let slowest = right_answers_until(&setting, &mut row, shown).await;
-            // The deadline of a round is two seconds; a question that is held up takes longer.
-            assert!(slowest < calm + 2000.0, "{kind:?}: {slowest} ms, without {calm} ms");
+            right_answers_until(&setting, &mut row, shown).await;
             if kind == Attack::Handshakes {
                 // A member that was away comes back in spite of it.
                 setting.world.kill("hospital-02").unwrap();
